@@ -1,0 +1,1 @@
+"""A volume becomes a segmentation, through the bundle's own parts."""

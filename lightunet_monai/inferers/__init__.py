@@ -1,0 +1,1 @@
+"""The network applied to a whole volume, window by window."""

@@ -1,0 +1,1 @@
+"""A study on disk becomes one checked volume."""

@@ -1,0 +1,133 @@
+"""The label table: which structure an integer in a label map stands for.
+
+The only list of structures is in the bundle's ``metadata.json``; this module gives it a type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import BundleError
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept as DICOM writes it.
+
+    Parameters
+    ----------
+    scheme : str
+        Coding scheme designator, for example ``"SCT"`` (SNOMED CT).
+    value : str
+        Code value, for example ``"4147007"``.
+    meaning : str
+        Code meaning, for example ``"Mass"``.
+    """
+
+    scheme: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """One structure of a label map.
+
+    Parameters
+    ----------
+    value : int
+        The integer in the label map, 1 to 255 (0 is background).
+    name : str
+        Short lower-case name, for example ``"tumor"``.
+    title : str
+        What people read, for example ``"Breast mass"``.
+    color : tuple of int
+        Red, green, blue; 0 to 255.
+    category, type : Code
+        DICOM segmented property category and type.
+    region : Code or None
+        Anatomic region; laterality is not part of it.
+    """
+
+    value: int
+    name: str
+    title: str
+    color: tuple[int, int, int]
+    category: Code
+    type: Code
+    region: Code | None = None
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """All structures of a label map, background left out, in the order of their values."""
+
+    labels: tuple[Label, ...]
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The integers a label map may hold besides 0."""
+        return tuple(label.value for label in self.labels)
+
+    def __getitem__(self, value: int) -> Label:
+        for label in self.labels:
+            if label.value == value:
+                return label
+        raise KeyError(value)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> LabelTable:
+        """Read the table from the content of a bundle's ``metadata.json``.
+
+        Parameters
+        ----------
+        metadata : mapping
+            ``network_data_format.outputs.pred.channel_def`` gives value and name,
+            ``label_definitions`` gives title, colour and codes for each name.
+
+        Returns
+        -------
+        LabelTable
+
+        Raises
+        ------
+        BundleError
+            If either part is missing or the two do not name the same structures.
+        """
+        try:
+            channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+            definitions = metadata["label_definitions"]
+        except KeyError as error:
+            raise BundleError(
+                f"metadata.json: the key {error} is missing.", hint="Use the bundle as shipped."
+            ) from None
+        names = {int(value): name for value, name in channels.items() if int(value) != 0}
+        if set(names.values()) != set(definitions):
+            raise BundleError(
+                f"metadata.json: channel_def names {sorted(names.values())}, "
+                f"label_definitions names {sorted(definitions)}.",
+                hint="Both must list the same structures.",
+            )
+        return cls(tuple(_label(value, name, definitions[name]) for value, name in sorted(names.items())))
+
+
+def _label(value: int, name: str, definition: Mapping[str, Any]) -> Label:
+    red, green, blue = definition["color"]
+    region = definition.get("region")
+    return Label(
+        value=value,
+        name=name,
+        title=definition["title"],
+        color=(int(red), int(green), int(blue)),
+        category=Code(**definition["category"]),
+        type=Code(**definition["type"]),
+        region=Code(**region) if region else None,
+    )

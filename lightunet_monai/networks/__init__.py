@@ -1,0 +1,1 @@
+"""Tensor in, logits out; torch only."""

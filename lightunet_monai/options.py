@@ -1,0 +1,57 @@
+"""What one run may vary without changing the meaning of its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import UsageError
+
+ENGINES = ("auto", "torch", "torch-tuned", "openvino", "onnxruntime", "tensorrt")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of one run. A field that is None means "as the bundle says".
+
+    >>> RunOptions(device="cpu", threads=2)
+
+    Parameters
+    ----------
+    device : str or None
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    engine : str or None
+        One of `ENGINES`.
+    precision : str or None
+        One of `PRECISIONS`.
+    sw_batch_size : int or None
+        Windows (or slices) computed at once; at least 1. Lower it when memory is short.
+    overlap : float or None
+        Overlap of blended sliding windows, 0 up to but not including 1. None keeps exact tiling.
+    threads : int or None
+        CPU threads; at least 1.
+
+    Raises
+    ------
+    UsageError
+        If a field has a value outside these ranges.
+    """
+
+    device: str | None = None
+    engine: str | None = None
+    precision: str | None = None
+    sw_batch_size: int | None = None
+    overlap: float | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _check("engine", self.engine, self.engine in (None, *ENGINES), f"one of {', '.join(ENGINES)}")
+        _check("precision", self.precision, self.precision in (None, *PRECISIONS), f"one of {', '.join(PRECISIONS)}")
+        _check("sw_batch_size", self.sw_batch_size, self.sw_batch_size is None or self.sw_batch_size >= 1, "1 or more")
+        _check("overlap", self.overlap, self.overlap is None or 0.0 <= self.overlap < 1.0, "0 or more and below 1")
+        _check("threads", self.threads, self.threads is None or self.threads >= 1, "1 or more")
+
+
+def _check(name: str, found: object, is_allowed: bool, expected: str) -> None:
+    if not is_allowed:
+        raise UsageError(f"option {name}: found {found}, expected {expected}.")

@@ -1,0 +1,1 @@
+"""A segmentation becomes files, all of them or none."""

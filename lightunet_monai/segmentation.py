@@ -1,0 +1,105 @@
+"""The result of one case: a label map on the grid of its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BundleError
+from .labels import LabelTable
+from .sources import ImageSource
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which model made a segmentation, and how.
+
+    Parameters
+    ----------
+    model_name, model_version : str
+        From the bundle's metadata.
+    weights_sha256 : str
+        Hash of the weights file, hexadecimal.
+    engine, precision, device : str
+        What ran the network, for example ``"torch"``, ``"float32"``, ``"cpu"``.
+    settings : dict
+        Everything else that this run set, such as the threshold; JSON values only.
+    """
+
+    model_name: str
+    model_version: str
+    weights_sha256: str
+    engine: str
+    precision: str
+    device: str
+    settings: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A label map with its geometry and its meaning.
+
+    Parameters
+    ----------
+    label_map : ndarray of uint8, shape (X, Y, Z)
+        One label value per voxel; axes are columns, rows, slices of the source.
+    affine : ndarray of float64, shape (4, 4)
+        Voxel index to RAS+ patient millimetres, equal to the source's.
+    labels : LabelTable
+        What the values mean.
+    source : ImageSource
+        Where the volume came from.
+    provenance : Provenance
+        Which model made it.
+    probability : ndarray of float32, shape (X, Y, Z), or None
+        Calibrated probability of any structure (1 - background), where it was asked for.
+
+    Raises
+    ------
+    BundleError
+        If shapes disagree or the label map holds a value that is not in the table.
+    """
+
+    label_map: NDArray[np.uint8]
+    affine: NDArray[np.float64]
+    labels: LabelTable
+    source: ImageSource
+    provenance: Provenance
+    probability: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        if self.label_map.ndim != 3 or self.label_map.dtype != np.uint8:
+            raise BundleError(
+                f"the label map is {self.label_map.dtype} with shape {self.label_map.shape}, expected uint8 (X, Y, Z).",
+                hint="The bundle's postprocessing must end in a label map.",
+            )
+        if self.affine.shape != (4, 4):
+            raise BundleError(f"the affine has shape {self.affine.shape}, expected (4, 4).")
+        if self.probability is not None and self.probability.shape != self.label_map.shape:
+            raise BundleError(
+                f"the probability map has shape {self.probability.shape}, the label map {self.label_map.shape}."
+            )
+        found = np.flatnonzero(np.bincount(self.label_map.reshape(-1, order="A"), minlength=256))
+        unknown = sorted(set(found.tolist()) - {0, *self.labels.values})
+        if unknown:
+            raise BundleError(
+                f"the label map holds the values {unknown}, the label table has {list(self.labels.values)}.",
+                hint="channel_def in metadata.json must name every channel of the network.",
+            )
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along columns, rows and slices, mm."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def volume_ml(self, value: int) -> float:
+        """Volume of one structure in millilitres."""
+        return float(np.count_nonzero(self.label_map == value)) * self.voxel_volume_ml
