@@ -1,1 +1,17 @@
 """The bundle's voxel work that MONAI does not have, and MONAI's way into the inputs."""
+
+from .cases import list_cases, list_labelled_cases
+from .load_volume import LoadImageVolumed
+from .model_grid import ToModelGridd
+from .restore import RestoreLabelMapd, RestoreProbabilityd
+from .sample_slices import RandSampleSlicesd
+
+__all__ = [
+    "LoadImageVolumed",
+    "RandSampleSlicesd",
+    "RestoreLabelMapd",
+    "RestoreProbabilityd",
+    "ToModelGridd",
+    "list_cases",
+    "list_labelled_cases",
+]

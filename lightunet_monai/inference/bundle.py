@@ -1,0 +1,208 @@
+"""Finds and opens the bundle: configuration becomes its parts. The only module that knows MONAI's bundle API."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BundleError, WeightsError
+from ..labels import LabelTable
+from ..options import RunOptions
+
+Step = Callable[[dict[str, Any]], dict[str, Any]]
+
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+"""The folder of the installed package."""
+
+REQUIRED_FILES = ("configs/metadata.json", "configs/inference.json", "models/model.pt")
+
+OPTION_IDS = {"device": "device", "sw_batch_size": "inferer#sw_batch_size", "overlap": "inferer#overlap"}
+"""Field of `RunOptions` to id in the configuration. The other fields choose how the network is run, not what it is."""
+
+
+@dataclass(frozen=True)
+class BundleParts:
+    """What an opened bundle is made of.
+
+    Parameters
+    ----------
+    preprocessing, postprocessing, probability : callable
+        Dictionary in, dictionary out; see house of names in ``inference.json``.
+    inferer : callable
+        ``inferer(inputs, network, progress=...)``, (1, 1, X, Y, Z) to logits (1, K, X, Y, Z).
+    network : Module
+        In evaluation mode, with its weights, on its device.
+    metadata : mapping
+        The content of ``metadata.json``.
+    labels : LabelTable
+        Read from it.
+    device : torch.device
+        Where the network is.
+    weights_sha256 : str
+        Hash of ``model.pt``.
+    settings : dict
+        The numbers of the configuration that a report names: spacing, threshold, temperature.
+    """
+
+    preprocessing: Step
+    inferer: Callable[..., Any]
+    network: Any
+    postprocessing: Step
+    probability: Step
+    metadata: Mapping[str, Any]
+    labels: LabelTable
+    device: Any
+    weights_sha256: str
+    settings: dict[str, object]
+
+
+def find_bundle(path: str | Path | None = None) -> Path:
+    """Find the bundle: the path given, else the copy in the installed package, else the one beside it.
+
+    Parameters
+    ----------
+    path : path, optional
+        A bundle's folder.
+
+    Returns
+    -------
+    Path
+        Absolute; holds ``configs/metadata.json``, ``configs/inference.json`` and ``models/model.pt``.
+
+    Raises
+    ------
+    BundleError
+        If there is none, or a file of it is missing.
+    """
+    if path is not None:
+        root = Path(path).resolve()
+        missing = [name for name in REQUIRED_FILES if not (root / name).is_file()]
+        if missing:
+            raise BundleError(
+                f"{root}: not a complete bundle, {', '.join(missing)} is missing.",
+                hint="Give the folder that holds configs/ and models/.",
+            )
+        return root
+    for root in (PACKAGE_ROOT / "monai_bundle", PACKAGE_ROOT.parent / "monai_bundle"):
+        if all((root / name).is_file() for name in REQUIRED_FILES):
+            return root
+    raise BundleError("no bundle in or beside the package.", hint="Reinstall the package, or give --bundle FOLDER.")
+
+
+def read_metadata(root: Path) -> dict[str, Any]:
+    """Read ``metadata.json`` alone: quick, no torch.
+
+    Raises
+    ------
+    BundleError
+        If it is not JSON.
+    """
+    try:
+        metadata: dict[str, Any] = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{root}: metadata.json cannot be read: {error}.") from error
+    return metadata
+
+
+def open_bundle(
+    path: str | Path | None = None, options: RunOptions | None = None, *, threshold: float | None = None
+) -> BundleParts:
+    """Open a bundle and take out its parts.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in `find_bundle`. A configuration is a program: open only bundles you trust.
+    options : RunOptions, optional
+        Fields that are None stay as the bundle says.
+    threshold : float, optional
+        Operating threshold in place of the bundle's; the report records it.
+
+    Returns
+    -------
+    BundleParts
+
+    Raises
+    ------
+    BundleError
+        If the configuration or metadata cannot be used.
+    WeightsError
+        If the weights are missing, damaged or of another network.
+    """
+    import torch
+    from monai.bundle import ConfigWorkflow
+
+    root = find_bundle(path)
+    options = options or RunOptions()
+    overrides: dict[str, Any] = {"bundle_root": str(root)}
+    for name, config_id in OPTION_IDS.items():
+        value = getattr(options, name)
+        if value is not None:
+            overrides[config_id] = f"$torch.device({value!r})" if name == "device" else value
+    if threshold is not None:
+        overrides["threshold"] = threshold
+    try:
+        workflow = ConfigWorkflow(
+            config_file=str(root / "configs" / "inference.json"),
+            meta_file=str(root / "configs" / "metadata.json"),
+            logging_file=False,
+            workflow_type="inference",
+            **overrides,
+        )
+        parser = workflow.parser
+        network = parser.get_parsed_content("network")
+        device = parser.get_parsed_content("device")
+        parts = {
+            name: parser.get_parsed_content(name)
+            for name in ("preprocessing", "inferer", "postprocessing", "probability")
+        }
+        settings = {name: parser.get_parsed_content(name) for name in ("model_spacing", "threshold", "temperature")}
+    except (KeyError, ValueError, RuntimeError, ModuleNotFoundError) as error:
+        raise BundleError(f"{root}: inference.json cannot be used: {error}.") from error
+    metadata = read_metadata(root)
+    sha256 = _load_weights(network, root / "models" / "model.pt", metadata.get("weights_sha256", ""))
+    network.eval()
+    torch.set_grad_enabled(torch.is_grad_enabled())
+    return BundleParts(
+        **parts,
+        network=network,
+        metadata=metadata,
+        labels=LabelTable.from_metadata(metadata),
+        device=device,
+        weights_sha256=sha256,
+        settings=settings,
+    )
+
+
+def _load_weights(network: Any, path: Path, expected_sha256: str) -> str:
+    import torch
+
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if expected_sha256 and sha256 != expected_sha256:
+        raise WeightsError(
+            f"{path}: its SHA-256 starts with {sha256[:12]}, metadata.json says {expected_sha256[:12]}.",
+            hint="The file is damaged or was replaced; reinstall, or run 'lightunet bundle stamp' after retraining.",
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its unpickler met
+        raise WeightsError(f"{path}: cannot be read as weights: {error}.", hint="Reinstall the bundle.") from error
+    own = network.state_dict()
+    differing = [
+        key
+        for key in sorted(set(own) | set(state))
+        if key not in own or key not in state or own[key].shape != state[key].shape
+    ]
+    if differing:
+        raise WeightsError(
+            f"{path}: {len(differing)} of {len(own)} entries do not fit {type(network).__name__}, "
+            f"the first are {', '.join(differing[:3])}.",
+            hint="Use the weights that belong to this bundle's network_def.",
+        )
+    network.load_state_dict(state)
+    return sha256

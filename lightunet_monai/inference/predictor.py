@@ -1,0 +1,191 @@
+"""Runs the bundle's parts on one image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from ..errors import DeviceMemoryError, InferenceError, LightUNetError
+from ..options import RunOptions
+from ..segmentation import Provenance, Segmentation
+from ..sources import ImageFile, ImageSource
+from .bundle import BundleParts, open_bundle
+from .engines import Engine, choose_engine
+
+Progress = Callable[[str, float], None]
+"""Called with (stage, fraction done); stages are "prepare", "infer" and "restore"."""
+
+
+@dataclass
+class Prediction:
+    """What one image gave.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    volume : MetaTensor
+        The volume as it was loaded, (1, X, Y, Z), where the predictor was given it in memory; else None.
+    seconds : dict
+        Seconds per step.
+    warnings : list of str
+        What happened on the way that a reader of the result should know.
+    """
+
+    segmentation: Segmentation
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Predictor:
+    """The model, opened once, for any number of images.
+
+    >>> predictor = Predictor()
+    >>> segmentation = predictor.segment("study/").segmentation
+
+    Parameters
+    ----------
+    bundle : path, optional
+        A bundle's folder; the shipped one by default.
+    options : RunOptions, optional
+        What this run varies.
+    threshold : float, optional
+        Operating threshold in place of the bundle's.
+
+    Raises
+    ------
+    BundleError, WeightsError
+        If the bundle cannot be opened.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | None = None,
+        options: RunOptions | None = None,
+        *,
+        threshold: float | None = None,
+    ) -> None:
+        self.options = options or RunOptions()
+        if self.options.threads is not None:
+            torch.set_num_threads(self.options.threads)
+        self.parts: BundleParts = open_bundle(bundle, self.options, threshold=threshold)
+        self.engine: Engine = choose_engine(self.parts.network, self.parts.device, self.options)
+
+    def segment(
+        self,
+        image: str | Path | ImageSource | MetaTensor,
+        *,
+        source: ImageSource | None = None,
+        with_probability: bool = False,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """Segment one image.
+
+        Parameters
+        ----------
+        image : path, ImageSource or MetaTensor
+            A path or source is loaded by the bundle; a volume (1, X, Y, Z) in Hounsfield units with its affine is
+            used as it is.
+        source : ImageSource, optional
+            Where a volume in memory came from.
+        with_probability : bool
+            Also give the probability of any structure on the source's grid.
+        progress : callable, optional
+            Told (stage, fraction done).
+
+        Returns
+        -------
+        Prediction
+            Its segmentation lies on the grid of the source.
+
+        Raises
+        ------
+        InputError
+            If the image is refused.
+        DeviceMemoryError
+            If it does not fit into the device's memory.
+        """
+        tell = progress or (lambda stage, fraction: None)
+        seconds: dict[str, float] = {}
+        with torch.inference_mode(), _own_errors():
+            with _timed(seconds, "prepare"):
+                tell("prepare", 0.0)
+                case = self.parts.preprocessing({"image": image})
+            with _timed(seconds, "infer"):
+                inputs = case["image"].as_tensor()[None].to(self.parts.device)
+                logits = self.parts.inferer(
+                    inputs, self.engine, progress=lambda done, total: tell("infer", done / max(1, total))
+                )
+                case["pred"] = logits[0]
+            with _timed(seconds, "restore"):
+                tell("restore", 0.0)
+                restored = self.parts.postprocessing(case)["pred"]
+                probability = self.parts.probability(case)["pred"] if with_probability else None
+                tell("restore", 1.0)
+        return Prediction(
+            segmentation=Segmentation(
+                label_map=restored.as_tensor()[0].cpu().numpy(),
+                affine=np.asarray(restored.affine, dtype=np.float64),
+                labels=self.parts.labels,
+                source=source or _source_of(image),
+                provenance=self._provenance(),
+                probability=None if probability is None else probability.as_tensor()[0].cpu().numpy(),
+            ),
+            seconds=seconds,
+            warnings=list(case["image"].meta.get("warnings", [])) + self.engine.warnings,
+        )
+
+    def _provenance(self) -> Provenance:
+        metadata = self.parts.metadata
+        return Provenance(
+            model_name=str(metadata["name"]),
+            model_version=str(metadata["version"]),
+            weights_sha256=self.parts.weights_sha256,
+            engine=self.engine.name,
+            precision=self.engine.precision,
+            device=str(self.parts.device),
+            settings=dict(self.parts.settings),
+        )
+
+
+def _source_of(image: Any) -> ImageSource:
+    if isinstance(image, (str, Path)):
+        return ImageFile(Path(image))
+    if isinstance(image, torch.Tensor):
+        meta = getattr(image, "meta", {})
+        return ImageFile(Path(str(meta.get("filename_or_obj", "volume"))))
+    return image
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[step] = seconds.get(step, 0.0) + time.perf_counter() - start
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    # MONAI wraps what a transform raises in a RuntimeError; the cause is what the user has to read.
+    try:
+        yield
+    except LightUNetError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(f"the device ran out of memory: {error}.", hint="Lower --sw-batch-size.") from error
+    except MemoryError as error:
+        raise DeviceMemoryError("the machine ran out of memory.", hint="Lower --sw-batch-size.") from error
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, LightUNetError):
+                raise cause from error
+            cause = cause.__cause__ or cause.__context__
+        raise InferenceError(f"{error}") from error

@@ -1,0 +1,140 @@
+"""Weights to start from, the state to resume from, the best model so far: each written whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from ..errors import WeightsError
+
+logger = logging.getLogger(__name__)
+
+
+def start_from(network: nn.Module, weights: str | Path) -> None:
+    """Fill a network with the weights that training starts from.
+
+    Parameters
+    ----------
+    network : Module
+    weights : path or ""
+        A plain state dict; empty to keep the random initialisation.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing or belongs to another network.
+    """
+    if not weights:
+        return
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
+    except (OSError, RuntimeError, AttributeError, TypeError) as error:
+        raise WeightsError(
+            f"{weights}: not usable as a start for {type(network).__name__}: {error}.",
+            hint="Give the model.pt of a bundle with the same network, or leave it empty.",
+        ) from error
+    logger.info("starting from %s", weights)
+
+
+class KeepBest:
+    """Write a model each time its key metric has improved; attach it to the evaluator.
+
+    Parameters
+    ----------
+    model : Module
+        Whose state dict is written.
+    path : path
+        Where to; replaced in one step.
+    """
+
+    def __init__(self, model: nn.Module, path: str | Path) -> None:
+        self.model = model
+        self.path = Path(path)
+        self.best = float("-inf")
+
+    def attach(self, engine: Engine) -> None:
+        """Called by MONAI for each handler in a list."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Compare and write."""
+        metric = float(engine.state.metrics[engine.state.key_metric_name])
+        if metric > self.best:
+            self.best = metric
+            write_state(self.model.state_dict(), self.path)
+            logger.info("best so far: %.4f, written to %s", metric, self.path)
+
+    def state_dict(self) -> dict[str, float]:
+        """Give what a resumed training needs."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Take what `state_dict` gave."""
+        self.best = state["best"]
+
+
+class ResumeState:
+    """Save everything a training needs to go on, once an epoch; load it when a training starts again.
+
+    Parameters
+    ----------
+    parts : mapping
+        Name to object with ``state_dict`` and ``load_state_dict``. The trainer itself is added.
+    path : path
+        Where to; replaced in one step, so that a kill at any moment leaves the last whole state.
+    """
+
+    def __init__(self, parts: Mapping[str, Any], path: str | Path) -> None:
+        self.parts = dict(parts)
+        self.path = Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        """Load the state, if there is one, and save it after each epoch."""
+        engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def load(self, engine: Engine) -> None:
+        """Go on where the saved state ended.
+
+        Raises
+        ------
+        WeightsError
+            If the state belongs to another network or another optimiser.
+        """
+        if not self.path.exists():
+            return
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise WeightsError(
+                f"{self.path}: does not fit this training: {error}.", hint="Use another output_dir, or remove the file."
+            ) from error
+        engine.state.iteration = state["iteration"]
+        engine.state.epoch = state["epoch"]
+        logger.info("resumed after epoch %d from %s", engine.state.epoch, self.path)
+
+    def save(self, engine: Engine) -> None:
+        """Write the state after an epoch."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        write_state({**state, "iteration": engine.state.iteration, "epoch": engine.state.epoch}, self.path)
+
+
+def write_state(state: Mapping[str, Any], path: Path) -> None:
+    """Write a state with `torch.save` beside its target, flush it to disk, then put it in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,87 @@
+"""Lists of cases for the bundle's datasets."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from ..errors import NoImageFoundError, UnreadableFileError
+from ..inputs import discover_sources
+from ..sources import DicomSeries
+
+logger = logging.getLogger(__name__)
+
+MODALITIES = ("CT", "")
+"""DICOM modalities that are taken; an empty one is judged when the volume is loaded."""
+
+
+def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
+    """List every volume below a folder for a MONAI dataset.
+
+    Parameters
+    ----------
+    dataset_dir : path
+        A folder of NIfTI, NRRD or MetaImage files and DICOM studies, or one of them.
+
+    Returns
+    -------
+    list of dict
+        ``{"image": ImageSource}`` for each volume; series of another modality are left out with a log line.
+
+    Raises
+    ------
+    NoImageFoundError
+        If no volume is left.
+    """
+    cases: list[dict[str, Any]] = []
+    for source in discover_sources(Path(dataset_dir)):
+        if isinstance(source, DicomSeries) and source.modality not in MODALITIES:
+            logger.warning("%s: skipped, its modality is %s, not CT", source.series_uid, source.modality)
+            continue
+        cases.append({"image": source})
+    if not cases:
+        raise NoImageFoundError(
+            f"{dataset_dir}: no CT volume found.", hint="Give a folder of NIfTI files or DICOM CT studies."
+        )
+    return cases
+
+
+def list_labelled_cases(datalist: str | Path, section: str) -> list[dict[str, Any]]:
+    """Read one section of a Decathlon-style datalist.
+
+    Parameters
+    ----------
+    datalist : path
+        JSON with ``{"training": [{"image": path, "label": path}, ...], "validation": [...]}``; relative paths
+        start from the folder of the file.
+    section : str
+        ``"training"``, ``"validation"`` or ``"test"``.
+
+    Returns
+    -------
+    list of dict
+        ``{"image": path, "label": path}`` with absolute paths as strings.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file is not such a datalist.
+    NoImageFoundError
+        If the section is empty or names a file that does not exist.
+    """
+    path = Path(datalist)
+    try:
+        items = json.loads(path.read_text(encoding="utf-8"))[section]
+        cases = [{key: str((path.parent / item[key]).absolute()) for key in ("image", "label")} for item in items]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableFileError(
+            f"{path}: no section {section!r} with image and label for each case ({error!r}).",
+            hint="Write the datalist as {'training': [{'image': ..., 'label': ...}], 'validation': [...]}.",
+        ) from error
+    missing = [name for case in cases for name in case.values() if not Path(name).exists()]
+    if missing or not cases:
+        found = f"{len(missing)} files are missing, the first is {missing[0]}" if missing else "no case"
+        raise NoImageFoundError(f"{path}: section {section!r}: {found}.", hint="Check the paths in the datalist.")
+    return cases

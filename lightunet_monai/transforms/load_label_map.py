@@ -1,0 +1,107 @@
+"""Reference label maps from files, on the grid of their volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from nibabel.filebasedimages import ImageFileError
+
+from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
+
+SAME_GRID_TOLERANCE_MM = 0.05
+"""How far corners of a label map may lie from those of its volume: rounding of headers, not a shift."""
+
+
+def load_label_map(path: Path) -> MetaTensor:
+    """Read a label map.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI; NRRD and MetaImage through SimpleITK.
+
+    Returns
+    -------
+    MetaTensor of uint8, shape (1, X, Y, Z)
+        Affine to RAS+ mm.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file cannot be read.
+    UnsupportedImageError
+        If it is not three-dimensional or holds values that are not labels 0 to 255.
+    """
+    array, affine = _read_nifti(path) if path.name.lower().endswith((".nii", ".nii.gz")) else _read_itk(path)
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3:
+        raise UnsupportedImageError(f"{path}: {array.ndim} dimensions, a label map has 3.", reason="dimensions")
+    labels = array.astype(np.uint8)
+    if not np.array_equal(labels, array):
+        raise UnsupportedImageError(
+            f"{path}: values between {array.min()} and {array.max()}, expected whole numbers from 0 to 255.",
+            hint="Give the label map, not the volume.",
+            reason="label-values",
+        )
+    return MetaTensor(torch.from_numpy(labels)[None], affine=torch.as_tensor(affine))
+
+
+def check_same_grid(label_map: MetaTensor, volume: MetaTensor, name: str) -> None:
+    """Refuse a label map that does not lie on the grid of its volume.
+
+    Parameters
+    ----------
+    label_map, volume : MetaTensor, shape (1, X, Y, Z)
+    name : str
+        What to call the label map in the message.
+
+    Raises
+    ------
+    GeometryError
+        If sizes differ or a corner is more than `SAME_GRID_TOLERANCE_MM` away.
+    """
+    if label_map.shape[1:] != volume.shape[1:]:
+        raise GeometryError(
+            f"{name}: {tuple(label_map.shape[1:])} voxels, its volume has {tuple(volume.shape[1:])}.",
+            hint="Draw the label map on the grid of the volume.",
+            reason="label-grid",
+        )
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64)
+    corners[:, :3] *= np.asarray(volume.shape[1:]) - 1
+    difference = np.asarray(label_map.affine, dtype=np.float64) - np.asarray(volume.affine, dtype=np.float64)
+    distance = np.linalg.norm((corners @ difference.T)[:, :3], axis=1).max()
+    if distance > SAME_GRID_TOLERANCE_MM:
+        raise GeometryError(
+            f"{name}: up to {distance:.3f} mm away from its volume, expected at most {SAME_GRID_TOLERANCE_MM} mm.",
+            hint="Draw the label map on the grid of the volume.",
+            reason="label-grid",
+        )
+
+
+def _read_nifti(path: Path) -> tuple[Any, Any]:
+    try:
+        image = nib.load(path)
+        return np.asanyarray(image.dataobj), image.affine
+    except (OSError, ImageFileError, EOFError, ValueError) as error:
+        raise UnreadableFileError(f"{path}: cannot be read as NIfTI: {error}.") from error
+
+
+def _read_itk(path: Path) -> tuple[Any, Any]:
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise UnreadableFileError(f"{path}: cannot be read as a label map.") from error
+    if image.GetDimension() != 3:
+        raise UnsupportedImageError(f"{path}: {image.GetDimension()} dimensions, a label map has 3.")
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image).T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS to RAS

@@ -1,0 +1,83 @@
+"""MONAI's way into `inputs`: one loader, no fallback.
+
+The class names keep "LoadImage" and "SaveImage": MONAI Label and MONAI Deploy recognise a bundle's reading and
+writing steps by that and leave them out when they bring a volume in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import LoadImaged
+
+from ..inputs import choose_series, discover_sources, load_volume
+from ..sources import DicomSeries, ImageFile
+from .load_label_map import check_same_grid, load_label_map
+
+
+class LoadImageVolumed(LoadImaged):  # type: ignore[misc]
+    """Load CT volumes through `lightunet_monai.inputs`, with all its checks.
+
+    Under each key it takes a path (file, DICOM folder, zip), an `ImageSource` or a volume in memory; a volume
+    passes through unchanged. Gives `MetaTensor` float32 (1, X, Y, Z), Hounsfield units, affine to RAS+ mm.
+
+    Parameters
+    ----------
+    keys : keys of the volumes
+    label_keys : keys of label maps
+        Loaded as integers without the checks for CT, and required to lie on the grid of the first of ``keys``.
+    allow_missing_keys : bool
+        Do not fail on a key that is not there.
+    assume_hu : bool
+        Take stored values as Hounsfield units where a series has no rescale.
+
+    Raises
+    ------
+    InputError
+        Whatever `discover_sources`, `choose_series` or `load_volume` refuse.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label_keys: KeysCollection = (),
+        allow_missing_keys: bool = False,
+        assume_hu: bool = False,
+    ) -> None:
+        super().__init__(keys, image_only=True, ensure_channel_first=True, allow_missing_keys=allow_missing_keys)
+        self.label_keys = (label_keys,) if isinstance(label_keys, str) else tuple(label_keys)
+        self.assume_hu = assume_hu
+
+    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
+        """Load each key; other entries pass through. ``reader`` is MONAI's and not used."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self._load(out[key])
+        for key in self.label_keys:
+            if key in out:
+                out[key] = _load_label_map(out[key], like=out[self.first_key(out)])
+        return out
+
+    def _load(self, item: Any) -> MetaTensor:
+        if isinstance(item, (torch.Tensor, np.ndarray)):
+            return item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
+        if not isinstance(item, (ImageFile, DicomSeries)):
+            item = choose_series(discover_sources(Path(item)))
+        return load_volume(item, assume_hu=self.assume_hu)
+
+
+def _load_label_map(item: Any, like: MetaTensor) -> MetaTensor:
+    if isinstance(item, (torch.Tensor, np.ndarray)):
+        label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
+        name = "the label map"
+    else:
+        label_map = load_label_map(Path(item))
+        name = str(item)
+    check_same_grid(label_map, like, name)
+    return label_map

@@ -1,0 +1,134 @@
+"""From the grid of the source to the grid of the model, and what is needed to come back."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+
+from ..errors import GeometryError
+from .resampling import axis_maps, resample
+
+SOURCE_AFFINE = "source_affine"
+SOURCE_SHAPE = "source_shape"
+
+
+def model_grid(
+    affine: NDArray[np.float64], shape: Sequence[int], spacing: Sequence[float]
+) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
+    """Choose the model's grid for a source grid.
+
+    The axes stay parallel to the source's, ordered and directed so that they run closest to right, anterior
+    and superior. The grid covers the extent of the source's voxels and has the same centre.
+
+    Parameters
+    ----------
+    affine : ndarray, shape (4, 4)
+        Source voxel index to RAS+ mm.
+    shape : sequence of int
+        Source size (X, Y, Z).
+    spacing : sequence of float
+        Wanted spacing along right, anterior, superior, mm.
+
+    Returns
+    -------
+    affine : ndarray of float64, shape (4, 4)
+    shape : tuple of int
+    """
+    columns = affine[:3, :3]
+    lengths = np.linalg.norm(columns, axis=0)
+    directions = columns / lengths
+    order = _closest_axes(directions)
+    signs = np.sign([directions[world, axis] for world, axis in enumerate(order)])
+    extent = np.array([lengths[axis] * shape[axis] for axis in order])
+    size = np.maximum(1, np.ceil(extent / np.asarray(spacing) - 1e-3)).astype(int)
+    linear = directions[:, order] * signs * np.asarray(spacing, dtype=np.float64)
+    centre = columns @ ((np.asarray(shape) - 1) / 2) + affine[:3, 3]
+    grid = np.eye(4)
+    grid[:3, :3] = linear
+    grid[:3, 3] = centre - linear @ ((size - 1) / 2)
+    return grid, (int(size[0]), int(size[1]), int(size[2]))
+
+
+def _closest_axes(directions: NDArray[np.float64]) -> list[int]:
+    # Give each world axis one source axis, the largest cosine first, so that an oblique volume never uses one twice.
+    cosines = np.abs(directions).copy()
+    order = [-1, -1, -1]
+    for _ in range(3):
+        world, axis = np.unravel_index(cosines.argmax(), cosines.shape)
+        order[int(world)] = int(axis)
+        cosines[world, :] = -1
+        cosines[:, axis] = -1
+    return order
+
+
+class ToModelGridd(MapTransform):
+    """Reorient and resample volumes to the model's spacing; remember the source's grid.
+
+    Takes a `MetaTensor` (1, X, Y, Z) with any orthogonal affine, gives float32 (1, X', Y', Z') with axes
+    closest to right, anterior, superior. ``meta["source_affine"]`` and ``meta["source_shape"]`` keep the
+    grid to come back to.
+
+    Parameters
+    ----------
+    keys : keys of the volumes
+    spacing : sequence of float
+        Spacing of the model along right, anterior, superior, mm.
+    label_keys : keys, among ``keys``, of label maps
+        A label map of 0 and 1 is resampled as a fraction and set to 1 from one half on.
+    allow_missing_keys : bool
+        Do not fail on a key that is not there.
+
+    Raises
+    ------
+    GeometryError
+        If the axes of a volume are not orthogonal, as with a tilted gantry.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spacing: Sequence[float],
+        label_keys: KeysCollection = (),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spacing = tuple(float(s) for s in spacing)
+        self.label_keys = {label_keys} if isinstance(label_keys, str) else set(label_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample each key; other entries pass through."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self._resample(out[key], is_label=key in self.label_keys)
+        return out
+
+    def _resample(self, volume: MetaTensor, *, is_label: bool) -> MetaTensor:
+        affine = np.asarray(volume.affine, dtype=np.float64)
+        source_shape = tuple(volume.shape[1:])
+        grid, shape = model_grid(affine, source_shape, self.spacing)
+        try:
+            maps = axis_maps(affine, grid)
+        except ValueError:
+            cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+            angle = np.degrees(np.arcsin(np.abs(cosines.T @ cosines - np.eye(3)).max().clip(0, 1)))
+            raise GeometryError(
+                f"the axes of the volume are {angle:.2f} degrees away from orthogonal, expected 0.",
+                hint="Ask for the series without gantry tilt, or use --regularize.",
+                reason="shear",
+            ) from None
+        array = volume.as_tensor() if isinstance(volume, MetaTensor) else torch.as_tensor(volume)
+        resampled = resample(array[0], maps, shape)
+        if is_label:
+            resampled = (resampled >= 0.5).float()
+        meta = dict(volume.meta)
+        meta[SOURCE_AFFINE] = torch.as_tensor(affine)
+        meta[SOURCE_SHAPE] = torch.as_tensor(source_shape)
+        meta["spatial_shape"] = np.asarray(shape)
+        return MetaTensor(resampled[None], affine=torch.as_tensor(grid), meta=meta)

@@ -1,0 +1,172 @@
+"""From logits on the model's grid back to the source's grid: label map or probability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from torch import Tensor
+
+from .model_grid import SOURCE_AFFINE, SOURCE_SHAPE
+from .resampling import axis_maps, axis_weights
+
+SLAB = 16
+"""Source slices restored at once; bounds the memory and changes no voxel."""
+
+
+class RestoreLabelMapd(MapTransform):
+    """Turn logits on the model's grid into a label map on the source's grid.
+
+    With two channels the logit of the structure against background, linearly interpolated between voxel
+    centres, is compared with the one of the threshold: sub-voxel contours, no staircase. With more channels the
+    label is the channel with the largest interpolated logit.
+
+    Takes logits (K, X', Y', Z') under each key and a `MetaTensor` under ``reference`` that went through
+    `ToModelGridd`; gives a `MetaTensor` of uint8 (1, X, Y, Z) with the affine of the source.
+
+    Parameters
+    ----------
+    keys : keys of the logits
+    reference : str
+        Key of the volume on the model's grid.
+    threshold : float
+        Calibrated probability from which on a voxel belongs to the structure; two channels only.
+    temperature : float
+        Logits are divided by it before the sigmoid (Guo et al. 2017, arXiv:1706.04599).
+    """
+
+    def __init__(
+        self, keys: KeysCollection, reference: str = "image", threshold: float = 0.5, temperature: float = 1.0
+    ) -> None:
+        super().__init__(keys)
+        self.reference = reference
+        self.threshold = threshold
+        self.temperature = temperature
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Restore each key; other entries pass through."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            logits = _plain(out[key])
+            grid = _SourceGrid(out[self.reference])
+            if logits.shape[0] == 2:
+                cut = self.temperature * math.log(self.threshold / (1 - self.threshold))
+                label_map = _threshold(logits[1] - logits[0], grid, cut)
+            else:
+                label_map = _largest(logits, grid)
+            out[key] = grid.wrap(label_map)
+        return out
+
+
+class RestoreProbabilityd(MapTransform):
+    """Turn logits on the model's grid into the probability of any structure on the source's grid.
+
+    Takes and gives what `RestoreLabelMapd` does, with float32 probabilities in place of labels; the
+    probability is the sigmoid of the interpolated logit of structures against background.
+
+    Parameters
+    ----------
+    keys, reference, temperature
+        As in `RestoreLabelMapd`.
+    """
+
+    def __init__(self, keys: KeysCollection, reference: str = "image", temperature: float = 1.0) -> None:
+        super().__init__(keys)
+        self.reference = reference
+        self.temperature = temperature
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Restore each key; other entries pass through."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            logits = _plain(out[key])
+            grid = _SourceGrid(out[self.reference])
+            margin = (torch.logsumexp(logits[1:], dim=0) - logits[0]) / self.temperature
+            probability = torch.empty(grid.planes_shape, dtype=torch.float32)
+            for start, stop, slab in grid.slabs(margin):
+                probability[start:stop] = torch.sigmoid(slab).cpu()
+            out[key] = grid.wrap(probability)
+        return out
+
+
+class _SourceGrid:
+    """The grid a volume came from, and interpolation to it."""
+
+    def __init__(self, reference: MetaTensor) -> None:
+        self.meta = reference.meta
+        self.affine = np.asarray(self.meta[SOURCE_AFFINE], dtype=np.float64).reshape(4, 4)
+        self.shape = tuple(int(n) for n in np.asarray(self.meta[SOURCE_SHAPE]).reshape(-1))
+        model_affine = np.asarray(reference.affine, dtype=np.float64).reshape(4, 4)
+        self.maps = axis_maps(model_affine, self.affine)
+        model_shape = tuple(reference.shape[-3:])
+        self.weights = [
+            axis_weights(m, model_shape[m.source_axis], n, antialias=False)
+            for m, n in zip(self.maps, self.shape, strict=True)
+        ]
+
+    @property
+    def planes_shape(self) -> tuple[int, int, int]:
+        return self.shape[2], self.shape[1], self.shape[0]
+
+    def slabs(
+        self, field: Tensor, box: tuple[slice, slice, slice] | None = None
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """Give (start, stop, values (z, Y, X)) of a field (..., X', Y', Z'), inside a box of source voxels."""
+        x, y, z = box or (slice(0, self.shape[0]), slice(0, self.shape[1]), slice(0, self.shape[2]))
+        wx, wy, wz = (w[s].to(field.device) for w, s in zip(self.weights, (x, y, z), strict=True))
+        lead = field.dim() - 3
+        axes = [lead + m.source_axis for m in self.maps]
+        field = field.permute(*range(lead), axes[2], axes[1], axes[0]).float()  # (..., Z', Y', X') in source order
+        for start in range(0, wz.shape[0], SLAB):
+            rows = wz[start : start + SLAB]
+            used = rows.any(dim=0).nonzero().flatten()
+            low, high = int(used[0]), int(used[-1]) + 1
+            part = torch.einsum("zc,...cyx->...zyx", rows[:, low:high], field[..., low:high, :, :])
+            part = torch.matmul(torch.matmul(wy, part), wx.T)  # (..., z, Y, X)
+            yield z.start + start, z.start + start + rows.shape[0], part
+
+    def box(self, mask: Tensor) -> tuple[slice, slice, slice] | None:
+        """Smallest box of source voxels that any true voxel of a mask on the model's grid can reach."""
+        if not bool(mask.any()):
+            return None
+        sides = []
+        for weights, axis in zip(self.weights, self.maps, strict=True):
+            others = [a for a in range(3) if a != axis.source_axis]
+            line = mask.amax(dim=others).cpu()
+            reached = ((weights > 0) & line[None, :]).any(dim=1).nonzero().flatten()
+            sides.append(slice(int(reached[0]), int(reached[-1]) + 1))
+        return sides[0], sides[1], sides[2]
+
+    def wrap(self, planes: Tensor) -> MetaTensor:
+        """(Z, Y, X) to a `MetaTensor` (1, X, Y, Z) with the source's affine."""
+        meta = {key: value for key, value in self.meta.items() if key not in (SOURCE_AFFINE, SOURCE_SHAPE)}
+        meta["spatial_shape"] = np.asarray(self.shape)
+        return MetaTensor(planes.permute(2, 1, 0)[None], affine=torch.as_tensor(self.affine), meta=meta)
+
+
+def _threshold(margin: Tensor, grid: _SourceGrid, cut: float) -> Tensor:
+    label_map = torch.zeros(grid.planes_shape, dtype=torch.uint8)
+    # An interpolated value never exceeds its neighbours, so only the box around voxels above the cut can hold labels.
+    box = grid.box(margin >= cut)
+    if box is not None:
+        for start, stop, slab in grid.slabs(margin, box):
+            label_map[start:stop, box[1], box[0]] = (slab >= cut).to(torch.uint8).cpu()
+    return label_map
+
+
+def _largest(logits: Tensor, grid: _SourceGrid) -> Tensor:
+    label_map = torch.zeros(grid.planes_shape, dtype=torch.uint8)
+    for start, stop, slab in grid.slabs(logits):  # (K, z, Y, X)
+        label_map[start:stop] = slab.argmax(dim=0).to(torch.uint8).cpu()
+    return label_map
+
+
+def _plain(logits: Any) -> Tensor:
+    tensor: Tensor = logits.as_tensor() if isinstance(logits, MetaTensor) else logits
+    return tensor.float()
