@@ -1,0 +1,52 @@
+"""`lightunet simulate`: labelled breast CT volumes from a seed, for training and demonstration."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "make labelled breast CT volumes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this subcommand's arguments."""
+    parser.add_argument("-n", "--count", type=_positive, default=1, help="number of cases (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the data set (default: 0)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--format", choices=["nifti", "dicom"], default="nifti", help="file format (default: nifti)")
+    parser.add_argument(
+        "--spacing", type=float, nargs="+", metavar="MM", help="voxel edge in mm, one value or a range of two"
+    )
+    parser.add_argument("--size", type=_positive, metavar="N", help="most voxels along an axis")
+    parser.add_argument("--jobs", type=_positive, default=1, help="processes (default: 1)")
+    parser.add_argument("--quiet", action="store_true", help="print no line per case")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the data set; return the exit code."""
+    from ..errors import UsageError
+    from ..simulation import SimulationSettings
+    from ..simulation.dataset import DatasetPlan, simulate_dataset
+
+    settings = SimulationSettings()
+    if arguments.spacing:
+        if len(arguments.spacing) > 2:
+            raise UsageError(f"--spacing: {len(arguments.spacing)} values found, one or two expected.")
+        settings = settings.changed(spacing=(arguments.spacing[0], arguments.spacing[-1]))
+    if arguments.size:
+        settings = settings.changed(max_voxels=arguments.size)
+    plan = DatasetPlan(arguments.output, arguments.count, arguments.seed, settings)
+
+    def print_case(name: str, is_new: bool) -> None:
+        if not arguments.quiet:
+            print(f"{name} {'written' if is_new else 'already there'}", flush=True)
+
+    print(simulate_dataset(plan, jobs=arguments.jobs, on_case=print_case))
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} found, at least 1 expected")
+    return value

@@ -1,0 +1,185 @@
+"""Data sets of simulated cases: one folder, one datalist, resumable after a stop at any moment.
+
+OUT/images/case_0001.nii.gz       the volume
+OUT/labels/case_0001.nii.gz       1 is tumour
+OUT/tissues/case_0001.nii.gz      the full tissue map
+OUT/parameters/case_0001.json     every sampled number; written last, so it marks a finished case
+OUT/datalist.json                 Decathlon style, relative paths
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import OutputError
+from .case import SimulatedCase, simulate_case
+from .settings import SimulationSettings
+
+SEEDS_PER_SET = 1_000_000
+"""Case seeds of two data set seeds never meet below this many cases."""
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """What to write where.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    count : int
+        Number of cases.
+    seed : int
+        Of the data set; case i (from 1) has seed ``seed * 1_000_000 + i`` whatever the count.
+    settings : SimulationSettings
+        Ranges of the cases.
+    split : str
+        Key of the datalist that lists the cases, ``training`` as a rule.
+    """
+
+    folder: Path
+    count: int
+    seed: int
+    settings: SimulationSettings
+    split: str = "training"
+
+    def case_seed(self, number: int) -> int:
+        """Return the seed of case `number`, counted from 1."""
+        return self.seed * SEEDS_PER_SET + number
+
+
+def simulate_dataset(plan: DatasetPlan, *, jobs: int = 1, on_case: Callable[[str, bool], None] | None = None) -> Path:
+    """Write all cases that are not there yet, then the datalist.
+
+    Parameters
+    ----------
+    plan : DatasetPlan
+        What to write where.
+    jobs : int
+        Processes; the result does not depend on it.
+    on_case : callable, optional
+        Called with the case's name and whether it was made now (False: it was there).
+
+    Returns
+    -------
+    Path
+        The datalist.
+
+    Raises
+    ------
+    OutputError
+        The folder holds cases of another recipe or cannot be written.
+    """
+    _check_folder(plan)
+    names = [case_name(number) for number in range(1, plan.count + 1)]
+    missing = [n for n, name in enumerate(names, 1) if not _parameters_path(plan.folder, name).exists()]
+    for number in sorted(set(range(1, plan.count + 1)) - set(missing)):
+        if on_case:
+            on_case(case_name(number), False)
+    for number in _write_all(plan, missing, jobs):
+        if on_case:
+            on_case(case_name(number), True)
+    return _write_datalist(plan, names)
+
+
+def case_name(number: int) -> str:
+    """Return the file stem of a case, counted from 1."""
+    return f"case_{number:04d}"
+
+
+def write_nifti_case(case: SimulatedCase, folder: Path, name: str) -> None:
+    """Write one case as NIfTI files with its parameters; every file appears whole or not at all."""
+    for kind, array in (("images", case.volume_hu), ("labels", case.label_map), ("tissues", case.tissue_map)):
+        _write_nifti(array, case.affine, folder / kind / f"{name}.nii.gz")
+    write_parameters(case, _parameters_path(folder, name))
+
+
+def write_parameters(case: SimulatedCase, path: Path) -> None:
+    """Write every sampled number of a case as JSON."""
+    _replace_text(path, json.dumps(case.parameters, indent=1))
+
+
+def _write_all(plan: DatasetPlan, numbers: list[int], jobs: int) -> Iterable[int]:
+    if jobs <= 1 or len(numbers) <= 1:
+        for number in numbers:
+            yield _write_one(plan, number)
+        return
+    # Spawned workers: forked ones inherit torch's thread pool in an unusable state.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
+        yield from pool.map(_write_one, [plan] * len(numbers), numbers)
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _write_one(plan: DatasetPlan, number: int) -> int:
+    write_nifti_case(simulate_case(plan.case_seed(number), settings=plan.settings), plan.folder, case_name(number))
+    return number
+
+
+def _check_folder(plan: DatasetPlan) -> None:
+    """A folder continues only the recipe and seed it was begun with."""
+    path = plan.folder / "recipe.json"
+    recipe = json.loads(json.dumps({"seed": plan.seed, "settings": plan.settings.as_dict()}))
+    try:
+        for kind in ("images", "labels", "tissues", "parameters"):
+            (plan.folder / kind).mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _replace_text(path, json.dumps(recipe, indent=1))
+            return
+    except OSError as error:
+        raise OutputError(
+            f"{plan.folder}: cannot be written ({error.strerror}).", hint="Name another folder."
+        ) from error
+    if json.loads(path.read_text()) != recipe:
+        raise OutputError(
+            f"{plan.folder}: holds cases of another seed or recipe.", hint="Name another folder or repeat the options."
+        )
+
+
+def _write_datalist(plan: DatasetPlan, names: list[str]) -> Path:
+    entries = [{kind[:-1]: f"{kind}/{name}.nii.gz" for kind in ("images", "labels", "tissues")} for name in names]
+    path = plan.folder / "datalist.json"
+    content = {
+        "name": f"simulated breast CT, recipe {plan.settings.name}",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "tumour"},
+        plan.split: entries,
+    }
+    _replace_text(path, json.dumps(content, indent=1))
+    return path
+
+
+def _parameters_path(folder: Path, name: str) -> Path:
+    return folder / "parameters" / f"{name}.json"
+
+
+def _write_nifti(array: NDArray[np.generic], affine: NDArray[np.float64], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nibabel.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    # The name must end in .nii.gz for nibabel to compress it.
+    part = path.with_name(f".part-{path.name}")
+    nibabel.save(image, part)
+    os.replace(part, path)
+
+
+def _replace_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{path.name}")
+    part.write_text(text + "\n")
+    os.replace(part, path)

@@ -1,0 +1,226 @@
+"""The scanner in the image domain: blur, cupping, shading, rings, correlated noise, scale and storage.
+
+The order is that of a real acquisition as seen in the reconstructed volume; every number is sampled wider than the
+dedicated scanners of the literature (49-60 kVp, 0.15-0.8 mm voxels).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+import torch
+
+from .grid import Grid, upsample
+from .random_fields import complex_white_noise, smooth_field
+from .settings import SimulationSettings
+
+NOISE_REFERENCE = 0.3
+"""mm: voxel edge that the noise level in the settings refers to."""
+
+
+@dataclass(frozen=True)
+class ScannerPlan:
+    """The sampled numbers of one acquisition."""
+
+    noise_hu: float
+    noise_ramp: float
+    noise_cut: float
+    noise_axial_blur: float
+    blur_mm: float
+    cupping: float
+    shading_hu: float
+    wall_shading_hu: float
+    ring_hu: float
+    air: str
+    field_of_view: float
+    motion_mm: tuple[float, float, float]
+    motion_share: float
+    bad_slices: int
+    gain: float
+    offset_hu: float
+    storage: str
+    clip_low: float
+
+
+def sample_scanner(random: np.random.Generator, settings: SimulationSettings) -> ScannerPlan:
+    """Draw one acquisition."""
+    low, high = settings.noise_hu
+    storage = "hu"
+    if random.random() < settings.odd_scale:
+        storage = str(random.choice(["shifted", "attenuation"]))
+    moving = random.random() < 0.12
+    truncated = random.random() < 0.12
+    return ScannerPlan(
+        noise_hu=float(np.exp(random.uniform(np.log(low), np.log(high)))),
+        noise_ramp=random.uniform(0.3, 1.0),
+        noise_cut=random.uniform(0.45, 1.3),
+        noise_axial_blur=random.uniform(0.2, 1.2),
+        blur_mm=random.uniform(*settings.blur_mm),
+        cupping=settings.cupping[0] + (settings.cupping[1] - settings.cupping[0]) * random.beta(1.6, 3.0),
+        shading_hu=abs(random.normal(0.0, 12.0)),
+        wall_shading_hu=random.normal(0.0, 20.0),
+        ring_hu=random.exponential(6.0) * float(random.random() < 0.4),
+        air=str(random.choice(["noisy", "masked", "clipped"], p=[0.35, 0.35, 0.3])),
+        field_of_view=random.uniform(0.8, 0.98) if truncated else 0.0,
+        motion_mm=(random.normal(0.0, 1.0), random.normal(0.0, 0.7), random.normal(0.0, 1.0)),
+        motion_share=random.uniform(0.1, 0.5) if moving else 0.0,
+        bad_slices=int(random.integers(1, 4)) if random.random() < 0.15 else 0,
+        gain=random.uniform(*settings.gain),
+        offset_hu=random.uniform(*settings.offset_hu),
+        storage=storage,
+        clip_low=float(random.choice([-1000.0, -1024.0, -3000.0])),
+    )
+
+
+def scan(
+    plan: ScannerPlan, hu: torch.Tensor, outside: torch.Tensor, grid: Grid, random: np.random.Generator
+) -> torch.Tensor:
+    """Return the volume as a scanner would deliver it.
+
+    Parameters
+    ----------
+    plan : ScannerPlan
+        What was sampled.
+    hu : tensor of float32, shape (X, Y, Z)
+        True Hounsfield units; changed in place.
+    outside : tensor of float32, shape (X, Y, Z)
+        Distance from the skin into the air, mm; negative in the breast.
+    grid : Grid
+        Of the delivered volume. The scanner turns about the y axis.
+    random : Generator
+        Noise, rings and shading.
+    """
+    hu = _move(plan, hu, grid)
+    hu = gaussian_blur(hu, [plan.blur_mm / 2.355 / s for s in grid.spacing])
+    radius = _radius_map(grid, hu.device)
+    _cup(plan, hu, outside)
+    _shade(plan, hu, grid, random)
+    _add_rings(plan, hu, radius, random)
+    hu.add_(_noise(plan, outside, grid, random))
+    _leave_out(plan, hu, outside, radius, grid, random)
+    return _store(plan, hu)
+
+
+def gaussian_blur(values: torch.Tensor, sigmas: list[float]) -> torch.Tensor:
+    """Return the volume blurred by Gaussians of the given sigmas in voxels, edges repeated."""
+    for dimension, sigma in enumerate(sigmas):
+        if sigma < 0.15:
+            continue
+        reach = max(1, int(np.ceil(3.0 * sigma)))
+        taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+        taps /= taps.sum()
+        count = values.shape[dimension]
+        total = values * float(taps[reach])
+        for shift in range(1, reach + 1):
+            weight = float(taps[reach + shift])
+            upper = torch.arange(count, device=values.device).add_(shift).clamp_(max=count - 1)
+            lower = torch.arange(count, device=values.device).sub_(shift).clamp_(min=0)
+            total.add_(values.index_select(dimension, upper), alpha=weight)
+            total.add_(values.index_select(dimension, lower), alpha=weight)
+        values = total
+    return values
+
+
+def _move(plan: ScannerPlan, hu: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """A breast that settles during the scan leaves a fainter double."""
+    if plan.motion_share == 0.0:
+        return hu
+    steps = [round(m / s) for m, s in zip(plan.motion_mm, grid.spacing, strict=True)]
+    return hu * (1.0 - plan.motion_share) + torch.roll(hu, steps, (0, 1, 2)) * plan.motion_share
+
+
+def _radius_map(grid: Grid, device: torch.device) -> torch.Tensor:
+    x, z = grid.axis(0), grid.axis(2)
+    radius = np.hypot((x - x.mean())[:, None], (z - z.mean())[None, :])
+    return torch.from_numpy(radius.astype(np.float32)).to(device)
+
+
+def _cup(plan: ScannerPlan, hu: torch.Tensor, outside: torch.Tensor) -> None:
+    """Attenuation falls with the path through tissue, here with depth below the skin."""
+    depth = (-outside).clamp_(min=0.0)
+    loss = 1.0 - torch.exp(depth.div_(-20.0))
+    hu.add_((hu + 1000.0) * loss, alpha=-plan.cupping)
+
+
+def _shade(plan: ScannerPlan, hu: torch.Tensor, grid: Grid, random: np.random.Generator) -> None:
+    coarse = grid.coarse(12.0)
+    shade = plan.shading_hu * smooth_field(coarse, random, length=80.0)
+    along = np.linspace(0.0, 1.0, coarse.shape[1], dtype=np.float32)[None, :, None]
+    shade = shade + plan.wall_shading_hu * (1.0 - along) ** 2
+    hu.add_(upsample(shade.astype(np.float32), grid.shape, hu.device))
+
+
+def _add_rings(plan: ScannerPlan, hu: torch.Tensor, radius: torch.Tensor, random: np.random.Generator) -> None:
+    if plan.ring_hu == 0.0:
+        return
+    step = 0.5
+    bins = int(float(radius.max()) / step) + 2
+    profile = random.standard_normal((hu.shape[1], bins)).astype(np.float32)
+    profile *= random.random((1, bins)) < 0.15
+    # A detector element's gain error is diluted over the circle it draws.
+    profile *= plan.ring_hu / np.sqrt(0.1 + np.arange(bins, dtype=np.float32) * step / 20.0)
+    rings = torch.from_numpy(profile).to(hu.device)[:, (radius / step).long()]
+    hu.add_(rings.permute(1, 0, 2))
+
+
+def _noise(plan: ScannerPlan, outside: torch.Tensor, grid: Grid, random: np.random.Generator) -> torch.Tensor:
+    """Noise whose spectrum rises like a ramp across the rotation axis and falls with the reconstruction filter."""
+    shape = tuple(scipy.fft.next_fast_len(n, real=True) for n in grid.shape)
+    noise = complex_white_noise((shape[0], shape[1], shape[2]), random)
+    nyquist = 0.5 / max(grid.spacing[0], grid.spacing[2])
+    fx = np.fft.fftfreq(shape[0], grid.spacing[0])[:, None]
+    fz = np.fft.rfftfreq(shape[2], grid.spacing[2])[None, :]
+    across = np.hypot(fx, fz) / nyquist
+    power = (0.02 + across**plan.noise_ramp) * np.exp(-2.0 * (across / plan.noise_cut) ** 2)
+    fy = np.fft.fftfreq(shape[1])
+    axial = np.exp(-0.5 * (2.0 * np.pi * fy * plan.noise_axial_blur) ** 2)
+    noise *= np.sqrt(power).astype(np.float32)[:, None, :]
+    noise *= axial.astype(np.float32)[None, :, None]
+    field = scipy.fft.irfftn(noise, s=shape, workers=-1, overwrite_x=True)
+    field = field[: grid.shape[0], : grid.shape[1], : grid.shape[2]]
+    level = noise_level(plan, grid)
+    scaled = torch.from_numpy(np.ascontiguousarray(field * np.float32(level / max(float(field.std()), 1e-9))))
+    # Rays through more tissue carry fewer photons: air is quieter than the centre.
+    depth = (outside / -40.0).clamp_(-0.5, 0.8)
+    return scaled.to(outside.device).mul_(depth.add_(1.0))
+
+
+def noise_level(plan: ScannerPlan, grid: Grid) -> float:
+    """Return the noise in HU for this grid: larger voxels average, less than independently as noise is correlated."""
+    level = plan.noise_hu * (grid.voxel_size / NOISE_REFERENCE) ** -1.3
+    return float(np.clip(level, 2.0, 90.0))
+
+
+def _leave_out(
+    plan: ScannerPlan,
+    hu: torch.Tensor,
+    outside: torch.Tensor,
+    radius: torch.Tensor,
+    grid: Grid,
+    random: np.random.Generator,
+) -> None:
+    """Masked air, the cylinder of the field of view, and damaged slices at the ends."""
+    if plan.air == "masked":
+        hu.masked_fill_(outside > 2.0, -1000.0)
+    elif plan.air == "clipped":
+        hu.clamp_(min=-1000.0)
+    if plan.field_of_view > 0.0:
+        edge = plan.field_of_view * 0.5 * max(grid.shape[0] * grid.spacing[0], grid.shape[2] * grid.spacing[2])
+        hu.masked_fill_((radius > edge)[:, None, :], -1000.0)
+    for index in range(min(plan.bad_slices, hu.shape[1] // 8)):
+        hu[:, index] = -1000.0 if random.random() < 0.5 else hu[:, index] * 0.5 + 60.0 * random.standard_normal()
+
+
+def _store(plan: ScannerPlan, hu: torch.Tensor) -> torch.Tensor:
+    hu = hu.mul_(plan.gain).add_(plan.offset_hu)
+    if plan.air != "noisy":
+        hu.clamp_(min=-1000.0)
+    hu.clamp_(min=plan.clip_low, max=8000.0)
+    if plan.storage == "shifted":
+        return hu.clamp_(min=-1000.0).add_(1000.0)
+    if plan.storage == "attenuation":
+        # Linear attenuation in 1/m: water is about 25 /m at 35 keV; stored times 10.
+        return hu.add_(1000.0).clamp_(min=0.0).mul_(0.25)
+    return hu

@@ -1,0 +1,92 @@
+"""What a simulated case may be: every range that a recipe opens or closes.
+
+settings = SimulationSettings()
+settings = SimulationSettings(spacing=(0.5, 0.8), max_voxels=224)
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+from ..errors import UsageError
+
+SIMULATOR_VERSION = 1
+"""Raised whenever a seed of a recipe no longer gives the same volume."""
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """Ranges that the cases of one data set are drawn from.
+
+    Parameters
+    ----------
+    name : str
+        Recorded with every case.
+    spacing : (float, float)
+        Voxel edge in mm, drawn log-uniformly; raised where the breast would not fit `max_voxels`.
+    max_voxels : int
+        Most voxels along an axis.
+    glandular_fraction : (float, float)
+        Share of the breast volume without skin, before clipping the log-normal around 0.16.
+    lesion_diameter : (float, float)
+        Equivalent diameter in mm, clips the log-normal around 12 mm.
+    lesion_contrast_hu : (float, float)
+        Tumour above the case's fibroglandular value, without contrast agent.
+    lesion_kinds : tuple of str
+        Of ``oval``, ``lobulated``, ``irregular``, ``spiculated``.
+    styles : tuple of str
+        Glandular looks: ``clumps`` (power law), ``compartments`` (lobules with walls), ``mixed``.
+    families : tuple of str
+        Breast poses: ``pendant``, ``supine``.
+    noise_hu : (float, float)
+        Standard deviation in adipose tissue for 0.3 mm voxels, log-uniform.
+    blur_mm : (float, float)
+        Full width at half maximum of the system blur.
+    cupping : (float, float)
+        Relative drop of the attenuation at the centre.
+    gain, offset_hu : (float, float)
+        Scale errors of the vendor: HU -> gain * HU + offset.
+    with_lesion : float
+        Share of cases that hold at least one lesion.
+    odd_scale : float
+        Share of cases stored shifted by 1000 or as attenuation x 1000 instead of HU.
+    """
+
+    name: str = "train"
+    spacing: Span = (0.5, 0.8)
+    max_voxels: int = 256
+    glandular_fraction: Span = (0.02, 0.60)
+    lesion_diameter: Span = (3.0, 40.0)
+    lesion_contrast_hu: Span = (10.0, 65.0)
+    lesion_kinds: tuple[str, ...] = ("oval", "lobulated", "irregular", "spiculated")
+    styles: tuple[str, ...] = ("clumps", "compartments", "mixed")
+    families: tuple[str, ...] = ("pendant", "pendant", "pendant", "supine")
+    noise_hu: Span = (15.0, 60.0)
+    blur_mm: Span = (0.3, 0.9)
+    cupping: Span = (-0.05, 0.15)
+    gain: Span = (0.85, 1.15)
+    offset_hu: Span = (-40.0, 40.0)
+    with_lesion: float = 0.75
+    odd_scale: float = 0.06
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if (
+                name.endswith(("spacing", "_fraction", "_diameter", "_hu", "_mm", "cupping", "gain"))
+                and value[0] > value[1]
+            ):
+                raise UsageError(f"{name}: the lower end {value[0]:g} is above the upper end {value[1]:g}.")
+        if self.spacing[0] <= 0:
+            raise UsageError(f"spacing: {self.spacing[0]:g} mm found, more than 0 expected.")
+        if self.max_voxels < 32:
+            raise UsageError(f"max_voxels: {self.max_voxels} found, at least 32 expected.")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the ranges by name."""
+        return asdict(self)
+
+    def changed(self, **changes: object) -> SimulationSettings:
+        """Return a copy with some ranges replaced."""
+        return replace(self, **changes)  # type: ignore[arg-type]
