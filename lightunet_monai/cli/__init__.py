@@ -1,1 +1,82 @@
-"""The command line: one module a subcommand."""
+"""The command line: one module a subcommand, each with ``add_arguments`` and ``run``.
+
+Results and progress go to standard output, log lines to standard error. Exit codes: 0 all done, 1 a case failed,
+2 wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import LightUNetError, UsageError
+
+COMMANDS = {
+    "segment": "segment one study: label map, report and picture",
+    "inspect": "show what is in a folder or file, and what the model is",
+    "simulate": "make labelled breast CT volumes, NIfTI or DICOM",
+    "train": "train or fine-tune the model on labelled cases",
+    "evaluate": "compare label maps with references: lesion and voxel figures",
+    "profile": "parameters, operations and memory of the networks",
+}
+"""Name of a subcommand, which is also its module here, and one line of help."""
+
+DISCLAIMER = "Research use only, not for diagnosis. The shipped weights were trained on simulated breast CT volumes."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    parser = _parser()
+    words = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name == chosen:  # only the chosen command's module is imported: --help stays quick
+            module = importlib.import_module(f".{name.replace('-', '_')}", __name__)
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    arguments = parser.parse_args(words)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.DEBUG if arguments.verbose else logging.WARNING, format="%(levelname)s %(message)s"
+    )
+    try:
+        return int(arguments.run(arguments))
+    except LightUNetError as error:
+        print_error(error)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def print_error(error: LightUNetError) -> None:
+    """Write an error as one line, with its hint, to standard error."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightunet", description=f"Tumour label maps of breast CT volumes. {DISCLAIMER}"
+    )
+    parser.add_argument("--version", action="version", version=f"lightunet {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what is going on to standard error")
+    return parser
