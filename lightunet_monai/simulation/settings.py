@@ -69,7 +69,7 @@ class SimulationSettings:
     gain: Span = (0.85, 1.15)
     offset_hu: Span = (-40.0, 40.0)
     with_lesion: float = 0.75
-    odd_scale: float = 0.06
+    odd_scale: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
