@@ -1,1 +1,58 @@
-"""A segmentation becomes files, all of them or none."""
+"""Step 3: a segmentation becomes files.
+
+The names are loaded when they are first used, because importing highdicom and nibabel takes a second and the
+Slicer module only needs the report.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .case import check_output, write_case
+    from .findings import Findings, measure_lesions, write_findings_csv, write_findings_json
+    from .formats import FORMATS
+    from .nifti import write_nifti, write_probability
+    from .nrrd import write_nrrd
+    from .report import CaseReport, describe_case, write_report
+
+_HOMES = {
+    "FORMATS": "formats",
+    "CaseReport": "report",
+    "Findings": "findings",
+    "check_output": "case",
+    "describe_case": "report",
+    "measure_lesions": "findings",
+    "write_case": "case",
+    "write_findings_csv": "findings",
+    "write_findings_json": "findings",
+    "write_nifti": "nifti",
+    "write_nrrd": "nrrd",
+    "write_probability": "nifti",
+    "write_report": "report",
+}
+
+__all__ = [
+    "FORMATS",
+    "CaseReport",
+    "Findings",
+    "check_output",
+    "describe_case",
+    "measure_lesions",
+    "write_case",
+    "write_findings_csv",
+    "write_findings_json",
+    "write_nifti",
+    "write_nrrd",
+    "write_probability",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

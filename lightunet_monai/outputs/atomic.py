@@ -1,0 +1,181 @@
+"""All or nothing: a file or a folder of files appears complete, or not at all.
+
+Everything is written beside its target under a hidden name, flushed to the disk and then renamed. A run that is
+killed leaves a hidden leftover, never a half-written result under the final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lightunet_monai.errors import OutputError
+
+COMMIT_MARKER = "report.json"
+"""Moved in last and moved out first: a folder that holds it holds a complete case."""
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary sibling to write to; rename it to `path` when the block ends without an error.
+
+    Parameters
+    ----------
+    path : Path
+        The final file. Its folder is created if it is missing; a file of that name is replaced.
+
+    Yields
+    ------
+    Path
+        A hidden name in the same folder that ends like `path`, because libraries choose formats by extension.
+
+    Raises
+    ------
+    OutputError
+        If the folder or the file cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f".{uuid.uuid4().hex[:12]}.part.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        sync_file(part)
+        os.replace(part, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path, replaceable: Sequence[str]) -> Iterator[Path]:
+    """Give a temporary sibling folder to fill; move its files into `folder` when the block ends without an error.
+
+    A new or empty folder appears by one rename. In a folder that holds files already, those named in `replaceable`
+    are set aside, the new ones are moved in with `COMMIT_MARKER` last, and if that fails the old ones come back.
+    Other files in the folder stay untouched.
+
+    Parameters
+    ----------
+    folder : Path
+        The final folder.
+    replaceable : sequence of str
+        File names of an earlier result, which the new one replaces or removes.
+
+    Yields
+    ------
+    Path
+        The temporary folder, on the same file system.
+
+    Raises
+    ------
+    OutputError
+        If a folder or a file cannot be written.
+    """
+    folder = Path(folder)
+    room = folder.parent / f".{uuid.uuid4().hex[:12]}.part"
+    try:
+        (room / "new").mkdir(parents=True)
+        yield room / "new"
+        for item in sorted((room / "new").iterdir()):
+            sync_file(item)
+        sync_folder(room / "new")
+        if not folder.exists() or not any(folder.iterdir()):
+            _move_folder(room / "new", folder)
+        else:
+            _exchange_files(room / "new", folder, room / "old", replaceable)
+        sync_folder(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Check that files can be written to `folder`, by making and removing a hidden folder beside it and in it.
+
+    Raises
+    ------
+    OutputError
+        If they cannot, or if `folder` is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, expected a folder.", hint="Choose another output folder.")
+    places = [folder.parent, folder] if folder.exists() else [_nearest_existing(folder)]
+    for place in places:
+        probe = place / f".{uuid.uuid4().hex[:12]}.part"
+        try:
+            probe.mkdir()
+            probe.rmdir()
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+
+
+def sync_file(path: Path) -> None:
+    """Flush the content of a file to the disk."""
+    # Windows refuses fsync on a handle opened for reading only.
+    with open(path, "rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the entries of a folder to the disk, where the system can (Windows cannot open a folder)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _move_folder(source: Path, target: Path) -> None:
+    if target.exists():
+        target.rmdir()
+    os.rename(source, target)
+
+
+def _exchange_files(new: Path, folder: Path, old: Path, replaceable: Sequence[str]) -> None:
+    old.mkdir()
+    moved: list[tuple[Path, Path]] = []
+    outgoing = _marker_first([name for name in replaceable if (folder / name).exists()])
+    incoming = reversed(_marker_first([item.name for item in new.iterdir()]))
+    try:
+        for source, target in [
+            *((folder / name, old / name) for name in outgoing),
+            *((new / name, folder / name) for name in incoming),
+        ]:
+            os.rename(source, target)
+            moved.append((source, target))
+    except OSError:
+        for source, target in reversed(moved):
+            with contextlib.suppress(OSError):
+                os.rename(target, source)
+        raise
+
+
+def _marker_first(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: (name != COMMIT_MARKER, name))
+
+
+def _nearest_existing(folder: Path) -> Path:
+    for parent in folder.absolute().parents:
+        if parent.exists():
+            return parent
+    return Path(folder.anchor or ".")
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{path}: cannot be written: {error.strerror or error}.",
+        hint="Choose a folder that exists, is writable and has free space.",
+        reason="not-writable",
+    )

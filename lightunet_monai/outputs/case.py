@@ -1,0 +1,186 @@
+"""All files of one case, written together or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightunet_monai.errors import OutputError
+from lightunet_monai.segmentation import Segmentation
+from lightunet_monai.sources import ImageSource
+
+from .atomic import COMMIT_MARKER, atomic_folder, check_folder
+from .findings import Findings, measure_lesions, write_findings_csv, write_findings_json
+from .formats import FORMATS, Format, check_formats, choose_formats
+from .report import CaseReport, WrittenFile, describe_case, write_report
+from .uids import Stamp
+
+REPORT, FINDINGS_CSV, FINDINGS_JSON, OVERVIEW = COMMIT_MARKER, "findings.csv", "findings.json", "overview.png"
+
+RESULT_NAMES = (*(item.file_name for item in FORMATS.values()), FINDINGS_CSV, FINDINGS_JSON, OVERVIEW, REPORT)
+"""Every file name a case may hold; a later case replaces or removes these and nothing else."""
+
+
+class OverviewWriter(Protocol):
+    """Draws a case into one picture; `review.write_overview` is the real one."""
+
+    def __call__(
+        self, segmentation: Segmentation, volume_hu: NDArray[np.generic], path: Path, *, findings: Findings
+    ) -> Path:
+        """Draw the case to `path`."""
+
+
+def check_output(
+    output_dir: Path, formats: Sequence[str] = ("nifti",), *, source: ImageSource | None = None, overwrite: bool = False
+) -> None:
+    """Check, before anything is computed, that the results of a case could be written.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Folder of the case; it need not exist.
+    formats : sequence of str
+        Names from `FORMATS`.
+    source : ImageSource or None
+        The source, if it is known already.
+    overwrite : bool
+        Whether an existing result may be replaced.
+
+    Raises
+    ------
+    UsageError
+        If a format is unknown.
+    OutputError
+        If a result is there already, the folder cannot be written, or a format cannot express the source.
+    """
+    output_dir = Path(output_dir)
+    check_formats(choose_formats(formats), source)
+    if not overwrite:
+        _refuse_existing(output_dir)
+    check_folder(output_dir)
+
+
+def write_case(
+    output_dir: Path,
+    segmentation: Segmentation,
+    *,
+    formats: Sequence[str] = ("nifti",),
+    findings: Findings | None = None,
+    report: CaseReport | None = None,
+    volume: NDArray[np.generic] | None = None,
+    overwrite: bool = False,
+    overview: OverviewWriter | None = None,
+    keep_empty_frames: bool = False,
+    stamp: Stamp | None = None,
+) -> tuple[Path, ...]:
+    """Write the chosen formats, the findings, the picture and the report of one case: all of them or nothing.
+
+    >>> write_case(Path("out/case1"), segmentation, formats=["nifti", "seg"], volume=volume, overview=write_overview)
+
+    Parameters
+    ----------
+    output_dir : Path
+        Folder of the case; created if it is missing.
+    segmentation : Segmentation
+        The result.
+    formats : sequence of str
+        Names from `FORMATS`.
+    findings : Findings or None
+        What was measured; None measures now.
+    report : CaseReport or None
+        The account so far; the files are added to it. None describes the case from the segmentation.
+    volume : ndarray, shape (X, Y, Z), or None
+        Hounsfield units on the same grid, for the findings and the picture.
+    overwrite : bool
+        Replace an existing result; other files in the folder stay.
+    overview : callable or None
+        Draws ``overview.png``; needs `volume`. None writes no picture.
+    keep_empty_frames : bool
+        Keep frames without a lesion in DICOM SEG.
+    stamp : Stamp or None
+        Times and UIDs of DICOM objects; None takes the present time and new UIDs.
+
+    Returns
+    -------
+    tuple of Path
+        The files in `output_dir`, the report last.
+
+    Raises
+    ------
+    UsageError, OutputError
+        As in `check_output`, or if writing fails; `output_dir` is then as it was before.
+    """
+    output_dir = Path(output_dir)
+    chosen = choose_formats(formats)
+    check_formats(chosen, segmentation.source, segmentation)
+    if not overwrite:
+        _refuse_existing(output_dir)
+    findings = findings if findings is not None else measure_lesions(segmentation, volume)
+    report = report or describe_case(segmentation.source, segmentation=segmentation, findings=findings)
+    stamp = stamp or Stamp.random()
+    with atomic_folder(output_dir, RESULT_NAMES) as room:
+        for item in chosen:
+            _write_format(item, segmentation, findings, room, keep_empty_frames, stamp)
+        write_findings_csv(findings, room / FINDINGS_CSV)
+        write_findings_json(findings, room / FINDINGS_JSON)
+        if overview is not None and volume is not None:
+            overview(segmentation, volume, room / OVERVIEW, findings=findings)
+        written = _describe_files(room)
+        write_report(report.with_files(written), room / REPORT)
+    return (*(output_dir / item.name for item in written), output_dir / REPORT)
+
+
+def _write_format(
+    item: Format, segmentation: Segmentation, findings: Findings, room: Path, keep_empty_frames: bool, stamp: Stamp
+) -> None:
+    path = room / item.file_name
+    if item.name == "sr":
+        item.writer(segmentation, findings, room / FORMATS["seg"].file_name, path, stamp=stamp)
+    elif item.function == "write_dicom_seg":
+        item.writer(segmentation, path, keep_empty_frames=keep_empty_frames, stamp=stamp, **item.options)
+    elif item.needs_series:
+        item.writer(segmentation, path, stamp=stamp, **item.options)
+    else:
+        item.writer(segmentation, path, **item.options)
+
+
+def _refuse_existing(output_dir: Path) -> None:
+    present = [name for name in RESULT_NAMES if (output_dir / name).exists()]
+    if present and not (present == [REPORT] and _is_failed(output_dir / REPORT)):
+        raise OutputError(
+            f"{output_dir}: holds a result already ({', '.join(present)}).",
+            hint="Choose another output folder, or ask to overwrite.",
+            reason="exists",
+        )
+
+
+def _is_failed(report: Path) -> bool:
+    """The report of a failed or skipped case is no result, so a second attempt may replace it."""
+    try:
+        return json.loads(report.read_text(encoding="utf-8"))["status"] in ("failed", "skipped")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _describe_files(room: Path) -> tuple[WrittenFile, ...]:
+    names = {item.file_name: item.name for item in FORMATS.values()}
+    names |= {FINDINGS_CSV: "findings-csv", FINDINGS_JSON: "findings-json", OVERVIEW: "overview"}
+    return tuple(
+        WrittenFile(kind, name, (room / name).stat().st_size, _sha256(room / name))
+        for name, kind in names.items()
+        if (room / name).exists()
+    )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        digest = hashlib.sha256()
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
