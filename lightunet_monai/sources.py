@@ -6,12 +6,13 @@ These are facts read from headers. Nothing here decodes a pixel or judges a geom
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import UnreadableFileError
+from .errors import InputError, UnreadableFileError
 
 Affine = tuple[tuple[float, float, float, float], ...]
 """4 rows of 4 numbers: voxel index (column, row, slice) to RAS+ patient millimetres."""
@@ -40,6 +41,59 @@ class ImageFile:
 
 
 @dataclass(frozen=True)
+class StoredPixels:
+    """How the pixels of one DICOM instance are stored, and how they become Hounsfield units.
+
+    Parameters
+    ----------
+    transfer_syntax : str
+        Transfer Syntax UID.
+    rows, columns : int
+        Size of one plane.
+    bits_allocated, bits_stored, high_bit : int
+        As in the header.
+    is_signed : bool
+        Pixel Representation is 1.
+    is_little_endian : bool
+        Byte order of uncompressed pixels.
+    offset, length : int
+        Where the value of Pixel Data begins in the (inflated) stream and how long it is, bytes;
+        the length is -1 for encapsulated, that is compressed, pixels.
+    file_bytes, modified_ns : int
+        Size and time stamp of the file when its header was read; 0 for members of archives.
+    frames : int
+        Number of frames of the instance.
+    slope, intercept : float or None
+        Rescale of this slice; None if the header has none.
+    rescale_type : str
+        As in the header: ``"HU"``, ``"US"``, or empty.
+    padding : tuple of int or None
+        Lowest and highest stored value that means "no measurement here".
+    is_lossy : bool
+        The pixels were compressed with loss at some time.
+    """
+
+    transfer_syntax: str
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    is_signed: bool
+    is_little_endian: bool
+    offset: int
+    length: int
+    file_bytes: int = 0
+    modified_ns: int = 0
+    frames: int = 1
+    slope: float | None = None
+    intercept: float | None = None
+    rescale_type: str = ""
+    padding: tuple[int, int] | None = None
+    is_lossy: bool = False
+
+
+@dataclass(frozen=True)
 class DicomSlice:
     """One slice of a series: a single-frame instance, or one frame of a multi-frame instance.
 
@@ -55,6 +109,8 @@ class DicomSlice:
         Zero-based frame index, None for a single-frame instance.
     position : tuple of float or None
         Image Position (Patient), LPS millimetres.
+    pixels : StoredPixels or None
+        How its pixels are stored; None until the header has been read.
     """
 
     path: Path
@@ -62,6 +118,7 @@ class DicomSlice:
     member: str | None = None
     frame: int | None = None
     position: tuple[float, float, float] | None = None
+    pixels: StoredPixels | None = field(default=None, repr=False, compare=False)
 
     def open(self) -> BinaryIO:
         """Open the DICOM stream of this slice for reading.
@@ -106,6 +163,10 @@ class DicomSeries:
         Tells volumes of one series apart (phase, kernel ...); empty if the series holds one volume.
     warnings : tuple of str
         What was tolerated while these facts were gathered.
+    problem : InputError or None
+        Why these slices cannot be loaded as they are; `load_volume` raises it.
+    is_derived : bool
+        Image Type says that the volume was computed from another one.
     """
 
     series_uid: str
@@ -117,12 +178,21 @@ class DicomSeries:
     affine: Affine | None = None
     volume_key: str = ""
     warnings: tuple[str, ...] = field(default=())
+    problem: InputError | None = field(default=None, compare=False)
+    is_derived: bool = False
 
     @property
     def name(self) -> str:
         """A short name for files and messages: the last part of the series UID, with the volume key."""
-        tail = self.series_uid.split(".")[-1][-12:] or "series"
-        return f"series_{tail}_{self.volume_key}" if self.volume_key else f"series_{tail}"
+        # A UID in a header is whatever its writer put there; only digits may reach a file name.
+        tail = re.sub(r"[^0-9]", "", self.series_uid.split(".")[-1])[-12:] or "series"
+        key = re.sub(r"[^0-9A-Za-z-]", "", self.volume_key)
+        return f"series_{tail}_{key}" if key else f"series_{tail}"
+
+    @property
+    def selector(self) -> str:
+        """What `choose_series` takes to name this volume: the series UID, with the volume key if there is one."""
+        return f"{self.series_uid}:{self.volume_key}" if self.volume_key else self.series_uid
 
     @property
     def paths(self) -> tuple[Path, ...]:

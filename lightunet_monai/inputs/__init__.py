@@ -1,1 +1,57 @@
-"""A study on disk becomes one checked volume."""
+"""A study on disk becomes one checked volume.
+
+    sources = discover_sources("study/")
+    source = choose_series(sources)
+    volume = load_volume(source)
+
+Names are imported when they are first used: finding out what is in a folder needs neither torch nor MONAI.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .choose import choose_series
+    from .discover import Survey, discover_sources, survey
+    from .hounsfield import Volume, read_hu
+    from .kinds import SetAside
+    from .regularize import Regularization, plan_regularization
+    from .volume import load_volume
+
+_HOMES = {
+    "choose_series": "choose",
+    "discover_sources": "discover",
+    "survey": "discover",
+    "Survey": "discover",
+    "SetAside": "kinds",
+    "read_hu": "hounsfield",
+    "Volume": "hounsfield",
+    "plan_regularization": "regularize",
+    "Regularization": "regularize",
+    "load_volume": "volume",
+}
+
+__all__ = [
+    "Regularization",
+    "SetAside",
+    "Survey",
+    "Volume",
+    "choose_series",
+    "discover_sources",
+    "load_volume",
+    "plan_regularization",
+    "read_hu",
+    "survey",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

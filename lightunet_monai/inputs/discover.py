@@ -1,0 +1,284 @@
+"""Which volumes are at a path, from headers alone.
+
+sources = discover_sources("study/")
+survey("study/").set_aside          # what is there too, and why it is no source
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
+from ..sources import DicomSeries, DicomSlice, ImageFile, ImageSource, StoredPixels
+from .element_scan import NotDicomError
+from .files import Candidate, FoundFiles, find_files
+from .geometry import to_tuple
+from .headers import InstanceHeader, read_header
+from .kinds import CT_CLASSES, DicomFile, SetAside, is_derived, why_not_a_slice
+from .pixels import check_storage, hash_stored_pixels
+from .planes import Plane
+from .split import FoundPlane, Stack, split_series
+
+Progress = Callable[[int, int], None]
+"""Called with (headers read, headers in all)."""
+
+_THREADS = min(8, (os.cpu_count() or 1) + 2)
+_PROGRESS_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything that was found at a path.
+
+    Parameters
+    ----------
+    sources : tuple of ImageSource
+        Volumes, usable or not; a `DicomSeries` that is not usable carries its ``problem``.
+    set_aside : tuple of SetAside
+        What is no volume, and why.
+    errors : tuple of InputError
+        Archives and files that were refused.
+    """
+
+    sources: tuple[ImageSource, ...]
+    set_aside: tuple[SetAside, ...]
+    errors: tuple[InputError, ...] = ()
+
+
+def discover_sources(path: str | os.PathLike[str], *, progress: Progress | None = None) -> list[ImageSource]:
+    """Find the volumes at a path: NIfTI, NRRD and MetaImage files, and the volumes of DICOM series.
+
+    Parameters
+    ----------
+    path : path
+        A folder of any depth, a file, a zip archive or a DICOMDIR.
+    progress : callable, optional
+        Called with (headers read, headers in all).
+
+    Returns
+    -------
+    list of ImageSource
+        Sorted by path and series; a `DicomSeries` has its slices in slice order, shape and affine where
+        positions give them, else a ``problem``.
+
+    Raises
+    ------
+    NoImageFoundError
+        If there is no volume at the path.
+    UnreadableFileError
+        If all there is is an archive or a file that is refused.
+    UnsupportedImageError
+        If there are DICOM images, but none that can be a slice of a volume.
+    """
+    found = survey(path, progress=progress)
+    if found.sources:
+        return list(found.sources)
+    if found.errors:
+        raise found.errors[0]
+    kinds = Counter({item.reason: 0 for item in found.set_aside if item.code != "not-dicom"})
+    for item in found.set_aside:
+        if item.code != "not-dicom":
+            kinds[item.reason] += item.count
+    if kinds:
+        listed = "; ".join(f"{count} x {reason}" for reason, count in kinds.most_common(4))
+        raise UnsupportedImageError(
+            f"{path}: no CT volume, found {listed}.", hint="Give the folder with the CT slices.", reason="no-volume"
+        )
+    raise NoImageFoundError(f"{path}: no DICOM, NIfTI, NRRD or MetaImage volume.", hint="Check the path.")
+
+
+def survey(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Survey:
+    """Find everything at a path; like `discover_sources`, with what was set aside.
+
+    Raises
+    ------
+    NoImageFoundError
+        If the path does not exist.
+    """
+    found = find_files(Path(path))
+    files, errors = _read_headers(found, progress)
+    slices, aside = _set_objects_aside(files)
+    series = []
+    for (_, uid, number), planes in _group(slices).items():
+        volumes, strays = _volumes(planes, uid, number)
+        series += volumes
+        aside += strays
+    images = [ImageFile(path) for path in found.images]
+    return Survey(
+        sources=(*images, *sorted(series, key=lambda source: (source.paths[0], source.selector))),
+        set_aside=tuple(found.set_aside + aside),
+        errors=tuple(found.errors + errors),
+    )
+
+
+def complete_series(series: DicomSeries) -> DicomSeries:
+    """The series with the header facts that reading needs; itself, if `discover_sources` made it.
+
+    Raises
+    ------
+    UnreadableFileError
+        If one of its files is damaged or no DICOM.
+    """
+    if series.slices and all(item.pixels is not None for item in series.slices) and _is_judged(series):
+        return series
+    wanted = {(item.path, item.member, item.frame or 0) for item in series.slices}
+    candidates = list(dict.fromkeys(Candidate(item.path, item.member) for item in series.slices))
+    files, errors = _read_headers(FoundFiles(candidates, [], [], []), None)
+    if errors or not files or len(files) < len(candidates):
+        raise errors[0] if errors else UnreadableFileError(f"{series.name}: its files are no DICOM files.")
+    planes = [FoundPlane(file, plane) for file in files for plane in file.header.planes]
+    planes = [item for item in planes if (item.file.path, item.file.member, item.plane.frame or 0) in wanted]
+    volumes, _ = _volumes(planes, series.series_uid, 0)
+    return max(volumes, key=lambda volume: len(volume.slices))
+
+
+def _is_judged(series: DicomSeries) -> bool:
+    return series.problem is not None or series.affine is not None
+
+
+def _read_headers(found: FoundFiles, progress: Progress | None) -> tuple[list[DicomFile], list[InputError]]:
+    """Read all headers in parallel; files that are not DICOM are set aside, damaged ones are errors."""
+    archives = {item.path: zipfile.ZipFile(item.path) for item in found.candidates if item.member is not None}
+    files: list[DicomFile] = []
+    errors: list[InputError] = []
+
+    def read(item: Candidate) -> InstanceHeader | InputError | None:
+        try:
+            return _read_one(item, archives)
+        except NotDicomError:
+            return None
+        except UnreadableFileError as error:
+            name = f"{item.path}!{item.member}" if item.member else str(item.path)
+            return UnreadableFileError(f"{name}: {error.message}", hint=error.hint, reason=error.reason)
+
+    try:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for number, (item, result) in enumerate(
+                zip(found.candidates, pool.map(read, found.candidates), strict=True), start=1
+            ):
+                if isinstance(result, InstanceHeader):
+                    files.append(DicomFile(item.path, item.member, result))
+                elif isinstance(result, InputError):
+                    errors.append(result)
+                    found.set_aside.append(SetAside(str(item.path), 1, result.reason, result.message))
+                else:
+                    found.set_aside.append(SetAside(str(item.path), 1, "not-dicom", "not a DICOM file"))
+                if progress and (number % _PROGRESS_EVERY == 0 or number == len(found.candidates)):
+                    progress(number, len(found.candidates))
+    finally:
+        for archive in archives.values():
+            archive.close()
+    return files, errors
+
+
+def _read_one(item: Candidate, archives: dict[Path, zipfile.ZipFile]) -> InstanceHeader:
+    try:
+        if item.member is not None:
+            with archives[item.path].open(item.member) as member:
+                return read_header(member)
+        # Unbuffered: the scanner asks for the header in one piece.
+        with open(item.path, "rb", buffering=0) as stream:
+            status = os.fstat(stream.fileno())
+            return read_header(stream, file_bytes=status.st_size, modified_ns=status.st_mtime_ns)
+    except (OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise UnreadableFileError(f"cannot be read: {type(error).__name__}.") from None
+
+
+def _set_objects_aside(files: Iterable[DicomFile]) -> tuple[list[DicomFile], list[SetAside]]:
+    """Set aside what cannot be a slice; counted by series and reason."""
+    slices, counts = [], Counter[tuple[str, str, str]]()
+    for file in files:
+        if reason := why_not_a_slice(file.header):
+            what = f"Series {file.header.series_uid}" if file.header.series_uid else str(file)
+            counts[(what, *reason)] += len(file.header.planes)
+        else:
+            slices.append(file)
+    return slices, [SetAside(what, count, code, reason) for (what, code, reason), count in counts.items()]
+
+
+def _group(files: Sequence[DicomFile]) -> dict[tuple[str, str, int], list[FoundPlane]]:
+    """Planes by patient and series; the number tells patients apart who share a series UID."""
+    patients: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        if file.header.patient_hash not in patients[file.header.series_uid]:
+            patients[file.header.series_uid].append(file.header.patient_hash)
+    groups: dict[tuple[str, str, int], list[FoundPlane]] = defaultdict(list)
+    for file in files:
+        uid, patient = file.header.series_uid, file.header.patient_hash
+        number = patients[uid].index(patient) + 1 if len(patients[uid]) > 1 else 0
+        groups[(patient, uid, number)] += [FoundPlane(file, plane) for plane in file.header.planes]
+    return groups
+
+
+def _volumes(planes: list[FoundPlane], uid: str, patient: int) -> tuple[list[DicomSeries], list[SetAside]]:
+    what = f"Series {uid}" if uid else f"{planes[0].file.path.parent}"
+    stacks, strays = split_series(planes, what, lambda item: hash_stored_pixels(_slice(item)))
+    study_uids = {item.file.header.study_uid for item in planes}
+    warnings = (f"{what}: {len(study_uids)} study UIDs in one series.",) if len(study_uids) > 1 else ()
+    return [_series(stack, what, patient, warnings) for stack in stacks], strays
+
+
+def _series(stack: Stack, what: str, patient: int, warnings: tuple[str, ...]) -> DicomSeries:
+    header = stack.planes[0].file.header
+    modality = header.modality or ("CT" if header.sop_class in CT_CLASSES else "")
+    if not header.modality:
+        warnings += (f"{what}: no modality in the header, taken as {modality or 'unknown'}.",)
+    derived = all(is_derived(item.file.header) for item in stack.planes)
+    if derived:
+        warnings += (f"{what}: Image Type says the volume was derived from other images.",)
+    problem = stack.problem
+    if modality != "CT":
+        problem = UnsupportedImageError(
+            f"{what}: modality {modality or 'unknown'}, expected CT.", hint="Choose a CT series.", reason="modality"
+        )
+    slices = tuple(map(_slice, stack.planes))
+    kernel = stack.planes[0].plane.keys.get("kernel", "")
+    label = stack.label or (f"kernel {kernel}" if kernel else "")
+    return DicomSeries(
+        series_uid=header.series_uid,
+        study_uid=header.study_uid,
+        slices=slices,
+        modality=modality,
+        description=", ".join(filter(None, (f"patient {patient}" if patient else "", label))),
+        shape=stack.grid.shape if stack.grid else None,
+        affine=to_tuple(stack.grid.affine) if stack.grid else None,
+        volume_key="-".join(filter(None, (f"patient{patient}" if patient else "", stack.key))),
+        warnings=(*warnings, *stack.warnings),
+        problem=problem or _storage_problem(slices),
+        is_derived=derived,
+    )
+
+
+def _storage_problem(slices: Sequence[DicomSlice]) -> InputError | None:
+    try:
+        check_storage(slices)
+    except InputError as error:
+        return error
+    return None
+
+
+def _slice(item: FoundPlane) -> DicomSlice:
+    file, plane = item.file, item.plane
+    return DicomSlice(
+        path=file.path,
+        sop_instance_uid=file.header.sop_instance_uid,
+        member=file.member,
+        frame=plane.frame,
+        position=plane.position,
+        pixels=_with_rescale(file.header.pixels, plane) if file.header.pixels else None,
+    )
+
+
+def _with_rescale(pixels: StoredPixels, plane: Plane) -> StoredPixels:
+    return replace(
+        pixels,
+        slope=plane.slope,
+        intercept=plane.intercept,
+        rescale_type=plane.rescale_type,
+    )

@@ -1,0 +1,64 @@
+"""Do these numbers look like Hounsfield units of a breast in air? Warnings for the report, never a refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SAMPLES = 2_000_000
+_AIR_HU, _TISSUE_HU = -500.0, (-250.0, 250.0)
+_LOWEST_HU, _HIGHEST_HU = -4096.0, 32767.0
+_MIN_AIR_FRACTION = 0.02
+"""A breast hangs in air: even a tightly cropped volume has some."""
+
+_MIN_TISSUE_FRACTION = 0.01
+_MIN_BORDER_AIR = 0.1
+
+
+def ct_warnings(voxels: NDArray[Any], *, what: str) -> list[str]:
+    """Say what speaks against a CT volume of a breast.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (X, Y, Z)
+        Hounsfield units.
+    what : str
+        Begins every warning.
+
+    Returns
+    -------
+    list of str
+        Empty if nothing does.
+    """
+    sample = _sample(voxels)
+    low, high = float(sample.min()), float(sample.max())
+    air = float((sample < _AIR_HU).mean())
+    tissue = float(((sample > _TISSUE_HU[0]) & (sample < _TISSUE_HU[1])).mean())
+    border = float(np.mean([(_sample(face) < _AIR_HU).mean() for face in _side_faces(voxels)]))
+    checks = (
+        (low == high, f"all voxels have the value {low:g} HU"),
+        (low < _LOWEST_HU or high > _HIGHEST_HU, f"values from {low:g} to {high:g} HU, expected -1024 to some 3000"),
+        (
+            air < _MIN_AIR_FRACTION,
+            f"{air:.1%} of the voxels are air (below {_AIR_HU:g} HU), expected air around the breast",
+        ),
+        (tissue < _MIN_TISSUE_FRACTION, f"{tissue:.1%} of the voxels are soft tissue, expected a breast"),
+        (
+            air >= _MIN_AIR_FRACTION and border < _MIN_BORDER_AIR,
+            f"{border:.1%} of the sides of the volume are air, expected air around the breast",
+        ),
+    )
+    return [f"{what}: {text}." for applies, text in checks if applies]
+
+
+def _sample(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Every n-th voxel along each axis, enough for fractions."""
+    step = max(1, int(np.ceil((voxels.size / _SAMPLES) ** (1 / voxels.ndim))))
+    return voxels[(slice(None, None, step),) * voxels.ndim]
+
+
+def _side_faces(voxels: NDArray[Any]) -> list[NDArray[Any]]:
+    """The four faces that slices end at."""
+    return [voxels[0], voxels[-1], voxels[:, 0], voxels[:, -1]]

@@ -1,0 +1,340 @@
+"""Planes of one series become volumes: what makes a volume is decided here.
+
+A series UID is not enough: one series may hold two patients, several phases or kernels, a localizer,
+or one odd slice. Planes are told apart by size, pixel spacing and orientation, and where several lie at
+one position, by the first header value that separates them into proper stacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from ..errors import GeometryError, InputError
+from .geometry import ORIENTATION_TOLERANCE, PIXEL_SPACING_TOLERANCE, POSITION_TOLERANCE_MM, Grid, make_grid
+from .kinds import DicomFile, SetAside
+from .planes import Plane
+
+SPLIT_KEYS = {
+    "temporal_position": "phase",
+    "acquisition_number": "acquisition",
+    "kernel": "kernel",
+    "cardiac_phase": "cardiac-phase",
+    "trigger_time": "trigger-time",
+    "kvp": "kvp",
+    "stack": "stack",
+    "frame_of_reference": "frame-of-reference",
+    "image_type": "image-type",
+    "slice_thickness": "thickness",
+    "content_time": "time",
+    "acquisition_time": "time",
+}
+"""Header values that tell volumes of one series apart, in the order they are tried, with their names."""
+
+_OVERLAP_KEYS = ("temporal_position", "kernel", "kvp", "cardiac_phase", "image_type", "frame_of_reference")
+"""Keys that separate stacks which interleave without sharing a position."""
+
+_UNSHOWN_KEYS = ("content_time", "acquisition_time", "frame_of_reference")
+
+_MIN_STACK = 3
+"""Slices that a class of planes needs to count as a volume of its own."""
+
+_PERPENDICULAR_DEGREES = 45.0
+"""A lone image turned further than this against the stack is a localizer that does not say so."""
+
+
+@dataclass(frozen=True)
+class FoundPlane:
+    """One plane and the file it is in."""
+
+    file: DicomFile
+    plane: Plane
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Planes that belong to one volume, or would if they were complete.
+
+    Parameters
+    ----------
+    planes : tuple of FoundPlane
+        In slice order if there is a grid.
+    grid : Grid or None
+        Where they lie; None if their positions do not say.
+    problem : InputError or None
+        Why they cannot be loaded as they are.
+    key, label : str
+        What tells this volume apart from the others of the series: for programs, for people.
+    warnings : tuple of str
+        What was tolerated.
+    """
+
+    planes: tuple[FoundPlane, ...]
+    grid: Grid | None
+    problem: InputError | None
+    key: str = ""
+    label: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+PixelHash = Callable[[FoundPlane], str]
+
+
+def split_series(planes: Sequence[FoundPlane], what: str, pixel_hash: PixelHash) -> tuple[list[Stack], list[SetAside]]:
+    """Split the planes of one series and one patient into volumes.
+
+    Parameters
+    ----------
+    planes : sequence of FoundPlane
+        In any order.
+    what : str
+        Begins every message, for example ``"Series 1.2.3"``.
+    pixel_hash : callable
+        Hash of the stored pixels of one plane, called for suspected duplicates only.
+
+    Returns
+    -------
+    list of Stack, list of SetAside
+    """
+    kept, warnings = _drop_identical(planes, pixel_hash, what)
+    groups, strays = _set_strays_aside(_cluster(kept), what)
+    stacks: list[Stack] = []
+    if problem := _mixture_problem(groups, what):
+        return [Stack(tuple(kept), None, problem, warnings=warnings)], strays
+    for index, group in enumerate(groups):
+        parts = _split_by_key(group, what)
+        for part in parts:
+            key = "-".join(filter(None, (f"geometry{index + 1}" if len(groups) > 1 else "", part.key)))
+            label = ", ".join(filter(None, (_geometry_label(group) if len(groups) > 1 else "", part.label)))
+            stacks.append(replace(part, key=key, label=label, warnings=warnings + part.warnings))
+    return stacks, strays
+
+
+def _drop_identical(
+    planes: Sequence[FoundPlane], pixel_hash: PixelHash, what: str
+) -> tuple[list[FoundPlane], tuple[str, ...]]:
+    """Keep one of planes that agree in SOP Instance UID, frame, position and stored pixels."""
+    groups: dict[Hashable, list[FoundPlane]] = defaultdict(list)
+    for item in planes:
+        groups[(item.file.header.sop_instance_uid or id(item), item.plane.frame)].append(item)
+    kept: list[FoundPlane] = []
+    moved = False
+    for same in groups.values():
+        if len(same) == 1:
+            kept += same
+            continue
+        distinct = {(item.plane.position, item.plane.orientation, pixel_hash(item)): item for item in reversed(same)}
+        moved |= len({item.plane.position for item in same}) > 1
+        kept += reversed(distinct.values())
+    dropped = len(planes) - len(kept)
+    warnings: tuple[str, ...] = (f"{what}: {dropped} identical copies of slices were dropped.",) if dropped else ()
+    if moved:
+        warnings += (f"{what}: different slices share one SOP Instance UID; results cannot refer to them.",)
+    return kept, warnings
+
+
+def _cluster(planes: Iterable[FoundPlane]) -> list[list[FoundPlane]]:
+    """Group planes of one size, pixel spacing and orientation, within the tolerances; largest group first."""
+    clusters: list[list[FoundPlane]] = []
+    by_value: dict[Hashable, list[FoundPlane]] = {}
+    for item in planes:
+        pixels = item.file.header.pixels
+        size = (pixels.rows, pixels.columns) if pixels else (0, 0)
+        exact = (size, item.plane.pixel_spacing, item.plane.orientation)
+        home = by_value.get(exact)
+        if home is None:
+            home = next((cluster for cluster in clusters if _is_alike(cluster[0], item)), None)
+            if home is None:
+                home = []
+                clusters.append(home)
+            by_value[exact] = home
+        home.append(item)
+    return sorted(clusters, key=len, reverse=True)
+
+
+def _is_alike(first: FoundPlane, second: FoundPlane) -> bool:
+    one, two = first.file.header.pixels, second.file.header.pixels
+    if one is None or two is None or (one.rows, one.columns) != (two.rows, two.columns):
+        return False
+    a, b = first.plane, second.plane
+    return _is_close(a.pixel_spacing, b.pixel_spacing, PIXEL_SPACING_TOLERANCE) and _is_close(
+        a.orientation, b.orientation, ORIENTATION_TOLERANCE
+    )
+
+
+def _is_close(a: tuple[float, ...] | None, b: tuple[float, ...] | None, tolerance: float) -> bool:
+    if a is None or b is None:
+        return a is b
+    return bool(np.allclose(a, b, rtol=0.0, atol=tolerance * max(1.0, *map(abs, a))))
+
+
+def _set_strays_aside(groups: list[list[FoundPlane]], what: str) -> tuple[list[list[FoundPlane]], list[SetAside]]:
+    """Set a lone image aside that stands across the stack, or has no place: a localizer without the name."""
+    if len(groups) < 2 or len(groups[0]) < _MIN_STACK:
+        return groups, []
+    kept, aside = groups[:1], []
+    for group in groups[1:]:
+        if len(group) < _MIN_STACK and _angle_degrees(groups[0][0].plane, group[0].plane) > _PERPENDICULAR_DEGREES:
+            reason = "image across the stack or without a place: a localizer that does not say so"
+            aside.append(SetAside(what, len(group), "localizer", reason))
+        else:
+            kept.append(group)
+    return kept, aside
+
+
+def _angle_degrees(first: Plane, second: Plane) -> float:
+    if first.orientation is None or second.orientation is None:
+        return 0.0 if first.orientation is second.orientation else 90.0
+    a, b = (np.cross(cosines[:3], cosines[3:]) for cosines in (first.orientation, second.orientation))
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.degrees(np.arccos(np.clip(abs(a @ b) / lengths, 0, 1)))) if lengths else 0.0
+
+
+def _mixture_problem(groups: list[list[FoundPlane]], what: str) -> GeometryError | None:
+    """Several geometries are several volumes only if each is a stack of its own; else one slice is wrong."""
+    small = [group for group in groups if len(group) < _MIN_STACK]
+    if len(groups) < 2 or not small:
+        return None
+    main, odd = groups[0], small[0]
+    one, two = main[0].file.header.pixels, odd[0].file.header.pixels
+    count = f"{len(odd)} of {sum(map(len, groups))} slices"
+    if one and two and (one.rows, one.columns) != (two.rows, two.columns):
+        return GeometryError(
+            f"{what}: {count} have another matrix size, {two.columns} x {two.rows} pixels, "
+            f"expected {one.columns} x {one.rows}.",
+            hint="Ask for a complete export of one reconstruction.",
+            reason="mixed-size",
+        )
+    angle = _angle_degrees(main[0].plane, odd[0].plane)
+    if not _is_close(main[0].plane.orientation, odd[0].plane.orientation, ORIENTATION_TOLERANCE):
+        return GeometryError(
+            f"{what}: {count} differ in orientation by {angle:.2f} degrees, expected parallel slices.",
+            hint="Ask for an export of one reconstruction.",
+            reason="mixed-orientation",
+        )
+    found, expected = (_spacing_text(group[0].plane) for group in (odd, main))
+    return GeometryError(
+        f"{what}: {count} have pixel spacing {found}, expected {expected}.",
+        hint="Ask for an export of one reconstruction.",
+        reason="mixed-spacing",
+    )
+
+
+def _split_by_key(group: list[FoundPlane], what: str) -> list[Stack]:
+    """One stack, or several that a header value separates."""
+    whole = _stack(group, what)
+    if whole.problem is not None and whole.problem.reason == "duplicate-positions":
+        for keys in _key_choices():
+            parts = _partition(group, keys)
+            if len(parts) > 1 and all(_is_proper_stack(part) for part in parts.values()):
+                return _name_parts(parts, keys, what)
+        return [whole]
+    for key in _OVERLAP_KEYS:
+        parts = _partition(group, (key,))
+        if len(parts) > 1 and _do_interleave(list(parts.values()), what):
+            return _name_parts(parts, (key,), what)
+    return [replace(whole, warnings=whole.warnings + _mixed_value_warnings(group, what))]
+
+
+def _key_choices() -> list[tuple[str, ...]]:
+    keys = list(SPLIT_KEYS)
+    return [(key,) for key in keys] + list(combinations(keys[:6], 2))
+
+
+def _partition(group: Iterable[FoundPlane], keys: tuple[str, ...]) -> dict[tuple[str, ...], list[FoundPlane]]:
+    parts: dict[tuple[str, ...], list[FoundPlane]] = defaultdict(list)
+    for item in group:
+        parts[tuple(item.plane.keys.get(key, "") for key in keys)].append(item)
+    return parts
+
+
+def _is_proper_stack(part: Sequence[FoundPlane]) -> bool:
+    """At least two slices, no two of them at one position."""
+    along = _slice_positions(part)
+    return along is not None and len(along) > 1 and bool((np.diff(along) >= POSITION_TOLERANCE_MM).all())
+
+
+def _do_interleave(parts: Sequence[Sequence[FoundPlane]], what: str) -> bool:
+    """Every part is a regular volume of its own, and at least two of them overlap in space."""
+    if any(len(part) < _MIN_STACK for part in parts):
+        return False
+    ends = sorted(
+        (float(along[0]), float(along[-1])) for part in parts if (along := _slice_positions(part)) is not None
+    )
+    if len(ends) < len(parts) or all(one[1] <= two[0] for one, two in pairwise(ends)):
+        return False
+    return all(_stack(part, what).problem is None for part in parts)
+
+
+def _slice_positions(part: Sequence[FoundPlane]) -> np.ndarray | None:
+    orientation = part[0].plane.orientation
+    positions = [item.plane.position for item in part]
+    if orientation is None or any(position is None for position in positions):
+        return None
+    return np.sort(np.array(positions) @ np.cross(orientation[:3], orientation[3:]))
+
+
+def _stack(group: Sequence[FoundPlane], what: str) -> Stack:
+    pixels = group[0].file.header.pixels
+    if pixels is None:
+        raise AssertionError("planes without pixels are set aside before")
+    try:
+        grid = make_grid([item.plane for item in group], pixels.rows, pixels.columns, what=what)
+    except GeometryError as problem:
+        return Stack(tuple(group), None, problem)
+    return Stack(tuple(group[index] for index in grid.order), grid, grid.problem)
+
+
+def _name_parts(parts: dict[tuple[str, ...], list[FoundPlane]], keys: tuple[str, ...], what: str) -> list[Stack]:
+    stacks = []
+    for index, values in enumerate(sorted(parts, key=lambda values: tuple(map(_natural, values)))):
+        key = f"{SPLIT_KEYS[keys[0]]}{index + 1}"
+        # Times and UIDs say nothing to people, and times may not be shown.
+        named = [
+            (SPLIT_KEYS[name], value) for name, value in zip(keys, values, strict=True) if name not in _UNSHOWN_KEYS
+        ]
+        label = (
+            ", ".join(f"{name} {value or '(none)'}" for name, value in named) or f"{SPLIT_KEYS[keys[0]]} {index + 1}"
+        )
+        stacks.append(replace(_stack(parts[values], f"{what} ({label})"), key=key, label=label))
+    return stacks
+
+
+def _natural(text: str) -> tuple[float, str]:
+    try:
+        return float(text), ""
+    except ValueError:
+        return float("inf"), text
+
+
+def _mixed_value_warnings(group: Sequence[FoundPlane], what: str) -> tuple[str, ...]:
+    """Values that should not change within a volume, but leave its geometry right."""
+    warnings = []
+    for key in ("kernel", "kvp", "frame_of_reference"):
+        values = Counter(item.plane.keys.get(key, "") for item in group)
+        if len(values) > 1:
+            name = {"frame_of_reference": "frames of reference"}.get(key, f"values of {SPLIT_KEYS[key]}")
+            warnings.append(f"{what}: {len(values)} {name} in one stack of {len(group)} slices.")
+    return tuple(warnings)
+
+
+def _geometry_label(group: Sequence[FoundPlane]) -> str:
+    pixels = group[0].file.header.pixels
+    size = f"{pixels.columns} x {pixels.rows}" if pixels else ""
+    return f"{size} pixels of {_spacing_text(group[0].plane)}"
+
+
+def _spacing_text(plane: Plane) -> str:
+    return (
+        " x ".join(f"{value:.4f}" for value in plane.pixel_spacing) + " mm" if plane.pixel_spacing else "unknown size"
+    )
+
+
+def short_hash(data: bytes) -> str:
+    """A short hash of pixels, for comparing copies."""
+    return hashlib.sha256(data).hexdigest()[:16]
