@@ -1,0 +1,342 @@
+"""DICOM Segmentation: one segment for each lesion, and one for each other structure.
+
+Written with highdicom on one header for each plane of the label map. The headers lie exactly on the affine and carry
+placeholder UIDs; references are put in their place afterwards. So single-frame and multi-frame sources, tilted and
+left-handed ones, and sources with defective headers go the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+from highdicom.seg import Segmentation as DicomSegmentation
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import RLELossless
+from pydicom.valuerep import DSfloat
+
+from lightunet_monai.errors import OutputError, UsageError
+from lightunet_monai.labels import Code, Label
+from lightunet_monai.segmentation import Segmentation
+
+from .atomic import atomic_file
+from .dicom_source import CT_IMAGE_STORAGE, SourceSeries, read_source
+from .dicom_terms import (
+    MANUFACTURER,
+    NO_SERIAL_NUMBER,
+    algorithm,
+    concept,
+    package_version,
+    processing_equipment,
+    region_item,
+)
+from .lesions import LesionMask, find_lesions, is_lesion
+from .marking import RESEARCH_STATEMENT, RESEARCH_USE
+from .uids import Stamp, lesion_tracking_uid
+
+KINDS = ("binary", "labelmap", "fractional")
+
+SERIES_OFFSET = {"binary": 1000, "labelmap": 1001, "fractional": 1002}
+"""Added to the source's series number."""
+
+NOTHING_FOUND = "The model found nothing. This does not mean that there is no lesion."
+
+_PLACEHOLDER = "2.25.1."
+"""Root of the UIDs that stand for planes while highdicom builds the object."""
+
+_LESION_TYPE = Code("SCT", "52988006", "Lesion")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment to be written.
+
+    Parameters
+    ----------
+    number : int
+        Counted from 1.
+    title, description : str
+        For people.
+    label : Label
+        Codes and colour.
+    tracking_id, tracking_uid : str
+        Empty if the segment is not a lesion.
+    """
+
+    number: int
+    title: str
+    description: str
+    label: Label
+    tracking_id: str = ""
+    tracking_uid: str = ""
+
+
+def write_dicom_seg(
+    segmentation: Segmentation,
+    path: Path,
+    *,
+    kind: str = "binary",
+    keep_empty_frames: bool = False,
+    stamp: Stamp | None = None,
+) -> Path:
+    """Write a DICOM Segmentation object that refers to every instance of the source.
+
+    An empty label map gives a valid object: one segment for each lesion label, with one frame in which no pixel
+    is set, and a description that says so.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        Its source must be a DICOM series.
+    path : Path
+        ``.dcm``.
+    kind : str
+        ``"binary"``: one bit a voxel, uncompressed; every tool reads it. ``"labelmap"``: one integer a voxel; new in
+        the standard. ``"fractional"``: the probability map in 255 steps, RLE.
+    keep_empty_frames : bool
+        Store planes in which nothing is marked as well, for viewers that expect them.
+    stamp : Stamp or None
+        Time and UIDs; None takes the present time and new UIDs.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    UsageError
+        If `kind` is unknown.
+    OutputError
+        If the source is no DICOM series or has another grid, or ``"fractional"`` lacks a probability map.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"kind: found {kind}, expected one of {', '.join(KINDS)}.")
+    dataset = make_dicom_seg(segmentation, kind=kind, keep_empty_frames=keep_empty_frames, stamp=stamp)
+    with atomic_file(Path(path)) as part:
+        dataset.save_as(part, enforce_file_format=True)
+    return Path(path)
+
+
+def make_dicom_seg(
+    segmentation: Segmentation, *, kind: str = "binary", keep_empty_frames: bool = False, stamp: Stamp | None = None
+) -> Dataset:
+    """Build the object of `write_dicom_seg` without writing it."""
+    source = read_source(segmentation)
+    stamp = stamp or Stamp.random()
+    lesions = find_lesions(segmentation)
+    if kind == "fractional":
+        segments = [_probability_segment(segmentation)]
+        steps = _probability_steps(segmentation)
+        planes = _planes_to_store(steps, keep_empty_frames)
+        numbers = (steps[:, :, planes] > 0).astype(np.uint8)
+    else:
+        segments = _segments(segmentation, lesions)
+        planes = _planes_to_store(segmentation.label_map, keep_empty_frames)
+        numbers = _segment_numbers(segmentation, lesions, segments, planes)
+    dataset = _build(segmentation, source, segments, numbers, planes, kind, not keep_empty_frames, stamp)
+    if kind == "fractional":
+        _store_steps(dataset, steps)
+    _refer_to_source(dataset, source)
+    return dataset
+
+
+def segment_of_lesion(lesion_number: int) -> int:
+    """Segment number of a lesion: lesions come first, in the order of their numbers."""
+    return lesion_number
+
+
+def _segments(segmentation: Segmentation, lesions: tuple[LesionMask, ...]) -> list[Segment]:
+    segments = [
+        Segment(
+            number=segment_of_lesion(lesion.number),
+            title=lesion.title,
+            description=RESEARCH_STATEMENT,
+            label=lesion.label,
+            tracking_id=lesion.title,
+            tracking_uid=lesion_tracking_uid(segmentation, lesion),
+        )
+        for lesion in lesions
+    ]
+    others = [label for label in segmentation.labels if not is_lesion(label)]
+    if not lesions:
+        others = list(segmentation.labels)
+    for label in others:
+        is_present = bool((segmentation.label_map == label.value).any())
+        text = RESEARCH_STATEMENT if is_present else f"{NOTHING_FOUND} {RESEARCH_STATEMENT}"
+        segments.append(Segment(len(segments) + 1, label.title, text, label))
+    return segments
+
+
+def _probability_segment(segmentation: Segmentation) -> Segment:
+    labels = [label for label in segmentation.labels if is_lesion(label)] or list(segmentation.labels)
+    label = labels[0]
+    if len(labels) > 1:
+        label = Label(label.value, "any", "Any lesion", label.color, label.category, _LESION_TYPE, label.region)
+    return Segment(1, f"{label.title} probability"[:64], f"Probability, 0 to 1. {RESEARCH_STATEMENT}", label)
+
+
+def _probability_steps(segmentation: Segmentation) -> NDArray[np.uint8]:
+    if segmentation.probability is None:
+        raise OutputError(
+            "fractional segmentation: the segmentation carries no probability map.",
+            hint="Ask for probabilities when the segmentation is made.",
+            reason="no-probability",
+        )
+    steps: NDArray[np.uint8] = np.empty(segmentation.probability.shape, dtype=np.uint8, order="F")
+    for plane in range(steps.shape[2]):  # one plane at a time: no float copy of the whole map
+        steps[:, :, plane] = np.rint(np.clip(segmentation.probability[:, :, plane], 0.0, 1.0) * 255.0)
+    return steps
+
+
+def _planes_to_store(values: NDArray[np.uint8], keep_empty_frames: bool) -> NDArray[np.intp]:
+    occupied = np.asarray(values.any(axis=(0, 1)))
+    if keep_empty_frames:
+        return np.arange(len(occupied))
+    if not occupied.any():
+        return np.array([len(occupied) // 2])
+    return np.flatnonzero(occupied)
+
+
+def _segment_numbers(
+    segmentation: Segmentation,
+    lesions: tuple[LesionMask, ...],
+    segments: list[Segment],
+    planes: NDArray[np.intp],
+) -> NDArray[Any]:
+    """Segment number of every voxel of the stored planes, shape (X, Y, stored planes)."""
+    columns, rows, _ = segmentation.label_map.shape
+    numbers = np.zeros((columns, rows, len(planes)), dtype=np.min_scalar_type(len(segments)))
+    stored = {int(plane): index for index, plane in enumerate(planes)}
+    for lesion in lesions:
+        x, y, z = lesion.box
+        for offset in np.flatnonzero(lesion.mask.any(axis=(0, 1))):
+            part = numbers[x, y, stored[int(z.start + offset)]]
+            part[lesion.mask[:, :, offset]] = segment_of_lesion(lesion.number)
+    for segment in segments:
+        if not segment.tracking_uid:
+            numbers[segmentation.label_map[:, :, planes] == segment.label.value] = segment.number
+    return numbers
+
+
+def _build(
+    segmentation: Segmentation,
+    source: SourceSeries,
+    segments: list[Segment],
+    numbers: NDArray[Any],
+    planes: NDArray[np.intp],
+    kind: str,
+    omit_empty_frames: bool,
+    stamp: Stamp,
+) -> Dataset:
+    now = stamp.clock()
+    columns_mm, rows_mm, slices_mm = source.spacing()
+    dataset = DicomSegmentation(
+        source_images=_headers(source, segmentation.label_map.shape),
+        pixel_array=np.ascontiguousarray(numbers.transpose(2, 1, 0)),  # planes, rows, columns
+        segmentation_type=kind.upper(),
+        segment_descriptions=[_describe(segment, segmentation, source) for segment in segments],
+        series_instance_uid=stamp.new_uid(f"{kind}.series"),
+        series_number=source.new_series_number(SERIES_OFFSET[kind]),
+        sop_instance_uid=stamp.new_uid(f"{kind}.instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=segmentation.provenance.model_name[:64],
+        software_versions=package_version(),
+        device_serial_number=NO_SERIAL_NUMBER,
+        max_fractional_value=255,
+        content_label="AI_SEGMENTATION",
+        content_description=RESEARCH_USE,
+        pixel_measures=PixelMeasuresSequence((rows_mm, columns_mm), source.slice_thickness, slices_mm),
+        plane_orientation=PlaneOrientationSequence("PATIENT", source.orientation()),
+        plane_positions=[PlanePositionSequence("PATIENT", source.position(int(plane))) for plane in planes],
+        omit_empty_frames=omit_empty_frames and bool(numbers.any()),
+        contributing_equipment=[processing_equipment(segmentation.provenance)],
+        series_description=f"{RESEARCH_USE}: AI segmentation",
+        content_date=now.date(),
+        content_time=now.time(),
+        series_date=now.date(),
+        series_time=now.time(),
+    )
+    dataset.InstanceCreationDate, dataset.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    dataset.PositionReferenceIndicator = source.common.PositionReferenceIndicator
+    return dataset
+
+
+def _describe(segment: Segment, segmentation: Segmentation, source: SourceSeries) -> SegmentDescription:
+    description = SegmentDescription(
+        segment_number=segment.number,
+        segment_label=segment.title[:64],
+        segmented_property_category=concept(segment.label.category),
+        segmented_property_type=concept(segment.label.type),
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm(segmentation.provenance),
+        tracking_uid=segment.tracking_uid or None,
+        tracking_id=segment.tracking_id or None,
+        display_color=CIELabColor.from_rgb(*segment.label.color),
+    )
+    description.SegmentDescription = segment.description
+    region = region_item(segment.label, source.laterality)
+    if region is not None:
+        description.AnatomicRegionSequence = [region]
+    return description
+
+
+def _headers(source: SourceSeries, shape: tuple[int, ...]) -> list[Dataset]:
+    """One single-frame header for each plane of the label map, exactly on the affine."""
+    columns_mm, rows_mm, _ = source.spacing()
+    headers = []
+    for plane in range(len(source.slices)):
+        header = Dataset()
+        header.update(source.common)
+        header.SOPClassUID = CT_IMAGE_STORAGE
+        header.SOPInstanceUID = f"{_PLACEHOLDER}{plane + 1}"
+        header.StudyInstanceUID = source.study_uid
+        header.SeriesInstanceUID = source.series_uid
+        header.FrameOfReferenceUID = source.frame_of_reference_uid
+        header.Columns, header.Rows = shape[0], shape[1]
+        header.ImagePositionPatient = source.position(plane)
+        header.ImageOrientationPatient = source.orientation()
+        header.PixelSpacing = [DSfloat(rows_mm, auto_format=True), DSfloat(columns_mm, auto_format=True)]
+        header.SliceThickness = DSfloat(source.slice_thickness, auto_format=True)
+        headers.append(header)
+    return headers
+
+
+def _plane_of(frame: Dataset) -> int:
+    """The plane of the label map that a frame shows, from its placeholder."""
+    (derivation,) = frame.DerivationImageSequence
+    (image,) = derivation.SourceImageSequence
+    return int(image.ReferencedSOPInstanceUID.removeprefix(_PLACEHOLDER)) - 1
+
+
+def _store_steps(dataset: Dataset, steps: NDArray[np.uint8]) -> None:
+    """Replace the zero-or-all pixels of a fractional object by the steps of the probability map.
+
+    highdicom looks for the distinct values of a float array, which takes half a minute for a large volume; so it is
+    given a mask and the values are put in afterwards.
+    """
+    frames = [steps[:, :, _plane_of(frame)].T for frame in dataset.PerFrameFunctionalGroupsSequence]
+    dataset.PixelData = np.stack(frames).tobytes()
+    dataset["PixelData"].VR = "OB"
+    dataset.compress(RLELossless, generate_instance_uid=False)
+
+
+def _refer_to_source(dataset: Dataset, source: SourceSeries) -> None:
+    """Put the instances and frames of the source in the place of the placeholders."""
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        origin = source.slices[_plane_of(frame)]
+        image = frame.DerivationImageSequence[0].SourceImageSequence[0]
+        image.ReferencedSOPClassUID = origin.sop_class_uid
+        image.ReferencedSOPInstanceUID = origin.sop_instance_uid
+        if origin.frame_number is not None:
+            image.ReferencedFrameNumber = origin.frame_number
+    references = [item.reference() for item in source.instances()]
+    dataset.SourceImageSequence = references
+    (series,) = dataset.ReferencedSeriesSequence
+    series.ReferencedInstanceSequence = references

@@ -1,0 +1,289 @@
+"""What a DICOM result needs to know of its source series, read again from the headers and made consistent.
+
+Real series carry defects that the standard forbids and writers stumble over: a different Frame of Reference UID on
+every slice, a missing one, differing Study Instance UIDs, invalid dates. They are settled here, on copies; source
+files are never altered.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, config, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.valuerep import DSfloat, validate_value
+
+from lightunet_monai.errors import OutputError, UnreadableFileError
+from lightunet_monai.segmentation import Segmentation
+from lightunet_monai.sources import DicomSeries, DicomSlice
+
+from .uids import derived_uid
+
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+
+POSITION_TOLERANCE = 0.1
+"""Largest deviation of a slice position from the affine, in voxel spacings: more than the jitter that real scanners
+write, less than what could be seen."""
+
+# fmt: off
+_COPIED = (
+    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
+    "PatientAge", "PatientSize", "PatientWeight", "EthnicGroup", "PatientIdentityRemoved", "DeidentificationMethod",
+    "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription", "Modality",
+    "Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "InstitutionName",
+    "StationName", "PatientPosition", "PositionReferenceIndicator", "LossyImageCompression",
+    "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+)
+# fmt: on
+
+# fmt: off
+_TYPE_2 = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+    "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator",
+)
+# fmt: on
+"""Must be present in every derived object, empty if unknown."""
+
+
+@dataclass(frozen=True)
+class SourceSlice:
+    """The instance, and for a multi-frame instance the frame, behind one plane of the label map.
+
+    Parameters
+    ----------
+    sop_class_uid, sop_instance_uid : str
+    frame_number : int or None
+        Counted from 1; None for a single-frame instance.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    frame_number: int | None
+
+    def reference(self) -> Dataset:
+        """Give the reference to the instance alone."""
+        item = Dataset()
+        item.ReferencedSOPClassUID = self.sop_class_uid
+        item.ReferencedSOPInstanceUID = self.sop_instance_uid
+        return item
+
+
+@dataclass(frozen=True)
+class SourceSeries:
+    """A source series as derived objects refer to it.
+
+    Parameters
+    ----------
+    common : Dataset
+        Patient, study and equipment attributes that are valid, type-2 ones present.
+    study_uid, series_uid, frame_of_reference_uid : str
+    series_number : int
+        0 if the source has none.
+    laterality : str
+        ``"R"``, ``"L"`` or empty.
+    slices : tuple of SourceSlice
+        ``slices[k]`` is plane ``[:, :, k]`` of the label map.
+    voxel_to_lps : ndarray of float64, shape (4, 4)
+        Voxel index (column, row, slice) to DICOM patient mm.
+    slice_thickness : float
+        Nominal thickness, mm; the spacing of the slices if the source does not say.
+    """
+
+    common: Dataset
+    study_uid: str
+    series_uid: str
+    frame_of_reference_uid: str
+    series_number: int
+    laterality: str
+    slices: tuple[SourceSlice, ...]
+    voxel_to_lps: NDArray[np.float64]
+    slice_thickness: float
+
+    def instances(self) -> tuple[SourceSlice, ...]:
+        """One entry for each referenced instance, in slice order."""
+        return tuple({item.sop_instance_uid: item for item in self.slices}.values())
+
+    def position(self, plane: int) -> list[DSfloat]:
+        """Image Position (Patient) of a plane, LPS mm."""
+        return _decimal_strings(self.voxel_to_lps[:3, :3] @ (0, 0, plane) + self.voxel_to_lps[:3, 3])
+
+    def orientation(self) -> list[DSfloat]:
+        """Image Orientation (Patient): direction of increasing columns, then of increasing rows."""
+        axes = self.voxel_to_lps[:3, :2] / np.linalg.norm(self.voxel_to_lps[:3, :2], axis=0)
+        return _decimal_strings(axes.T.ravel())
+
+    def spacing(self) -> tuple[float, float, float]:
+        """Spacing between columns, rows and slices, mm."""
+        x, y, z = np.linalg.norm(self.voxel_to_lps[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    def new_series_number(self, offset: int) -> int:
+        """A series number for a derived series: that of the source plus `offset`, so that results sort behind it."""
+        return (self.series_number + offset) % (2**31 - 1)
+
+
+def read_source(segmentation: Segmentation) -> SourceSeries:
+    """Read what a DICOM result needs from the headers of the source series.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        Its source must be a `DicomSeries` on the same grid as the label map.
+
+    Returns
+    -------
+    SourceSeries
+
+    Raises
+    ------
+    OutputError
+        If the source is no DICOM series, has no positions, or does not lie on the grid of the label map.
+    UnreadableFileError
+        If a source file cannot be read any more.
+    """
+    series = segmentation.source
+    if not isinstance(series, DicomSeries):
+        raise OutputError(
+            f"{series.path}: is not a DICOM series, which DICOM results must refer to.",
+            hint="Use nifti, nrrd or segnrrd, or give the DICOM series.",
+            reason="needs-dicom",
+        )
+    _check_grid(segmentation, series)
+    ras_to_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
+    first = _read_header(series.slices[0], only=None)
+    headers = _read_all(series, first)
+    slices = tuple(_describe_slice(item, headers) for item in series.slices)
+    return SourceSeries(
+        common=_common(first),
+        study_uid=series.study_uid or str(first.get("StudyInstanceUID", "")) or derived_uid(series.series_uid, "study"),
+        series_uid=series.series_uid,
+        frame_of_reference_uid=_frame_of_reference(list(headers.values()), series),
+        series_number=_integer(first.get("SeriesNumber")),
+        laterality=_laterality(first),
+        slices=slices,
+        voxel_to_lps=ras_to_lps @ segmentation.affine,
+        slice_thickness=_slice_thickness(first, segmentation.spacing[2]),
+    )
+
+
+def _check_grid(segmentation: Segmentation, series: DicomSeries) -> None:
+    planes = segmentation.label_map.shape[2]
+    if len(series.slices) != planes:
+        raise _not_on_grid(series, f"found {len(series.slices)} slices, expected {planes} as in the label map")
+    affine = segmentation.affine
+    limit = POSITION_TOLERANCE * min(segmentation.spacing)
+    for index, item in enumerate(series.slices):
+        if item.position is None:
+            raise OutputError(
+                f"{item}: has no position, which a DICOM result needs.",
+                hint="Use nifti, nrrd or segnrrd.",
+                reason="no-position",
+            )
+        expected = np.diag([-1.0, -1.0, 1.0]) @ (affine[:3, :3] @ (0, 0, index) + affine[:3, 3])
+        deviation = float(np.linalg.norm(expected - item.position))
+        if deviation > limit:
+            raise _not_on_grid(
+                series, f"{item} lies {deviation:.3f} mm from plane {index} of the label map, allowed {limit:.3f} mm"
+            )
+
+
+def _not_on_grid(series: DicomSeries, what: str) -> OutputError:
+    return OutputError(
+        f"series {series.series_uid}: {what}.",
+        hint="DICOM results need a label map on the slices of the series; use nifti, nrrd or segnrrd.",
+        reason="other-grid",
+    )
+
+
+def _read_all(series: DicomSeries, first: Dataset) -> dict[tuple[str, str | None], Dataset]:
+    """The few attributes that are needed of every instance, read once a file."""
+    wanted = ["SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID"]
+    headers = {(str(series.slices[0].path), series.slices[0].member): first}
+    for item in series.slices:
+        key = (str(item.path), item.member)
+        if key not in headers:
+            headers[key] = _read_header(item, only=wanted)
+    return headers
+
+
+def _read_header(item: DicomSlice, only: list[str] | None) -> Dataset:
+    try:
+        with item.open() as stream:
+            return dcmread(stream, stop_before_pixels=True, force=True, specific_tags=only)
+    except (OSError, InvalidDicomError, EOFError, ValueError, NotImplementedError) as error:
+        raise UnreadableFileError(f"{item}: cannot be read: {type(error).__name__}.") from error
+
+
+def _describe_slice(item: DicomSlice, headers: dict[tuple[str, str | None], Dataset]) -> SourceSlice:
+    header = headers[(str(item.path), item.member)]
+    return SourceSlice(
+        sop_class_uid=str(header.get("SOPClassUID", "") or CT_IMAGE_STORAGE),
+        sop_instance_uid=item.sop_instance_uid or str(header.get("SOPInstanceUID", "")),
+        frame_number=None if item.frame is None else item.frame + 1,
+    )
+
+
+def _frame_of_reference(headers: list[Dataset], series: DicomSeries) -> str:
+    """The most common UID, the first of equals; one derived from the series if there is none at all."""
+    found = Counter(uid for uid in (str(header.get("FrameOfReferenceUID", "") or "") for header in headers) if uid)
+    return found.most_common(1)[0][0] if found else derived_uid(series.series_uid, "frame-of-reference")
+
+
+def _common(first: Dataset) -> Dataset:
+    common = Dataset()
+    for keyword in _COPIED:
+        if keyword in first and _is_valid(first, keyword):
+            common[keyword] = first[keyword]
+    for keyword in _TYPE_2:
+        if keyword not in common:
+            setattr(common, keyword, "")
+    if not common.get("Modality"):
+        common.Modality = "CT"
+    return common
+
+
+def _is_valid(header: Dataset, keyword: str) -> bool:
+    try:
+        element = header[keyword]
+        values = element.value if element.VM > 1 else [element.value]
+        for value in values:
+            validate_value(element.VR, str(value), config.RAISE)
+    except (ValueError, TypeError, OverflowError, NotImplementedError):
+        return False
+    return True
+
+
+def _laterality(header: Dataset) -> str:
+    """The side that the header states; Frame Laterality stands in the functional groups of enhanced objects."""
+    candidates = [header.get("ImageLaterality"), header.get("Laterality")]
+    for group in header.get("SharedFunctionalGroupsSequence") or []:
+        candidates += [item.get("FrameLaterality") for item in group.get("FrameAnatomySequence") or []]
+    return next((str(value) for value in candidates if value in ("R", "L")), "")
+
+
+def _slice_thickness(header: Dataset, spacing: float) -> float:
+    candidates = [header.get("SliceThickness")]
+    for group in header.get("SharedFunctionalGroupsSequence") or []:
+        candidates += [item.get("SliceThickness") for item in group.get("PixelMeasuresSequence") or []]
+    for value in candidates:
+        try:
+            if value is not None and float(value) > 0:
+                return float(value)
+        except (TypeError, ValueError):
+            continue
+    return spacing
+
+
+def _integer(value: object) -> int:
+    try:
+        return max(0, int(str(value)))
+    except ValueError:
+        return 0
+
+
+def _decimal_strings(values: NDArray[np.float64]) -> list[DSfloat]:
+    # 1e-9 mm removes the noise of the multiplication, -0.0 included.
+    return [DSfloat(round(float(value), 9) + 0.0, auto_format=True) for value in values]
