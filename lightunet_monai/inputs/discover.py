@@ -196,7 +196,8 @@ def _set_objects_aside(files: Iterable[DicomFile]) -> tuple[list[DicomFile], lis
     for file in files:
         if reason := why_not_a_slice(file.header):
             what = f"Series {file.header.series_uid}" if file.header.series_uid else str(file)
-            counts[(what, *reason)] += len(file.header.planes)
+            key = (what, *reason)
+            counts[key] += len(file.header.planes)
         else:
             slices.append(file)
     return slices, [SetAside(what, count, code, reason) for (what, code, reason), count in counts.items()]

@@ -65,14 +65,14 @@ def make_volume(
     """Write a volume to .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd, as the name says."""
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return make_nifti(path, voxels, affine)
-    import SimpleITK as sitk
+    import SimpleITK
 
     voxels = make_voxels() if voxels is None else voxels
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ (make_affine() if affine is None else affine)
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels.T))
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(voxels.T))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    sitk.WriteImage(image, str(path))
+    SimpleITK.WriteImage(image, str(path))
     return path
