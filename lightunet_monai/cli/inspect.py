@@ -42,7 +42,7 @@ def _describe_study(arguments: argparse.Namespace) -> dict[str, Any] | None:
     from ..inputs.describe import describe_survey
 
     found = survey(arguments.study, progress=_progress if sys.stderr.isatty() else None)
-    return {"path": str(arguments.study), **describe_survey(found)}
+    return {"path": str(arguments.study), **describe_survey(found, arguments.study)}
 
 
 def _describe_model(arguments: argparse.Namespace) -> dict[str, Any]:

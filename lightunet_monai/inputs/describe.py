@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,18 @@ import numpy as np
 from ..errors import InputError
 from ..sources import DicomSeries, ImageSource
 from .choose import choose_series
-from .discover import Survey
+from .discover import Survey, why_no_source
 from .image_files import read_image_header
 
 
-def describe_survey(survey: Survey) -> dict[str, Any]:
+def describe_survey(survey: Survey, path: Path) -> dict[str, Any]:
     """Describe what was found, JSON values only; no patient data.
 
     Parameters
     ----------
     survey : Survey
+    path : Path
+        What was surveyed, for messages.
 
     Returns
     -------
@@ -28,13 +31,13 @@ def describe_survey(survey: Survey) -> dict[str, Any]:
     """
     choice: dict[str, Any] = {"selector": None, "error": None}
     try:
+        if not survey.sources:
+            raise why_no_source(survey, path)
         chosen = choose_series(survey.sources)
         problem = describe_source(chosen)["problem"]
         choice = {"selector": None if problem else selector_of(chosen), "error": problem}
     except InputError as error:
         choice["error"] = describe_error(error)
-    if not survey.sources and survey.errors:
-        choice["error"] = describe_error(survey.errors[0])
     return {
         "sources": [describe_source(source) for source in survey.sources],
         "set_aside": [

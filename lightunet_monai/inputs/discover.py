@@ -7,6 +7,7 @@ survey("study/").set_aside          # what is there too, and why it is no source
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -77,20 +78,25 @@ def discover_sources(path: str | os.PathLike[str], *, progress: Progress | None 
         If there are DICOM images, but none that can be a slice of a volume.
     """
     found = survey(path, progress=progress)
-    if found.sources:
-        return list(found.sources)
+    if not found.sources:
+        raise why_no_source(found, Path(path))
+    return list(found.sources)
+
+
+def why_no_source(found: Survey, path: Path) -> InputError:
+    """The error that says why a survey found no volume."""
     if found.errors:
-        raise found.errors[0]
-    kinds = Counter({item.reason: 0 for item in found.set_aside if item.code != "not-dicom"})
+        return found.errors[0]
+    kinds: Counter[str] = Counter()
     for item in found.set_aside:
         if item.code != "not-dicom":
             kinds[item.reason] += item.count
     if kinds:
         listed = "; ".join(f"{count} x {reason}" for reason, count in kinds.most_common(4))
-        raise UnsupportedImageError(
+        return UnsupportedImageError(
             f"{path}: no CT volume, found {listed}.", hint="Give the folder with the CT slices.", reason="no-volume"
         )
-    raise NoImageFoundError(f"{path}: no DICOM, NIfTI, NRRD or MetaImage volume.", hint="Check the path.")
+    return NoImageFoundError(f"{path}: no DICOM, NIfTI, NRRD or MetaImage volume.", hint="Check the path.")
 
 
 def survey(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Survey:
@@ -111,7 +117,7 @@ def survey(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
         aside += strays
     images = [ImageFile(path) for path in found.images]
     return Survey(
-        sources=(*images, *sorted(series, key=lambda source: (source.paths[0], source.selector))),
+        sources=(*images, *sorted(_with_damage_warnings(series, errors), key=_sort_key)),
         set_aside=tuple(found.set_aside + aside),
         errors=tuple(found.errors + errors),
     )
@@ -254,6 +260,20 @@ def _series(stack: Stack, what: str, patient: int, warnings: tuple[str, ...]) ->
         problem=problem or _storage_problem(slices),
         is_derived=derived,
     )
+
+
+def _with_damage_warnings(series: Iterable[DicomSeries], errors: Sequence[InputError]) -> list[DicomSeries]:
+    """A damaged header hides a slice: at the end of a series nothing else would show that it is missing."""
+    if not errors:
+        return list(series)
+    text = f"{len(errors)} damaged DICOM files were left out; slices may be missing at the ends of the volume."
+    return [replace(item, warnings=(*item.warnings, text)) for item in series]
+
+
+def _sort_key(series: DicomSeries) -> tuple[Path, str, list[tuple[int, str]]]:
+    """By folder and series; phase 10 behind phase 9."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", series.volume_key)
+    return series.paths[0].parent, series.series_uid, [(int(part) if part.isdigit() else -1, part) for part in parts]
 
 
 def _storage_problem(slices: Sequence[DicomSlice]) -> InputError | None:
