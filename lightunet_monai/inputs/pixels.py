@@ -14,6 +14,7 @@ import struct
 import threading
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -30,6 +31,9 @@ from .limits import MAX_INFLATED_EXTRA_BYTES, MAX_MEMBER_BYTES, MAX_VOLUME_VOXEL
 
 AIR_HU = -1024
 """What padding becomes: the value scanners themselves write outside the field of view."""
+
+_MAX_THREADS = 4
+_PLANES_PER_THREAD = 8
 
 _INT16_MIN, _INT16_MAX = -(2**15), 2**15 - 1
 
@@ -58,24 +62,31 @@ def read_planes_hu(slices: Sequence[DicomSlice], out: NDArray[Any], *, assume_hu
         If ``out`` is int16 and cannot hold the values.
     """
     compressed = [index for index, item in enumerate(slices) if _stored(item).length < 0]
+    native = [index for index, item in enumerate(slices) if _stored(item).length >= 0]
+    count = max(1, min(_MAX_THREADS, os.cpu_count() or 1, len(native) // _PLANES_PER_THREAD))
+    # One run of slices a thread, so that each file is opened by one of them.
+    runs = [native[len(native) * k // count : len(native) * (k + 1) // count] for k in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        for done in [pool.submit(_read_native, slices, run, out, assume_hu) for run in runs]:
+            done.result()
+    if compressed:
+        _decode(slices, compressed, out, assume_hu)
+
+
+def _read_native(slices: Sequence[DicomSlice], indices: list[int], out: NDArray[Any], assume_hu: bool) -> None:
+    """Read uncompressed planes into their places."""
+    scratch = np.empty(0, np.uint8)
     with _Streams() as streams:
-        scratch = np.empty(0, np.uint8)
-        for index, item in enumerate(slices):
-            pixels = _stored(item)
-            if pixels.length < 0:
-                continue
-            dtype = _stored_dtype(pixels)
-            if _is_in_place(pixels, out.dtype):
+        for index in indices:
+            item, pixels = slices[index], _stored(slices[index])
+            dtype, size = _stored_dtype(pixels), _plane_bytes(pixels)
+            if out.dtype == np.int16 and dtype in (np.dtype(np.int16), np.dtype(np.uint16)):
                 plane = out[index].view(dtype)
             else:
-                if scratch.nbytes < pixels.rows * pixels.columns * dtype.itemsize:
-                    scratch = np.empty(pixels.rows * pixels.columns * dtype.itemsize, np.uint8)
-                plane = scratch[: pixels.rows * pixels.columns * dtype.itemsize].view(dtype)
-                plane = plane.reshape(pixels.rows, pixels.columns)
+                scratch = scratch if scratch.nbytes >= size else np.empty(size, np.uint8)
+                plane = scratch[:size].view(dtype).reshape(pixels.rows, pixels.columns)
             streams.read_into(item, pixels, plane)
             _to_hu(plane, pixels, out[index], assume_hu)
-        if compressed:
-            _decode(slices, compressed, out, assume_hu, streams)
 
 
 def check_storage(slices: Sequence[DicomSlice], *, assume_hu: bool = False) -> None:
@@ -161,12 +172,6 @@ def _plane_bytes(pixels: StoredPixels) -> int:
     return pixels.rows * pixels.columns * pixels.bits_allocated // 8
 
 
-def _is_in_place(pixels: StoredPixels, dtype: np.dtype[Any]) -> bool:
-    """The plane can be read into its place in an int16 array and rescaled there."""
-    is_native = _stored_dtype(pixels) in (np.dtype(np.int16), np.dtype(np.uint16))
-    return dtype == np.int16 and is_native
-
-
 def _check_kind(item: DicomSlice, pixels: StoredPixels) -> None:
     if pixels.bits_allocated not in (8, 16, 32) or not 0 < pixels.bits_stored <= pixels.bits_allocated:
         raise UnsupportedImageError(
@@ -197,9 +202,8 @@ def _check_length(item: DicomSlice, pixels: StoredPixels) -> None:
         )
 
 
-def _decode(
-    slices: Sequence[DicomSlice], indices: list[int], out: NDArray[Any], assume_hu: bool, streams: _Streams
-) -> None:
+def _decode(slices: Sequence[DicomSlice], indices: list[int], out: NDArray[Any], assume_hu: bool) -> None:
+    """Decode compressed planes into their places."""
     failures: list[Exception] = []
 
     def deliver(number: int, plane: NDArray[Any]) -> None:
@@ -209,7 +213,8 @@ def _decode(
         except ValuesExceedInt16Error as error:
             failures.append(error)
 
-    decode_planes([_compressed(slices[index], streams) for index in indices], deliver)
+    with _Streams() as streams:
+        decode_planes([_compressed(slices[index], streams) for index in indices], deliver)
     if failures:
         raise failures[0]
 
@@ -237,8 +242,8 @@ def _to_hu(plane: NDArray[Any], pixels: StoredPixels, out: NDArray[Any], assume_
     if out.dtype == np.int16:
         _rescale_int16(plane, int(slope), int(intercept), out)
     elif float(slope).is_integer() and float(intercept).is_integer() and pixels.bits_stored <= 16:
-        np.multiply(plane, np.float32(slope), out=out, casting="unsafe")
-        out += np.float32(intercept)
+        scaled = plane if slope == 1.0 else np.multiply(plane, np.float32(slope), dtype=np.float32)
+        np.add(scaled, np.float32(intercept), out=out, dtype=np.float32, casting="unsafe")
     else:
         out[...] = plane * np.float64(slope) + np.float64(intercept)
     if padding is not None:
