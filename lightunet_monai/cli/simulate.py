@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "make labelled breast CT volumes"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
@@ -14,6 +12,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the data set (default: 0)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--format", choices=["nifti", "dicom"], default="nifti", help="file format (default: nifti)")
+    parser.add_argument(
+        "--recipe",
+        choices=["train", "validation", "test", "hard"],
+        default="train",
+        help="ranges to draw from (default: train); validation, test and hard hold what training never shows",
+    )
     parser.add_argument(
         "--spacing", type=float, nargs="+", metavar="MM", help="voxel edge in mm, one value or a range of two"
     )
@@ -25,17 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the data set; return the exit code."""
     from ..errors import UsageError
-    from ..simulation import SimulationSettings
     from ..simulation.dataset import DatasetPlan, simulate_dataset
+    from ..simulation.recipes import RECIPES, SPLITS
 
-    settings = SimulationSettings()
+    settings = RECIPES[arguments.recipe]
     if arguments.spacing:
         if len(arguments.spacing) > 2:
             raise UsageError(f"--spacing: {len(arguments.spacing)} values found, one or two expected.")
         settings = settings.changed(spacing=(arguments.spacing[0], arguments.spacing[-1]))
     if arguments.size:
         settings = settings.changed(max_voxels=arguments.size)
-    plan = DatasetPlan(arguments.output, arguments.count, arguments.seed, settings)
+    plan = DatasetPlan(
+        arguments.output,
+        arguments.count,
+        arguments.seed,
+        settings,
+        split=SPLITS[arguments.recipe],
+        file_format=arguments.format,
+    )
 
     def print_case(name: str, is_new: bool) -> None:
         if not arguments.quiet:

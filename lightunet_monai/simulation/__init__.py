@@ -2,7 +2,8 @@
 
 from .case import SimulatedCase, simulate_case
 from .lesions import Lesion
+from .recipes import RECIPES
 from .settings import SIMULATOR_VERSION, SimulationSettings
 from .tissues import Tissue
 
-__all__ = ["SIMULATOR_VERSION", "Lesion", "SimulatedCase", "SimulationSettings", "Tissue", "simulate_case"]
+__all__ = ["RECIPES", "SIMULATOR_VERSION", "Lesion", "SimulatedCase", "SimulationSettings", "Tissue", "simulate_case"]

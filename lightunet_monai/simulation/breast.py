@@ -23,6 +23,10 @@ FAR = 60.0
 """mm: signed distances are cut at this value, nothing needs them beyond."""
 
 
+FOLD_WIDTH = 5.0
+"""mm: half width of a skin fold, wide enough for the coarse nodes."""
+
+
 @dataclass(frozen=True)
 class BreastShape:
     """The sampled numbers of one breast, mm unless named otherwise."""
@@ -50,6 +54,10 @@ class BreastShape:
     behind_wall: float
     muscle_depth: float
     muscle_tilt: float
+    fold_depth: float
+    fold_place: float
+    midline: float
+    thorax_depth: float
     rotation_degrees: tuple[float, float, float]
 
 
@@ -66,7 +74,8 @@ class BreastFields:
 
 def sample_breast_shape(random: np.random.Generator, settings: SimulationSettings) -> BreastShape:
     """Draw one breast; ranges of simulator literature (chest-wall diameter 90-170, length 50-160 mm)."""
-    family = str(random.choice(settings.families))
+    family = str(random.choice(settings.families, p=settings.family_weights))
+    chest = family == "chest"
     pendant = family == "pendant"
     half_width = random.uniform(45.0, 85.0)
     length = random.uniform(50.0, 160.0) if pendant else random.uniform(28.0, 70.0)
@@ -76,9 +85,9 @@ def sample_breast_shape(random: np.random.Generator, settings: SimulationSetting
         family=family,
         side=str(random.choice(["left", "right"])),
         half_width=half_width,
-        half_height=half_width * random.uniform(0.85, 1.15),
+        half_height=half_width * random.uniform(0.75, 1.2),
         length=length,
-        plane_power=random.uniform(1.9, 2.5),
+        plane_power=random.uniform(1.9, 2.9),
         depth_power=random.uniform(1.8, 3.2) if pendant else random.uniform(1.6, 2.4),
         teardrop=random.uniform(-0.3, 0.5) if pendant else random.uniform(-0.2, 0.1),
         bend=random.normal(0.0, 0.08) * length if pendant else random.uniform(0.0, 0.5) * length,
@@ -90,12 +99,16 @@ def sample_breast_shape(random: np.random.Generator, settings: SimulationSetting
         nipple_radius=random.uniform(4.0, 7.0),
         nipple_protrusion=random.uniform(3.0, 12.0) * float(random.random() < 0.85),
         areola_radius=random.uniform(12.0, 28.0),
-        thorax_radius=random.uniform(110.0, 260.0),
+        thorax_radius=random.uniform(140.0, 175.0) if chest else random.uniform(110.0, 260.0),
         thorax_blend=random.uniform(4.0, 14.0),
-        wall_in_view=bool(random.random() < 0.45),
+        wall_in_view=bool(random.random() < 0.45) or chest,
         behind_wall=random.uniform(4.0, 24.0),
-        muscle_depth=random.uniform(0.0, 16.0),
+        muscle_depth=random.uniform(3.0, 12.0) if chest else random.uniform(0.0, 16.0),
         muscle_tilt=random.normal(0.0, 0.15),
+        fold_depth=random.uniform(2.0, 7.0) * float(random.random() < 0.08),
+        fold_place=random.uniform(-0.8, 0.8),
+        midline=half_width + random.uniform(5.0, 20.0) if chest else 0.0,
+        thorax_depth=random.uniform(180.0, 240.0) if chest else 0.0,
         rotation_degrees=(random.normal(0.0, 7.0), random.normal(0.0, 10.0), random.normal(0.0, 7.0)),
     )
 
@@ -110,7 +123,7 @@ def compute_breast_fields(
 ) -> BreastFields:
     """Evaluate the smooth fields of a breast on the coarse nodes of a grid."""
     coarse = grid.coarse(COARSE_STEP)
-    local = _to_local(coarse, local_from_world)
+    local = _to_local(shape, coarse, local_from_world)
     surface = _surface_distance(shape, coarse, local)
     bumps = smooth_field(coarse, random, length=shape.roughness_length)
     surface = surface + np.float32(shape.roughness) * bumps
@@ -123,10 +136,25 @@ def compute_breast_fields(
     )
 
 
-def _to_local(grid: Grid, local_from_world: NDArray[np.float64]) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _to_local(
+    shape: BreastShape, grid: Grid, local_from_world: NDArray[np.float64]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     x, y, z = grid.axis(0)[:, None, None], grid.axis(1)[None, :, None], grid.axis(2)[None, None, :]
+    # In chest CT the second breast mirrors the first about the midline.
     rows = [row[0] * x + row[1] * y + row[2] * z + row[3] for row in local_from_world[:3].astype(np.float32)]
-    return rows[0], rows[1], rows[2]
+    u = np.abs(rows[0]) - np.float32(shape.midline) if shape.midline > 0.0 else rows[0]
+    return u, rows[1], rows[2]
+
+
+def _thorax_distance(shape: BreastShape, local: tuple[FloatArray, ...]) -> FloatArray:
+    """Return mm in front of the thorax: a long cylinder along w, whole in chest CT, its front else."""
+    u, v, _ = local
+    if shape.midline == 0.0:
+        return np.asarray(v + u**2 / (2.0 * shape.thorax_radius), dtype=np.float32)
+    width, depth = shape.thorax_radius, shape.thorax_depth / 2.0
+    gauge = np.sqrt(((u + shape.midline) / width) ** 2 + ((v + depth) / depth) ** 2)
+    slope = np.sqrt(((u + shape.midline) / width**2) ** 2 + ((v + depth) / depth**2) ** 2) / np.maximum(gauge, 1e-3)
+    return np.asarray((gauge - 1.0) / np.maximum(slope, 0.3 / width), dtype=np.float32)
 
 
 def _surface_distance(shape: BreastShape, grid: Grid, local: tuple[FloatArray, ...]) -> FloatArray:
@@ -141,10 +169,15 @@ def _surface_distance(shape: BreastShape, grid: Grid, local: tuple[FloatArray, .
     steps = np.gradient(gauge, *grid.spacing)
     slope = np.sqrt(sum(step**2 for step in steps))
     breast = np.clip((gauge - 1.0) / np.maximum(slope, 0.3 / shape.length), -FAR, FAR)
-    # Behind the origin the thorax takes over: a cylinder about a long axis along w.
-    thorax = v + u**2 / (2.0 * shape.thorax_radius)
+    if shape.midline > 0.0:
+        # Behind the chest wall there is no breast, else it would stick out of the back.
+        breast = np.maximum(breast, -v - 60.0)
+    thorax = _thorax_distance(shape, local)
     blend = shape.thorax_blend
     joined = -blend * np.logaddexp(-np.clip(breast, -FAR, FAR) / blend, -np.clip(thorax, -FAR, FAR) / blend)
+    if shape.fold_depth > 0.0:
+        plane = w - shape.fold_place * shape.half_height + 0.15 * u
+        joined = joined + shape.fold_depth * np.exp(-((plane / FOLD_WIDTH) ** 2)) * np.clip(1.5 - along, 0.0, 1.0)
     return np.asarray(joined, dtype=np.float32)
 
 
@@ -162,7 +195,8 @@ def _skin_thickness(
 def _muscle_distance(
     shape: BreastShape, grid: Grid, local: tuple[FloatArray, ...], random: np.random.Generator
 ) -> FloatArray:
-    u, v, w = local
+    _, _, w = local
     waves = 1.5 * smooth_field(grid, random, length=30.0)
-    front = v + shape.muscle_depth + u**2 / (2.0 * shape.thorax_radius) + shape.muscle_tilt * w + waves
+    tilt = 0.0 if shape.midline > 0.0 else shape.muscle_tilt
+    front = _thorax_distance(shape, local) + shape.muscle_depth + tilt * w + waves
     return np.asarray(np.clip(front, -FAR, FAR), dtype=np.float32)

@@ -28,10 +28,17 @@ class Canvas:
         self.hu = hu
         self.tissue = tissue
         self.tumour = torch.zeros_like(hu)
+        self._body: torch.Tensor | None = None
+
+    def confine(self, body: torch.Tensor) -> None:
+        """From now on paint only within `body`, the share of each voxel inside the skin's outer surface."""
+        self._body = body
 
     def paint(self, slices: Slices, share: FloatArray, hu: float | FloatArray, tissue: Tissue) -> None:
         """Replace `share` (0 to 1) of each voxel of a patch by a tissue of the given HU."""
         part = torch.from_numpy(np.ascontiguousarray(share, dtype=np.float32)).to(self.hu.device)
+        if self._body is not None:
+            part = part * self._body[slices]
         value = torch.as_tensor(hu, dtype=torch.float32, device=self.hu.device)
         self.hu[slices].add_((value - self.hu[slices]) * part)
         self.tissue[slices][part >= 0.5] = int(tissue)
@@ -39,6 +46,8 @@ class Canvas:
     def add_tumour(self, slices: Slices, share: FloatArray) -> None:
         """Count `share` of each voxel of a patch as tumour in the label map."""
         part = torch.from_numpy(np.ascontiguousarray(share, dtype=np.float32)).to(self.hu.device)
+        if self._body is not None:
+            part = part * self._body[slices]
         self.tumour[slices] = torch.maximum(self.tumour[slices], part)
 
     def paint_tube(

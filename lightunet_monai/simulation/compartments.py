@@ -24,6 +24,10 @@ BLOCKS_PER_LOBULE = 4.0
 """Blocks along one lobule: small enough that the true nearest two are nearly always among the candidates."""
 
 
+FINE_WARP = 0.35
+"""Amplitude of the short waves of the warp relative to the long ones."""
+
+
 @dataclass(frozen=True)
 class Compartments:
     """Lobules of one case on the fine grid.
@@ -73,7 +77,11 @@ def make_compartments(
     scale = np.asarray([1.0 / s for s in stretch])
     blocks = grid.coarse(size / BLOCKS_PER_LOBULE)
     nodes = np.stack([axis.ravel() for axis in blocks.meshes()], axis=1).astype(np.float64)
-    bends = [warp * smooth_field(blocks, random, length=1.5 * size) for _ in range(3)]
+    bends = [
+        warp * smooth_field(blocks, random, length=1.5 * size)
+        + FINE_WARP * warp * smooth_field(blocks, random, length=0.5 * size)
+        for _ in range(3)
+    ]
     nodes += np.stack([bend.ravel() for bend in bends], axis=1)
     _, candidates = cKDTree(seeds * scale).query(nodes * scale, k=CANDIDATES, workers=-1)
     return _nearest_two(grid, seeds, scale, candidates.reshape(*blocks.shape, CANDIDATES), bends, device)

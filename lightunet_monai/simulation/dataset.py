@@ -1,6 +1,6 @@
 """Data sets of simulated cases: one folder, one datalist, resumable after a stop at any moment.
 
-OUT/images/case_0001.nii.gz       the volume
+OUT/images/case_0001.nii.gz       the volume, or a folder case_0001 of DICOM files
 OUT/labels/case_0001.nii.gz       1 is tumour
 OUT/tissues/case_0001.nii.gz      the full tissue map
 OUT/parameters/case_0001.json     every sampled number; written last, so it marks a finished case
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from ..errors import OutputError
 from .case import SimulatedCase, simulate_case
-from .settings import SimulationSettings
+from .dicom import write_dicom_case
+from .settings import SIMULATOR_VERSION, SimulationSettings
 
 SEEDS_PER_SET = 1_000_000
 """Case seeds of two data set seeds never meet below this many cases."""
@@ -46,6 +47,8 @@ class DatasetPlan:
         Ranges of the cases.
     split : str
         Key of the datalist that lists the cases, ``training`` as a rule.
+    file_format : str
+        ``nifti`` or ``dicom``, of the volumes; label and tissue maps are always NIfTI.
     """
 
     folder: Path
@@ -53,6 +56,7 @@ class DatasetPlan:
     seed: int
     settings: SimulationSettings
     split: str = "training"
+    file_format: str = "nifti"
 
     def case_seed(self, number: int) -> int:
         """Return the seed of case `number`, counted from 1."""
@@ -98,10 +102,14 @@ def case_name(number: int) -> str:
     return f"case_{number:04d}"
 
 
-def write_nifti_case(case: SimulatedCase, folder: Path, name: str) -> None:
-    """Write one case as NIfTI files with its parameters; every file appears whole or not at all."""
-    for kind, array in (("images", case.volume_hu), ("labels", case.label_map), ("tissues", case.tissue_map)):
-        _write_nifti(array, case.affine, folder / kind / f"{name}.nii.gz")
+def write_case(case: SimulatedCase, folder: Path, name: str, *, file_format: str = "nifti") -> None:
+    """Write one case with its maps and parameters; every file or series appears whole or not at all."""
+    if file_format == "dicom":
+        write_dicom_case(case, folder / "images" / name)
+    else:
+        _write_nifti(case.volume_hu, case.affine, folder / "images" / f"{name}.nii.gz")
+    _write_nifti(case.label_map, case.affine, folder / "labels" / f"{name}.nii.gz")
+    _write_nifti(case.tissue_map, case.affine, folder / "tissues" / f"{name}.nii.gz")
     write_parameters(case, _parameters_path(folder, name))
 
 
@@ -125,14 +133,16 @@ def _use_one_thread() -> None:
 
 
 def _write_one(plan: DatasetPlan, number: int) -> int:
-    write_nifti_case(simulate_case(plan.case_seed(number), settings=plan.settings), plan.folder, case_name(number))
+    case = simulate_case(plan.case_seed(number), settings=plan.settings)
+    write_case(case, plan.folder, case_name(number), file_format=plan.file_format)
     return number
 
 
 def _check_folder(plan: DatasetPlan) -> None:
     """A folder continues only the recipe and seed it was begun with."""
     path = plan.folder / "recipe.json"
-    recipe = json.loads(json.dumps({"seed": plan.seed, "settings": plan.settings.as_dict()}))
+    facts = {"simulator_version": SIMULATOR_VERSION, "seed": plan.seed, "format": plan.file_format}
+    recipe = json.loads(json.dumps({**facts, "settings": plan.settings.as_dict()}))
     try:
         for kind in ("images", "labels", "tissues", "parameters"):
             (plan.folder / kind).mkdir(parents=True, exist_ok=True)
@@ -145,12 +155,17 @@ def _check_folder(plan: DatasetPlan) -> None:
         ) from error
     if json.loads(path.read_text()) != recipe:
         raise OutputError(
-            f"{plan.folder}: holds cases of another seed or recipe.", hint="Name another folder or repeat the options."
+            f"{plan.folder}: holds cases of another seed, recipe or simulator version.",
+            hint="Name another folder or repeat the options.",
         )
 
 
 def _write_datalist(plan: DatasetPlan, names: list[str]) -> Path:
-    entries = [{kind[:-1]: f"{kind}/{name}.nii.gz" for kind in ("images", "labels", "tissues")} for name in names]
+    suffix = "" if plan.file_format == "dicom" else ".nii.gz"
+    entries = [
+        {"image": f"images/{name}{suffix}", "label": f"labels/{name}.nii.gz", "tissue": f"tissues/{name}.nii.gz"}
+        for name in names
+    ]
     path = plan.folder / "datalist.json"
     content = {
         "name": f"simulated breast CT, recipe {plan.settings.name}",

@@ -50,6 +50,17 @@ class Grid:
             spacing.append((count - 1) * size / (nodes - 1))
         return Grid((shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2]), self.origin)
 
+    def swapped(self, first: int, second: int) -> Grid:
+        """Return the grid with two axes exchanged."""
+        order = [0, 1, 2]
+        order[first], order[second] = second, first
+        a, b, c = order
+        return Grid(
+            (self.shape[a], self.shape[b], self.shape[c]),
+            (self.spacing[a], self.spacing[b], self.spacing[c]),
+            (self.origin[a], self.origin[b], self.origin[c]),
+        )
+
     def meshes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return x, y, z of every node, each of this grid's shape, mm."""
         x, y, z = np.meshgrid(self.axis(0), self.axis(1), self.axis(2), indexing="ij")
@@ -76,7 +87,8 @@ class Grid:
     def nearest(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the index of the voxel nearest to world points of shape (n, 3), clipped to the grid."""
         indices = np.rint((points - np.asarray(self.origin)) / np.asarray(self.spacing)).astype(np.int64)
-        return np.clip(indices, 0, np.asarray(self.shape) - 1)
+        clipped: NDArray[np.int64] = np.clip(indices, 0, np.asarray(self.shape) - 1)
+        return clipped
 
 
 def upsample(coarse: FloatArray, shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:

@@ -89,3 +89,17 @@ def _project(offsets: Offsets, direction: NDArray[np.float64]) -> FloatArray:
     x, y, z = offsets
     a, b, c = (np.float32(d) for d in direction)
     return np.asarray(a * x + b * y + c * z, dtype=np.float32)
+
+
+def dumbbell(offsets: Offsets, radius: float, random: np.random.Generator) -> FloatArray:
+    """Return two overlapping spheres whose volume is about that of one sphere of `radius`."""
+    direction = random_rotation(random)[0]
+    share = random.uniform(0.35, 0.65)
+    sizes = radius * np.cbrt(1.08 * np.array([share, 1.0 - share]))
+    reach = 0.75 * float(sizes.sum())
+    ends = direction * reach * (1.0 - share), -direction * reach * share
+    distances = [
+        np.sqrt(sum((o - np.float32(c)) ** 2 for o, c in zip(offsets, end, strict=True))) - size
+        for end, size in zip(ends, sizes, strict=True)
+    ]
+    return np.asarray(np.minimum(distances[0], distances[1]), dtype=np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .canvas import Canvas, tube_share
 from .grid import FloatArray, Grid
-from .lesion_shapes import Offsets, ellipsoid, lobulated, roughen, spicules
+from .lesion_shapes import Offsets, dumbbell, ellipsoid, lobulated, roughen, spicules
 from .settings import SimulationSettings
 from .tissues import Tissue, TissueHu
 
@@ -25,7 +25,7 @@ class Lesion:
     Parameters
     ----------
     kind : str
-        ``oval``, ``lobulated``, ``irregular`` or ``spiculated``.
+        ``oval``, ``lobulated``, ``irregular``, ``spiculated``, ``ring``, ``dumbbell`` or ``plaque``.
     centre : tuple of float
         World RAS+ position, mm.
     equivalent_diameter : float
@@ -36,6 +36,8 @@ class Lesion:
         Above the case's fibroglandular value, before the scanner.
     core_hu : float
         Of the necrotic core relative to the rest, 0 without one.
+    label_voxels : int
+        Voxels of the label map; 0 where slices are too thick for it, or where two tumours share one piece.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Lesion:
     volume_ml: float
     contrast_hu: float
     core_hu: float
+    label_voxels: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class LesionPlan:
     core_hu: float
     texture_hu: float
     in_gland: bool
+    satellites: int
+    calcified: bool
 
 
 def sample_lesions(
@@ -85,16 +90,20 @@ def _sample_lesion(random: np.random.Generator, settings: SimulationSettings, *,
     if with_contrast:
         contrast += random.uniform(10.0, 60.0)
     hollow = random.random() < 0.2
+    kind = str(random.choice(settings.lesion_kinds))
+    core_hu = -random.uniform(10.0, 50.0) if hollow or kind == "ring" else 0.0
     return LesionPlan(
-        kind=str(random.choice(settings.lesion_kinds)),
+        kind=kind,
         diameter=float(np.clip(random.lognormal(np.log(12.0), 0.55), *settings.lesion_diameter)),
         contrast_hu=float(contrast),
         margin=random.uniform(0.0, 0.8),
         elongation=random.uniform(1.0, 1.9),
         roughness=random.uniform(0.06, 0.2),
-        core_hu=-random.uniform(10.0, 50.0) if hollow else 0.0,
+        core_hu=float(core_hu - (60.0 if kind == "ring" else 0.0)),
         texture_hu=random.uniform(0.0, 10.0),
         in_gland=bool(random.random() < 0.75),
+        satellites=int(random.integers(1, 4)) if random.random() < 0.1 else 0,
+        calcified=bool(random.random() < 0.15),
     )
 
 
@@ -179,7 +188,9 @@ def mass_distance(
     """Return the signed distance of the body of a mass, mm."""
     if kind == "lobulated":
         return lobulated(offsets, radius, random)
-    body = ellipsoid(offsets, radius, random, elongation=elongation)
+    if kind == "dumbbell":
+        return dumbbell(offsets, radius, random)
+    body = ellipsoid(offsets, radius, random, elongation=3.0 if kind == "plaque" else elongation)
     if kind == "irregular":
         return roughen(body, offsets, radius, random, amount=roughness)
     if kind == "spiculated":

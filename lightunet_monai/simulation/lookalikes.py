@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .canvas import Canvas
-from .lesion_shapes import ellipsoid, lobulated
+from .lesion_shapes import ellipsoid, lobulated, spicules
 from .lesions import Site
 from .tissues import Tissue, TissueHu
 
-KINDS = ("cyst", "fibroadenoma", "node", "clip", "coarse_calcification", "microcalcifications")
-SHARES = (0.30, 0.17, 0.13, 0.08, 0.14, 0.18)
+KINDS = ("cyst", "fibroadenoma", "node", "clip", "coarse_calcification", "microcalcifications", "scar")
+SHARES = (0.28, 0.16, 0.12, 0.08, 0.12, 0.16, 0.08)
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,18 @@ def _sample_one(random: np.random.Generator) -> LookAlike:
         return LookAlike(kind, random.uniform(1.5, 3.5), random.uniform(3000.0, 6000.0), 3.0)
     if kind == "coarse_calcification":
         return LookAlike(kind, random.uniform(1.0, 4.0), random.uniform(500.0, 2000.0), elongation)
+    if kind == "scar":
+        return LookAlike(kind, random.uniform(8.0, 25.0), random.uniform(-25.0, -5.0), 1.0)
     return LookAlike(kind, random.uniform(3.0, 15.0), random.uniform(800.0, 3000.0), 1.0)
 
 
 def paint_lookalike(canvas: Canvas, finding: LookAlike, site: Site, hu: TissueHu, random: np.random.Generator) -> None:
     """Paint one benign finding."""
     if finding.kind == "microcalcifications":
-        _paint_cluster(canvas, finding, site, random)
+        paint_cluster(canvas, finding.diameter, finding.hu, site, random)
+        return
+    if finding.kind == "scar":
+        _paint_scar(canvas, finding, site, hu, random)
         return
     radius = finding.diameter / 2.0
     slices = canvas.grid.around(site.centre, 1.9 * radius + 2.0)
@@ -83,10 +88,18 @@ def paint_lookalike(canvas: Canvas, finding: LookAlike, site: Site, hu: TissueHu
         canvas.paint(slices, share, finding.hu, Tissue.CALCIFICATION)
 
 
-def _paint_cluster(canvas: Canvas, finding: LookAlike, site: Site, random: np.random.Generator) -> None:
+def _paint_scar(canvas: Canvas, finding: LookAlike, site: Site, hu: TissueHu, random: np.random.Generator) -> None:
+    """Paint strands that pull towards a line, without a mass in the middle."""
+    middle = site.centre
+    for start, end, radii in spicules(random, finding.diameter / 3.0)[:60]:
+        value = hu.fibroglandular + finding.hu
+        canvas.paint_tube(middle + 0.6 * start, middle + end, radii, value, Tissue.BENIGN)
+
+
+def paint_cluster(canvas: Canvas, diameter: float, hu: float, site: Site, random: np.random.Generator) -> None:
     """Paint 5 to 30 specks of 0.15 to 0.6 mm; below the voxel size only their share of the voxel counts."""
     for _ in range(int(random.integers(5, 31))):
-        place = site.centre + random.normal(0.0, finding.diameter / 4.0, 3)
+        place = site.centre + random.normal(0.0, diameter / 4.0, 3)
         radius = random.uniform(0.075, 0.3)
         size = canvas.grid.voxel_size
         slices = canvas.grid.around(place, radius + size)
@@ -96,4 +109,4 @@ def _paint_cluster(canvas: Canvas, finding: LookAlike, site: Site, random: np.ra
         share = np.clip(0.5 + (radius - np.sqrt(sum(o**2 for o in offsets))) / size, 0.0, 1.0)
         volume = 4.0 / 3.0 * np.pi * radius**3
         share *= min(1.0, volume / max(float(share.sum()) * size**3, 1e-9))
-        canvas.paint(slices, share, finding.hu, Tissue.CALCIFICATION)
+        canvas.paint(slices, share.astype(np.float32), hu, Tissue.CALCIFICATION)

@@ -52,10 +52,11 @@ def sample_parenchyma(random: np.random.Generator, settings: SimulationSettings)
     low, high = settings.glandular_fraction
     style = str(random.choice(settings.styles))
     smooth = random.random() < 0.35
+    fraction, spare = random.lognormal(np.log(0.16), 0.75), random.uniform(low, high)
     return ParenchymaPlan(
         style=style,
-        glandular_fraction=float(np.clip(random.lognormal(np.log(0.16), 0.75), low, high)),
-        exponent=random.uniform(2.5, 3.6),
+        glandular_fraction=float(fraction if low <= fraction <= high else spare),
+        exponent=random.uniform(2.7, 4.0),
         outer_scale=random.uniform(15.0, 60.0),
         streak=random.uniform(1.0, 2.5),
         subcutaneous_fat=random.uniform(2.0, 12.0),

@@ -26,7 +26,9 @@ class Frame:
     slice_factor, slice_axis : int
         How many fine slices make a delivered one, and along which of x, y, z.
     local_from_world : ndarray of shape (4, 4)
-        World RAS+ mm to the breast's local u, v, w mm.
+        World RAS+ mm to local mm; in chest CT u is counted from the midline, else from the breast's axis.
+    midline : float
+        mm from the midline to the breast's axis in chest CT, 0 else.
     """
 
     grid: Grid
@@ -34,9 +36,16 @@ class Frame:
     slice_factor: int
     slice_axis: int
     local_from_world: NDArray[np.float64]
+    midline: float = 0.0
 
-    def to_world(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return a local point in world mm."""
+    @property
+    def sides(self) -> tuple[float, ...]:
+        """Signs of the breasts in view: one breast, or both sides of the midline."""
+        return (1.0, -1.0) if self.midline > 0.0 else (1.0,)
+
+    def to_world(self, point: NDArray[np.float64], side: float = 1.0) -> NDArray[np.float64]:
+        """Return a local point of the breast on one side in world mm."""
+        point = np.array([side * (point[0] + self.midline), point[1], point[2]])
         world: NDArray[np.float64] = np.linalg.inv(self.local_from_world)[:3] @ np.append(point, 1.0)
         return world
 
@@ -50,7 +59,7 @@ def plan_frame(
     shape: BreastShape, settings: SimulationSettings, slice_factor: int, slice_axis: int, random: np.random.Generator
 ) -> Frame:
     """Choose spacing and box so that the breast fits, with air around it and now and then cut off."""
-    side = 1.0 if shape.side == "right" else -1.0
+    side = 0.0 if shape.midline > 0.0 else 1.0 if shape.side == "right" else -1.0
     centre = np.array([side * random.uniform(70.0, 110.0), random.uniform(40.0, 120.0), random.uniform(-100.0, 100.0)])
     rotation = Rotation.from_euler("xyz", shape.rotation_degrees, degrees=True).as_matrix()
     local_from_world = np.eye(4)
@@ -75,11 +84,16 @@ def plan_frame(
     fewer[slice_axis] //= slice_factor
     first[slice_axis] += fine[slice_axis] * (slice_factor - 1) / 2.0
     delivered = Grid(_triple_int(fewer), _triple(thick), _triple(first))
-    return Frame(grid, delivered, slice_factor, slice_axis, local_from_world)
+    return Frame(grid, delivered, slice_factor, slice_axis, local_from_world, shape.midline)
 
 
 def _box(shape: BreastShape, random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the scanned box in local mm."""
+    if shape.midline > 0.0:
+        wide = shape.thorax_radius + random.uniform(10.0, 30.0)
+        reach = random.uniform(45.0, 90.0)
+        back = -shape.thorax_depth * random.uniform(0.4, 1.15)
+        return np.array([-wide, back, -reach]), np.array([wide, shape.length + random.uniform(5.0, 30.0), reach])
     half = np.array([shape.half_width, shape.half_height]) * (1.0 + 0.3 * max(shape.teardrop, 0.0))
     margin = random.uniform(0.9, 1.15, 4)
     back = -shape.behind_wall if shape.wall_in_view else random.uniform(0.0, 0.25) * shape.length

@@ -82,4 +82,4 @@ def _squared_frequency(
     fy = np.fft.fftfreq(shape[1], spacing[1]) * stretch[1]
     fz = np.fft.rfftfreq(shape[2], spacing[2]) * stretch[2]
     squared = fx[:, None, None] ** 2 + fy[None, :, None] ** 2 + fz[None, None, :] ** 2
-    return squared.astype(np.float32)
+    return np.asarray(squared, dtype=np.float32)

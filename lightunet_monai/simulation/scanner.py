@@ -6,11 +6,13 @@ dedicated scanners of the literature (49-60 kVp, 0.15-0.8 mm voxels).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
 import torch
+from numpy.typing import NDArray
 
 from .grid import Grid, upsample
 from .random_fields import complex_white_noise, smooth_field
@@ -24,6 +26,7 @@ NOISE_REFERENCE = 0.3
 class ScannerPlan:
     """The sampled numbers of one acquisition."""
 
+    rotation_axis: int
     noise_hu: float
     noise_ramp: float
     noise_cut: float
@@ -33,6 +36,7 @@ class ScannerPlan:
     shading_hu: float
     wall_shading_hu: float
     ring_hu: float
+    streak_hu: float
     air: str
     field_of_view: float
     motion_mm: tuple[float, float, float]
@@ -54,14 +58,16 @@ def sample_scanner(random: np.random.Generator, settings: SimulationSettings) ->
     truncated = random.random() < 0.12
     return ScannerPlan(
         noise_hu=float(np.exp(random.uniform(np.log(low), np.log(high)))),
+        rotation_axis=int(random.choice([1, 2, 0], p=[0.7, 0.2, 0.1])),
         noise_ramp=random.uniform(0.3, 1.0),
-        noise_cut=random.uniform(0.45, 1.3),
+        noise_cut=random.uniform(*settings.noise_cuts[int(random.integers(len(settings.noise_cuts)))]),
         noise_axial_blur=random.uniform(0.2, 1.2),
         blur_mm=random.uniform(*settings.blur_mm),
         cupping=settings.cupping[0] + (settings.cupping[1] - settings.cupping[0]) * random.beta(1.6, 3.0),
         shading_hu=abs(random.normal(0.0, 12.0)),
         wall_shading_hu=random.normal(0.0, 20.0),
         ring_hu=random.exponential(6.0) * float(random.random() < 0.4),
+        streak_hu=random.uniform(50.0, 500.0),
         air=str(random.choice(["noisy", "masked", "clipped"], p=[0.35, 0.35, 0.3])),
         field_of_view=random.uniform(0.8, 0.98) if truncated else 0.0,
         motion_mm=(random.normal(0.0, 1.0), random.normal(0.0, 0.7), random.normal(0.0, 1.0)),
@@ -75,7 +81,13 @@ def sample_scanner(random: np.random.Generator, settings: SimulationSettings) ->
 
 
 def scan(
-    plan: ScannerPlan, hu: torch.Tensor, outside: torch.Tensor, grid: Grid, random: np.random.Generator
+    plan: ScannerPlan,
+    hu: torch.Tensor,
+    outside: torch.Tensor,
+    grid: Grid,
+    random: np.random.Generator,
+    *,
+    metal: Sequence[NDArray[np.float64]] = (),
 ) -> torch.Tensor:
     """Return the volume as a scanner would deliver it.
 
@@ -84,20 +96,45 @@ def scan(
     plan : ScannerPlan
         What was sampled.
     hu : tensor of float32, shape (X, Y, Z)
-        True Hounsfield units; changed in place.
+        True Hounsfield units.
     outside : tensor of float32, shape (X, Y, Z)
         Distance from the skin into the air, mm; negative in the breast.
     grid : Grid
-        Of the delivered volume. The scanner turns about the y axis.
+        Of the delivered volume.
     random : Generator
         Noise, rings and shading.
+    metal : sequence of ndarray of shape (3,)
+        World positions of metal in mm; each draws streaks.
     """
+    axis = plan.rotation_axis
+    turned = grid.swapped(1, axis)
+    hu, outside = hu.transpose(1, axis).contiguous(), outside.transpose(1, axis).contiguous()
+    scanned = _scan_about_second_axis(plan, hu, outside, turned, random, [_swapped(m, axis) for m in metal])
+    return scanned.transpose(1, axis).contiguous()
+
+
+def _swapped(position: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    swapped: NDArray[np.float64] = position.copy()
+    swapped[1], swapped[axis] = position[axis], position[1]
+    return swapped
+
+
+def _scan_about_second_axis(
+    plan: ScannerPlan,
+    hu: torch.Tensor,
+    outside: torch.Tensor,
+    grid: Grid,
+    random: np.random.Generator,
+    metal: list[NDArray[np.float64]],
+) -> torch.Tensor:
     hu = _move(plan, hu, grid)
     hu = gaussian_blur(hu, [plan.blur_mm / 2.355 / s for s in grid.spacing])
     radius = _radius_map(grid, hu.device)
     _cup(plan, hu, outside)
     _shade(plan, hu, grid, random)
     _add_rings(plan, hu, radius, random)
+    for position in metal:
+        _add_streaks(plan, hu, grid, position, random)
     hu.add_(_noise(plan, outside, grid, random))
     _leave_out(plan, hu, outside, radius, grid, random)
     return _store(plan, hu)
@@ -165,6 +202,26 @@ def _add_rings(plan: ScannerPlan, hu: torch.Tensor, radius: torch.Tensor, random
     hu.add_(rings.permute(1, 0, 2))
 
 
+def _add_streaks(
+    plan: ScannerPlan, hu: torch.Tensor, grid: Grid, position: NDArray[np.float64], random: np.random.Generator
+) -> None:
+    """Bright and dark rays from a piece of metal, in the slices it lies in."""
+    x, z = grid.axis(0) - np.float32(position[0]), grid.axis(2) - np.float32(position[2])
+    angle = np.arctan2(z[None, :], x[:, None])
+    radius = np.hypot(x[:, None], z[None, :])
+    rays = np.zeros_like(angle)
+    for _ in range(12):
+        rays += np.cos(random.integers(2, 24) * angle + np.float32(random.uniform(0.0, 2.0 * np.pi)))
+    rays *= np.float32(plan.streak_hu / 2.5) / (1.0 + radius / 4.0)
+    across = np.exp(-(((grid.axis(1) - np.float32(position[1])) / 2.0) ** 2))
+    near = np.flatnonzero(across > 0.02)
+    if near.size == 0:
+        return
+    slab = slice(int(near[0]), int(near[-1]) + 1)
+    streaks = rays[:, None, :] * across[None, slab, None]
+    hu[:, slab].add_(torch.from_numpy(streaks.astype(np.float32)).to(hu.device))
+
+
 def _noise(plan: ScannerPlan, outside: torch.Tensor, grid: Grid, random: np.random.Generator) -> torch.Tensor:
     """Noise whose spectrum rises like a ramp across the rotation axis and falls with the reconstruction filter."""
     shape = tuple(scipy.fft.next_fast_len(n, real=True) for n in grid.shape)
@@ -208,6 +265,8 @@ def _leave_out(
         hu.clamp_(min=-1000.0)
     if plan.field_of_view > 0.0:
         edge = plan.field_of_view * 0.5 * max(grid.shape[0] * grid.spacing[0], grid.shape[2] * grid.spacing[2])
+        # Rays that leave the detector pile up as a bright rim at the edge of the field of view.
+        hu.add_((40.0 * torch.exp((radius - edge).clamp_(max=0.0) / 6.0))[:, None, :])
         hu.masked_fill_((radius > edge)[:, None, :], -1000.0)
     for index in range(min(plan.bad_slices, hu.shape[1] // 8)):
         hu[:, index] = -1000.0 if random.random() < 0.5 else hu[:, index] * 0.5 + 60.0 * random.standard_normal()

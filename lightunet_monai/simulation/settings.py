@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from ..errors import UsageError
 
-SIMULATOR_VERSION = 1
+SIMULATOR_VERSION = 2
 """Raised whenever a seed of a recipe no longer gives the same volume."""
 
 Span = tuple[float, float]
@@ -29,17 +29,19 @@ class SimulationSettings:
     max_voxels : int
         Most voxels along an axis.
     glandular_fraction : (float, float)
-        Share of the breast volume without skin, before clipping the log-normal around 0.16.
+        Share of the breast volume without skin: log-normal around 0.16 where that falls within, else uniform.
     lesion_diameter : (float, float)
         Equivalent diameter in mm, clips the log-normal around 12 mm.
     lesion_contrast_hu : (float, float)
         Tumour above the case's fibroglandular value, without contrast agent.
     lesion_kinds : tuple of str
-        Of ``oval``, ``lobulated``, ``irregular``, ``spiculated``.
+        Of ``oval``, ``lobulated``, ``irregular``, ``spiculated``, ``ring``, ``dumbbell``, ``plaque``.
     styles : tuple of str
         Glandular looks: ``clumps`` (power law), ``compartments`` (lobules with walls), ``mixed``.
     families : tuple of str
-        Breast poses: ``pendant``, ``supine``.
+        ``pendant`` (prone, dedicated scanner), ``supine``, ``chest`` (thorax with both breasts).
+    family_weights : tuple of float
+        Their shares; they add to 1.
     noise_hu : (float, float)
         Standard deviation in adipose tissue for 0.3 mm voxels, log-uniform.
     blur_mm : (float, float)
@@ -48,8 +50,12 @@ class SimulationSettings:
         Relative drop of the attenuation at the centre.
     gain, offset_hu : (float, float)
         Scale errors of the vendor: HU -> gain * HU + offset.
+    noise_cuts : tuple of (float, float)
+        Bands of the reconstruction filter's cut, in units of the Nyquist frequency.
     with_lesion : float
         Share of cases that hold at least one lesion.
+    with_contrast, with_implant : float
+        Shares of cases with an iodine agent, with an implant.
     odd_scale : float
         Share of cases stored shifted by 1000 or as attenuation x 1000 instead of HU.
     """
@@ -62,13 +68,17 @@ class SimulationSettings:
     lesion_contrast_hu: Span = (10.0, 65.0)
     lesion_kinds: tuple[str, ...] = ("oval", "lobulated", "irregular", "spiculated")
     styles: tuple[str, ...] = ("clumps", "compartments", "mixed")
-    families: tuple[str, ...] = ("pendant", "pendant", "pendant", "supine")
+    families: tuple[str, ...] = ("pendant", "supine", "chest")
+    family_weights: tuple[float, ...] = (0.72, 0.22, 0.06)
     noise_hu: Span = (15.0, 60.0)
     blur_mm: Span = (0.3, 0.9)
     cupping: Span = (-0.05, 0.15)
     gain: Span = (0.85, 1.15)
     offset_hu: Span = (-40.0, 40.0)
+    noise_cuts: tuple[Span, ...] = ((0.45, 0.85), (1.0, 1.3))
     with_lesion: float = 0.75
+    with_contrast: float = 0.15
+    with_implant: float = 0.03
     odd_scale: float = 0.0
 
     def __post_init__(self) -> None:
@@ -80,6 +90,8 @@ class SimulationSettings:
                 raise UsageError(f"{name}: the lower end {value[0]:g} is above the upper end {value[1]:g}.")
         if self.spacing[0] <= 0:
             raise UsageError(f"spacing: {self.spacing[0]:g} mm found, more than 0 expected.")
+        if len(self.families) != len(self.family_weights) or abs(sum(self.family_weights) - 1.0) > 1e-6:
+            raise UsageError("family_weights: one share per family expected, adding to 1.")
         if self.max_voxels < 32:
             raise UsageError(f"max_voxels: {self.max_voxels} found, at least 32 expected.")
 

@@ -29,11 +29,12 @@ class Storage:
         return ORDERS[self.plane][2]
 
 
-def sample_storage(random: np.random.Generator) -> Storage:
-    """Draw a storage: mostly coronal slices as dedicated breast CT delivers them."""
+def sample_storage(random: np.random.Generator, family: str) -> Storage:
+    """Draw a storage: mostly coronal slices for dedicated breast CT, always axial ones for chest CT."""
     plane = str(random.choice(["coronal", "axial", "sagittal"], p=[0.5, 0.3, 0.2]))
     flips = random.random(3) < 0.5
     factor = int(random.choice([1, 2, 3, 4], p=[0.82, 0.1, 0.05, 0.03]))
+    plane = "axial" if family == "chest" else plane
     return Storage(plane, (bool(flips[0]), bool(flips[1]), bool(flips[2])), factor)
 
 

@@ -1,0 +1,38 @@
+"""Named recipes: the ranges of the training, validation, test and hard sets.
+
+    settings = RECIPES["hard"]
+
+What keeps the sets apart is written here as data: validation and test volumes come from reconstruction filters
+that lie in a gap of the training range; hard volumes are denser, noisier, blurrier and more cupped than any training
+volume, and their lesions are of kinds that training never shows.
+"""
+
+from __future__ import annotations
+
+from .settings import SimulationSettings, Span
+
+TRAIN = SimulationSettings()
+
+UNSEEN_FILTERS: tuple[Span, ...] = ((0.85, 1.0),)
+"""Cut of the reconstruction filter, relative to Nyquist: the gap between the two training bands."""
+
+VALIDATION = TRAIN.changed(name="validation", noise_cuts=UNSEEN_FILTERS)
+
+TEST = TRAIN.changed(name="test", noise_cuts=UNSEEN_FILTERS, noise_hu=(10.0, 70.0), blur_mm=(0.3, 1.0))
+
+HARD = TRAIN.changed(
+    name="hard",
+    glandular_fraction=(0.60, 0.80),
+    lesion_kinds=("ring", "dumbbell", "plaque"),
+    noise_cuts=UNSEEN_FILTERS,
+    noise_hu=(60.0, 90.0),
+    blur_mm=(0.9, 1.3),
+    cupping=(0.15, 0.22),
+    families=("pendant",),
+    family_weights=(1.0,),
+)
+
+RECIPES: dict[str, SimulationSettings] = {recipe.name: recipe for recipe in (TRAIN, VALIDATION, TEST, HARD)}
+
+SPLITS = {"train": "training", "validation": "validation", "test": "testing", "hard": "testing"}
+"""Key of the datalist that the cases of a recipe are listed under."""
