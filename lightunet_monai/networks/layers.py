@@ -109,6 +109,8 @@ class Up(nn.Module):
 
 def _pad_to(x: Tensor, like: Tensor) -> Tensor:
     # Max-pooling drops the last row of an odd size; replicating the edge brings it back without a seam of zeros.
+    if x.shape[2:] == like.shape[2:]:
+        return x
     padding: list[int] = []
     for axis in range(x.dim() - 1, 1, -1):
         padding += [0, like.size(axis) - x.size(axis)]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import LoadImaged
+from monai.transforms import LoadImaged, MapTransform
 
 from ..inputs import choose_series, discover_sources, load_volume
 from ..sources import DicomSeries, ImageFile
@@ -50,7 +50,8 @@ class LoadImageVolumed(LoadImaged):  # type: ignore[misc]
         allow_missing_keys: bool = False,
         assume_hu: bool = False,
     ) -> None:
-        super().__init__(keys, image_only=True, ensure_channel_first=True, allow_missing_keys=allow_missing_keys)
+        # Not LoadImaged's own: it would register MONAI's readers, which this loader must never fall back to.
+        MapTransform.__init__(self, keys, allow_missing_keys)
         self.label_keys = (label_keys,) if isinstance(label_keys, str) else tuple(label_keys)
         self.assume_hu = assume_hu
 

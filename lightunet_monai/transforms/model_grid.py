@@ -127,7 +127,7 @@ class ToModelGridd(MapTransform):
         resampled = resample(array[0], maps, shape)
         if is_label:
             resampled = (resampled >= 0.5).float()
-        meta = dict(volume.meta)
+        meta = {key: value for key, value in volume.meta.items() if key != "affine"}
         meta[SOURCE_AFFINE] = torch.as_tensor(affine)
         meta[SOURCE_SHAPE] = torch.as_tensor(source_shape)
         meta["spatial_shape"] = np.asarray(shape)

@@ -145,7 +145,7 @@ class _SourceGrid:
 
     def wrap(self, planes: Tensor) -> MetaTensor:
         """(Z, Y, X) to a `MetaTensor` (1, X, Y, Z) with the source's affine."""
-        meta = {key: value for key, value in self.meta.items() if key not in (SOURCE_AFFINE, SOURCE_SHAPE)}
+        meta = {key: value for key, value in self.meta.items() if key not in (SOURCE_AFFINE, SOURCE_SHAPE, "affine")}
         meta["spatial_shape"] = np.asarray(self.shape)
         return MetaTensor(planes.permute(2, 1, 0)[None], affine=torch.as_tensor(self.affine), meta=meta)
 

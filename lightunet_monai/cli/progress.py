@@ -1,0 +1,109 @@
+"""Progress for people (a bar on standard error) and for programs (a JSON object a line on standard output)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+SCHEMA = 1
+"""Of the JSON lines; raised when a field changes its meaning or goes away."""
+
+STAGE_TITLES = {
+    "read": "reading",
+    "open": "opening the model",
+    "prepare": "preparing",
+    "infer": "segmenting",
+    "restore": "restoring the grid",
+    "measure": "measuring",
+    "write": "writing",
+}
+
+BAR_WIDTH = 30
+MINIMUM_INTERVAL_SECONDS = 0.1
+
+Reporter = Callable[[str, float], None]
+
+
+def choose_reporter(kind: str) -> Reporter:
+    """Give a function that is told (stage, fraction done).
+
+    Parameters
+    ----------
+    kind : str
+        ``"bar"``, ``"json"``, ``"none"`` or ``"auto"``: a bar where standard error is a terminal.
+
+    Returns
+    -------
+    callable
+    """
+    if kind == "auto":
+        kind = "bar" if sys.stderr.isatty() else "none"
+    return {"bar": _Bar, "json": _JsonLines, "none": _Silence}[kind]()
+
+
+def print_event(event: str, **values: Any) -> None:
+    """Write one JSON line to standard output."""
+    print(json.dumps({"schema": SCHEMA, "event": event, **values}, ensure_ascii=False), flush=True)
+
+
+class _Silence:
+    def __call__(self, stage: str, fraction: float) -> None:
+        pass
+
+
+class _Clock:
+    """Seconds left of a stage, from what is done of it."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.started = 0.0
+        self.last = 0.0
+
+    def left(self, stage: str, fraction: float) -> float | None:
+        now = time.monotonic()
+        if stage != self.stage:
+            self.stage, self.started = stage, now
+        return (now - self.started) * (1 - fraction) / fraction if fraction > 0 else None
+
+    def is_due(self, stage: str, fraction: float) -> bool:
+        now = time.monotonic()
+        if stage == self.stage and fraction < 1 and now - self.last < MINIMUM_INTERVAL_SECONDS:
+            return False
+        self.last = now
+        return True
+
+
+class _JsonLines:
+    def __init__(self) -> None:
+        self.clock = _Clock()
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        if self.clock.is_due(stage, fraction):
+            left = self.clock.left(stage, fraction)
+            print_event(
+                "progress",
+                stage=stage,
+                fraction=round(fraction, 4),
+                seconds_left=None if left is None else round(left, 1),
+            )
+
+
+class _Bar:
+    def __init__(self) -> None:
+        self.clock = _Clock()
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        if not self.clock.is_due(stage, fraction):
+            return
+        is_new = stage != self.clock.stage and self.clock.stage
+        left = self.clock.left(stage, fraction)
+        filled = round(BAR_WIDTH * fraction)
+        bar = "#" * filled + "." * (BAR_WIDTH - filled)
+        rest = f" {left:4.0f} s left" if left is not None and fraction < 1 else " " * 12
+        print("\n" if is_new else "\r", file=sys.stderr, end="")
+        print(f"{STAGE_TITLES.get(stage, stage):<20}[{bar}]{rest}", file=sys.stderr, end="", flush=True)
+        if stage == "write" and fraction >= 1:
+            print(file=sys.stderr)
