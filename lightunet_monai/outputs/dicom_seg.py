@@ -7,14 +7,11 @@ left-handed ones, and sources with defective headers go the same way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
-from highdicom.color import CIELabColor
-from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 from highdicom.seg import Segmentation as DicomSegmentation
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -22,59 +19,23 @@ from pydicom.uid import RLELossless
 from pydicom.valuerep import DSfloat
 
 from lightunet_monai.errors import OutputError, UsageError
-from lightunet_monai.labels import Code, Label
 from lightunet_monai.segmentation import Segmentation
 
 from .atomic import atomic_file
+from .dicom_segments import Segment, describe_segment, list_segments, probability_segment, segment_of_lesion
 from .dicom_source import CT_IMAGE_STORAGE, SourceSeries, read_source
-from .dicom_terms import (
-    MANUFACTURER,
-    NO_SERIAL_NUMBER,
-    algorithm,
-    concept,
-    package_version,
-    processing_equipment,
-    region_item,
-)
-from .lesions import LesionMask, find_lesions, is_lesion
-from .marking import RESEARCH_STATEMENT, RESEARCH_USE
-from .uids import Stamp, lesion_tracking_uid
+from .dicom_terms import MANUFACTURER, NO_SERIAL_NUMBER, package_version, processing_equipment, set_creation_time
+from .lesions import LesionMask, find_lesions
+from .marking import RESEARCH_USE
+from .uids import Stamp
 
 KINDS = ("binary", "labelmap", "fractional")
 
 SERIES_OFFSET = {"binary": 1000, "labelmap": 1001, "fractional": 1002}
 """Added to the source's series number."""
 
-NOTHING_FOUND = "The model found nothing. This does not mean that there is no lesion."
-
 _PLACEHOLDER = "2.25.1."
 """Root of the UIDs that stand for planes while highdicom builds the object."""
-
-_LESION_TYPE = Code("SCT", "52988006", "Lesion")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One segment to be written.
-
-    Parameters
-    ----------
-    number : int
-        Counted from 1.
-    title, description : str
-        For people.
-    label : Label
-        Codes and colour.
-    tracking_id, tracking_uid : str
-        Empty if the segment is not a lesion.
-    """
-
-    number: int
-    title: str
-    description: str
-    label: Label
-    tracking_id: str = ""
-    tracking_uid: str = ""
 
 
 def write_dicom_seg(
@@ -131,12 +92,12 @@ def make_dicom_seg(
     stamp = stamp or Stamp.random()
     lesions = find_lesions(segmentation)
     if kind == "fractional":
-        segments = [_probability_segment(segmentation)]
+        segments = [probability_segment(segmentation)]
         steps = _probability_steps(segmentation)
         planes = _planes_to_store(steps, keep_empty_frames)
         numbers = (steps[:, :, planes] > 0).astype(np.uint8)
     else:
-        segments = _segments(segmentation, lesions)
+        segments = list_segments(segmentation, lesions)
         planes = _planes_to_store(segmentation.label_map, keep_empty_frames)
         numbers = _segment_numbers(segmentation, lesions, segments, planes)
     dataset = _build(segmentation, source, segments, numbers, planes, kind, not keep_empty_frames, stamp)
@@ -144,41 +105,6 @@ def make_dicom_seg(
         _store_steps(dataset, steps)
     _refer_to_source(dataset, source)
     return dataset
-
-
-def segment_of_lesion(lesion_number: int) -> int:
-    """Segment number of a lesion: lesions come first, in the order of their numbers."""
-    return lesion_number
-
-
-def _segments(segmentation: Segmentation, lesions: tuple[LesionMask, ...]) -> list[Segment]:
-    segments = [
-        Segment(
-            number=segment_of_lesion(lesion.number),
-            title=lesion.title,
-            description=RESEARCH_STATEMENT,
-            label=lesion.label,
-            tracking_id=lesion.title,
-            tracking_uid=lesion_tracking_uid(segmentation, lesion),
-        )
-        for lesion in lesions
-    ]
-    others = [label for label in segmentation.labels if not is_lesion(label)]
-    if not lesions:
-        others = list(segmentation.labels)
-    for label in others:
-        is_present = bool((segmentation.label_map == label.value).any())
-        text = RESEARCH_STATEMENT if is_present else f"{NOTHING_FOUND} {RESEARCH_STATEMENT}"
-        segments.append(Segment(len(segments) + 1, label.title, text, label))
-    return segments
-
-
-def _probability_segment(segmentation: Segmentation) -> Segment:
-    labels = [label for label in segmentation.labels if is_lesion(label)] or list(segmentation.labels)
-    label = labels[0]
-    if len(labels) > 1:
-        label = Label(label.value, "any", "Any lesion", label.color, label.category, _LESION_TYPE, label.region)
-    return Segment(1, f"{label.title} probability"[:64], f"Probability, 0 to 1. {RESEARCH_STATEMENT}", label)
 
 
 def _probability_steps(segmentation: Segmentation) -> NDArray[np.uint8]:
@@ -240,7 +166,7 @@ def _build(
         source_images=_headers(source, segmentation.label_map.shape),
         pixel_array=np.ascontiguousarray(numbers.transpose(2, 1, 0)),  # planes, rows, columns
         segmentation_type=kind.upper(),
-        segment_descriptions=[_describe(segment, segmentation, source) for segment in segments],
+        segment_descriptions=[describe_segment(segment, segmentation, source) for segment in segments],
         series_instance_uid=stamp.new_uid(f"{kind}.series"),
         series_number=source.new_series_number(SERIES_OFFSET[kind]),
         sop_instance_uid=stamp.new_uid(f"{kind}.instance"),
@@ -263,28 +189,12 @@ def _build(
         series_date=now.date(),
         series_time=now.time(),
     )
-    dataset.InstanceCreationDate, dataset.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    set_creation_time(dataset, now)
     dataset.PositionReferenceIndicator = source.common.PositionReferenceIndicator
+    dimensions = stamp.new_uid(f"{kind}.dimensions")
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
     return dataset
-
-
-def _describe(segment: Segment, segmentation: Segmentation, source: SourceSeries) -> SegmentDescription:
-    description = SegmentDescription(
-        segment_number=segment.number,
-        segment_label=segment.title[:64],
-        segmented_property_category=concept(segment.label.category),
-        segmented_property_type=concept(segment.label.type),
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm(segmentation.provenance),
-        tracking_uid=segment.tracking_uid or None,
-        tracking_id=segment.tracking_id or None,
-        display_color=CIELabColor.from_rgb(*segment.label.color),
-    )
-    description.SegmentDescription = segment.description
-    region = region_item(segment.label, source.laterality)
-    if region is not None:
-        description.AnatomicRegionSequence = [region]
-    return description
 
 
 def _headers(source: SourceSeries, shape: tuple[int, ...]) -> list[Dataset]:
@@ -329,8 +239,10 @@ def _store_steps(dataset: Dataset, steps: NDArray[np.uint8]) -> None:
 
 def _refer_to_source(dataset: Dataset, source: SourceSeries) -> None:
     """Put the instances and frames of the source in the place of the placeholders."""
-    for frame in dataset.PerFrameFunctionalGroupsSequence:
-        origin = source.slices[_plane_of(frame)]
+    # Frames of one plane share their reference, so all planes are looked up before the first one is replaced.
+    planes = [_plane_of(frame) for frame in dataset.PerFrameFunctionalGroupsSequence]
+    for plane, frame in zip(planes, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        origin = source.slices[plane]
         image = frame.DerivationImageSequence[0].SourceImageSequence[0]
         image.ReferencedSOPClassUID = origin.sop_class_uid
         image.ReferencedSOPInstanceUID = origin.sop_instance_uid

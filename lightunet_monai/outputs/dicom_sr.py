@@ -31,12 +31,12 @@ from lightunet_monai.labels import Label
 from lightunet_monai.segmentation import Provenance, Segmentation
 
 from .atomic import atomic_file
-from .dicom_seg import NOTHING_FOUND, segment_of_lesion
+from .dicom_segments import segment_of_lesion
 from .dicom_source import SourceSeries, read_source
-from .dicom_terms import ABSENT, MANUFACTURER, concept, package_version, processing_equipment, side
+from .dicom_terms import ABSENT, MANUFACTURER, concept, package_version, processing_equipment, set_creation_time, side
 from .findings import Findings, Lesion
 from .lesions import is_lesion
-from .marking import RESEARCH_STATEMENT, RESEARCH_USE
+from .marking import NOTHING_FOUND, RESEARCH_STATEMENT, RESEARCH_USE
 from .uids import Stamp, derived_uid
 
 SERIES_OFFSET = 2000
@@ -154,7 +154,7 @@ def _build(
         series_date=now.date(),
         series_time=now.time(),
     )
-    report.InstanceCreationDate, report.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    set_creation_time(report, now)
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from importlib import metadata
 
 from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
@@ -72,3 +73,11 @@ def processing_equipment(provenance: Provenance) -> ContributingEquipment:
         software_versions=package_version(),
         contribution_description=RESEARCH_STATEMENT,
     )
+
+
+def set_creation_time(dataset: Dataset, now: datetime) -> None:
+    """Give an object made by highdicom the time of the injected clock; highdicom takes the system's."""
+    dataset.InstanceCreationDate, dataset.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    for item in dataset.get("ContributingEquipmentSequence", []):
+        if "ContributionDateTime" in item:
+            item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S")

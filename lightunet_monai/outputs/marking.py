@@ -8,3 +8,5 @@ RESEARCH_STATEMENT = (
     "validated on patients. Not a medical device."
 )
 """Long form, for reports and for DICOM text values."""
+
+NOTHING_FOUND = "The model found nothing. This does not mean that there is no lesion."

@@ -20,11 +20,10 @@ from lightunet_monai.labels import Label
 from lightunet_monai.segmentation import Segmentation
 
 from .atomic import atomic_file
-from .dicom_seg import NOTHING_FOUND
 from .dicom_source import SourceSeries, read_source
 from .dicom_terms import MANUFACTURER, NO_SERIAL_NUMBER, concept, package_version, processing_equipment
 from .lesions import find_lesions, is_lesion
-from .marking import RESEARCH_STATEMENT, RESEARCH_USE
+from .marking import NOTHING_FOUND, RESEARCH_STATEMENT, RESEARCH_USE
 from .uids import Stamp
 
 SERIES_OFFSET = 3000

@@ -1,0 +1,105 @@
+import json
+from datetime import datetime
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+
+from lightunet_monai.errors import OutputError
+from lightunet_monai.outputs import Findings, Stamp, measure_lesions, write_dicom_seg, write_dicom_sr
+from tests.builders.segmentation import Case, make_case
+from tests.builders.witnesses import dicom_errors, find_tool, run_tool
+
+SOURCES = ("axial", "oblique", "left-handed", "tilted", "multi-frame", "frame of reference per slice")
+
+
+def _write(case: Case, folder: Path) -> tuple[Path, Path, Findings]:
+    findings = measure_lesions(case.segmentation, case.volume_hu)
+    seg = write_dicom_seg(case.segmentation, folder / "seg.dcm")
+    return write_dicom_sr(case.segmentation, findings, seg, folder / "sr.dcm"), seg, findings
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_report_is_valid(tmp_path: Path, source: str) -> None:
+    path, _, _ = _write(make_case(tmp_path, source), tmp_path)
+    assert dicom_errors(path) == []
+    printed = run_tool(find_tool("dsrdump"), path)
+    assert [line for line in printed.splitlines() if line.startswith(("E:", "W:"))] == []
+
+
+def test_dcmqi_reads_the_measurements_of_every_lesion(tmp_path: Path) -> None:
+    path, seg, findings = _write(make_case(tmp_path, "multi-frame"), tmp_path)
+    run_tool(find_tool("tid1500reader"), "--inputDICOM", path, "--outputMetadata", tmp_path / "sr.json")
+    groups = json.loads((tmp_path / "sr.json").read_text())["Measurements"]
+
+    assert len(groups) == len(findings) == 2
+    for number, (group, lesion) in enumerate(zip(groups, findings, strict=True), start=1):
+        assert group["TrackingIdentifier"] == f"Breast mass {number}"
+        assert group["TrackingUniqueIdentifier"] == lesion.tracking_uid
+        assert group["ReferencedSegment"] == number
+        assert group["segmentationSOPInstanceUID"] == pydicom.dcmread(seg).SOPInstanceUID
+        assert group["Finding"]["CodeValue"] == "4147007"
+        assert group["FindingSite"]["CodeMeaning"] == "Breast"
+        assert group["Laterality"]["CodeMeaning"] == "Left"
+        values = {
+            (item["quantity"]["CodeMeaning"], item.get("derivationModifier", {}).get("CodeMeaning")): float(
+                item["value"]
+            )
+            for item in group["measurementItems"]
+        }
+        assert values["Volume", None] == pytest.approx(lesion.volume_ml, abs=1e-3)
+        assert values["Long Axis", None] == pytest.approx(lesion.axial_long_axis_mm, abs=1e-3)
+        assert values["Short Axis", None] == pytest.approx(lesion.axial_short_axis_mm, abs=1e-3)
+        assert values["Attenuation Coefficient", "Mean"] == pytest.approx(lesion.mean_hu, abs=1e-3)
+
+
+def test_the_report_is_preliminary_and_unverified_and_for_research_only(tmp_path: Path) -> None:
+    path, _, _ = _write(make_case(tmp_path), tmp_path)
+    dataset = pydicom.dcmread(path)
+
+    assert dataset.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"
+    assert (dataset.PreliminaryFlag, dataset.CompletionFlag, dataset.VerificationFlag) == (
+        "PRELIMINARY",
+        "COMPLETE",
+        "UNVERIFIED",
+    )
+    assert dataset.SeriesDescription.startswith("RESEARCH USE ONLY - NOT FOR DIAGNOSIS")
+    assert "simulated data" in dataset.ContentSequence[-1].TextValue
+
+
+def test_highdicom_finds_the_groups_by_tracking_uid(tmp_path: Path) -> None:
+    path, _, findings = _write(make_case(tmp_path), tmp_path)
+    report = highdicom.sr.srread(path)
+    for lesion in findings:
+        groups = report.content.get_volumetric_roi_measurement_groups(tracking_uid=lesion.tracking_uid)
+        assert len(groups) == 1
+
+
+def test_a_case_without_lesions_gives_a_valid_report_that_says_absent(tmp_path: Path) -> None:
+    path, _, findings = _write(make_case(tmp_path, empty=True), tmp_path)
+
+    assert len(findings) == 0
+    assert dicom_errors(path) == []
+    printed = run_tool(find_tool("dsrdump"), "+Pl", path)
+    assert '(2667000,SCT,"Absent")' in printed
+    assert "The model found nothing. This does not mean that there is no lesion." in printed
+
+
+def test_findings_of_another_segmentation_are_refused(tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    seg = write_dicom_seg(case.segmentation, tmp_path / "seg.dcm")
+    with pytest.raises(OutputError, match="found 2 tracked lesions in the segmentation object, expected the 0"):
+        write_dicom_sr(case.segmentation, Findings(), seg, tmp_path / "sr.dcm")
+
+
+def test_derived_uids_and_a_fixed_clock_give_the_same_bytes(tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    findings = measure_lesions(case.segmentation, case.volume_hu.astype(np.float32))
+    stamp = Stamp.derived(case.segmentation, lambda: datetime(2026, 1, 2, 3, 4, 5))
+    seg = write_dicom_seg(case.segmentation, tmp_path / "seg.dcm", stamp=stamp)
+    first, second = (
+        write_dicom_sr(case.segmentation, findings, seg, tmp_path / f"{name}.dcm", stamp=stamp) for name in "ab"
+    )
+    assert first.read_bytes() == second.read_bytes()
