@@ -19,6 +19,7 @@ COMMANDS = {
     "segment": "segment one study: label map, report and picture",
     "inspect": "show what is in a folder or file, and what the model is",
     "simulate": "make labelled breast CT volumes, NIfTI or DICOM",
+    "datalist": "list volumes and label maps for training",
     "train": "train or fine-tune the model on labelled cases",
     "evaluate": "compare label maps with references: lesion and voxel figures",
     "profile": "parameters, operations and memory of the networks",
@@ -53,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.set_defaults(run=module.run)
     arguments = parser.parse_args(words)
     logging.basicConfig(
-        stream=sys.stderr, level=logging.DEBUG if arguments.verbose else logging.WARNING, format="%(levelname)s %(message)s"
+        stream=sys.stderr,
+        level=logging.DEBUG if arguments.verbose else logging.WARNING,
+        format="%(levelname)s %(message)s",
     )
     try:
         return int(arguments.run(arguments))

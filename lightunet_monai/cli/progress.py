@@ -41,7 +41,8 @@ def choose_reporter(kind: str) -> Reporter:
     """
     if kind == "auto":
         kind = "bar" if sys.stderr.isatty() else "none"
-    return {"bar": _Bar, "json": _JsonLines, "none": _Silence}[kind]()
+    kinds: dict[str, Callable[[], Reporter]] = {"bar": _Bar, "json": _JsonLines, "none": _Silence}
+    return kinds[kind]()
 
 
 def print_event(event: str, **values: Any) -> None:

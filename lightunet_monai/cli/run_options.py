@@ -19,7 +19,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("how it runs; the result stays the same")
     run.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: cuda if there is one)")
     run.add_argument("--engine", choices=ENGINES, help="what runs the network (default: the fastest that is installed)")
-    run.add_argument("--precision", choices=PRECISIONS, help="arithmetic of the network (default: what the engine does best)")
+    run.add_argument(
+        "--precision", choices=PRECISIONS, help="arithmetic of the network (default: what the engine does best)"
+    )
     run.add_argument("--sw-batch-size", type=int, metavar="N", help="slices computed at once; fewer need less memory")
     run.add_argument("--overlap", type=float, metavar="F", help="blend windows that overlap by F, for comparison only")
     run.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")

@@ -42,9 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         report, folder = _segment(arguments)
     except LightUNetError as error:
         if arguments.progress == "json":
-            print_event(
-                "error", kind=type(error).__name__, reason=error.reason, message=error.message, hint=error.hint
-            )
+            print_event("error", kind=type(error).__name__, reason=error.reason, message=error.message, hint=error.hint)
         raise
     if arguments.progress == "json":
         print_event("done", report=str(folder / "report.json"))

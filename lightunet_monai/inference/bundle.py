@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class BundleParts:
     Parameters
     ----------
     preprocessing, postprocessing, probability : callable
-        Dictionary in, dictionary out; see house of names in ``inference.json``.
+        Dictionary in, dictionary out, as ``inference.json`` composes them.
     inferer : callable
         ``inferer(inputs, network, progress=...)``, (1, 1, X, Y, Z) to logits (1, K, X, Y, Z).
     network : Module
@@ -133,7 +134,6 @@ def open_bundle(
     WeightsError
         If the weights are missing, damaged or of another network.
     """
-    import torch
     from monai.bundle import ConfigWorkflow
 
     root = find_bundle(path)
@@ -166,7 +166,6 @@ def open_bundle(
     metadata = read_metadata(root)
     sha256 = _load_weights(network, root / "models" / "model.pt", metadata.get("weights_sha256", ""))
     network.eval()
-    torch.set_grad_enabled(torch.is_grad_enabled())
     return BundleParts(
         **parts,
         network=network,
@@ -178,6 +177,71 @@ def open_bundle(
     )
 
 
+def open_training(path: str | Path | None, overrides: Mapping[str, Any]) -> Any:
+    """Open a bundle for training: ``train.json`` on top of ``inference.json``.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in `find_bundle`.
+    overrides : mapping
+        Id in the configuration to value, such as ``{"max_epochs": 5}``.
+
+    Returns
+    -------
+    monai.bundle.ConfigWorkflow
+        Not initialised yet; ``parser`` holds the parts.
+
+    Raises
+    ------
+    BundleError
+        If the bundle has no ``train.json``.
+    """
+    root = find_bundle(path)
+    config = root / "configs" / "train.json"
+    if not config.is_file():
+        raise BundleError(f"{root}: has no configs/train.json.", hint="Use a bundle that can be trained.")
+    from monai.bundle import ConfigWorkflow
+
+    return ConfigWorkflow(
+        config_file=[str(root / "configs" / "inference.json"), str(config)],
+        meta_file=str(root / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(root),
+        **overrides,
+    )
+
+
+def write_bundle(template: str | Path | None, weights: Path, target: Path, *, version: str, data_source: str) -> None:
+    """Make a bundle of new weights: the configuration of another one, stamped.
+
+    Parameters
+    ----------
+    template : path, optional
+        The bundle the weights were trained with, as in `find_bundle`.
+    weights : Path
+        A plain state dict.
+    target : Path
+        Folder of the new bundle; replaced if it is there.
+    version, data_source : str
+        For its ``metadata.json``: what a report will say of results made with it.
+    """
+    root = find_bundle(template)
+    metadata = read_metadata(root)
+    metadata["changelog"] = {version: f"Trained on {data_source}", **metadata["changelog"]}
+    metadata.update(version=version, data_source=data_source, eval_metrics={})
+    metadata["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(root, part, ignore=shutil.ignore_patterns("*.pt", "*.ts", "*.onnx"))
+    (part / "models").mkdir(exist_ok=True)
+    shutil.copyfile(weights, part / "models" / "model.pt")
+    (part / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+
+
 def _load_weights(network: Any, path: Path, expected_sha256: str) -> str:
     import torch
 
@@ -186,7 +250,7 @@ def _load_weights(network: Any, path: Path, expected_sha256: str) -> str:
     if expected_sha256 and sha256 != expected_sha256:
         raise WeightsError(
             f"{path}: its SHA-256 starts with {sha256[:12]}, metadata.json says {expected_sha256[:12]}.",
-            hint="The file is damaged or was replaced; reinstall, or run 'lightunet bundle stamp' after retraining.",
+            hint="The file is damaged or was replaced; reinstall, or use the bundle that 'lightunet train' wrote.",
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

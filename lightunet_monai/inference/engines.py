@@ -71,7 +71,7 @@ def choose_engine(network: nn.Module, device: Any, options: RunOptions) -> Engin
 
 
 def _tuned(network: nn.Module, device: Any, reason: str) -> Engine:
-    folded = fold_batch_norm(network).to(memory_format=torch.channels_last)
+    folded: nn.Module = fold_batch_norm(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def call(x: Tensor) -> Tensor:
         logits: Tensor = folded(x.contiguous(memory_format=torch.channels_last))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from monai.data import MetaTensor
 from ..errors import DeviceMemoryError, InferenceError, LightUNetError
 from ..options import RunOptions
 from ..segmentation import Provenance, Segmentation
-from ..sources import ImageFile, ImageSource
+from ..sources import DicomSeries, ImageFile, ImageSource
 from .bundle import BundleParts, open_bundle
 from .engines import Engine, choose_engine
 
@@ -155,13 +154,12 @@ class Predictor:
         )
 
 
-def _source_of(image: Any) -> ImageSource:
+def _source_of(image: str | Path | ImageSource | MetaTensor) -> ImageSource:
     if isinstance(image, (str, Path)):
         return ImageFile(Path(image))
-    if isinstance(image, torch.Tensor):
-        meta = getattr(image, "meta", {})
-        return ImageFile(Path(str(meta.get("filename_or_obj", "volume"))))
-    return image
+    if isinstance(image, (ImageFile, DicomSeries)):
+        return image
+    return ImageFile(Path(str(image.meta.get("filename_or_obj", "volume"))))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ PROBE_SIZE = 16
 """Size of the window that tells the number of channels when a volume holds no tissue at all."""
 
 
-class SliceInferer(Inferer):  # type: ignore[misc]
+class SliceInferer(Inferer):
     """Run a 2-D network on every slice of a volume, with the neighbouring slices as channels.
 
     Whole slices are computed where they fit into a window, else windows with a halo that give the same numbers

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -164,10 +163,11 @@ def format_table(profiles: dict[str, Profile]) -> str:
         Lines of a table; numbers in full.
     """
     header = ["network", *(f.name for f in fields(Profile))]
-    rows: list[list[Any]] = [header]
+    rows: list[list[str]] = [header]
     rows += [[name, *(f"{getattr(p, f.name):,}" for f in fields(p))] for name, p in profiles.items()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    )
+    lines = []
+    for name, *numbers in rows:
+        cells = [name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)

@@ -21,7 +21,7 @@ from ..sources import DicomSeries, ImageFile
 from .load_label_map import check_same_grid, load_label_map
 
 
-class LoadImageVolumed(LoadImaged):  # type: ignore[misc]
+class LoadImageVolumed(LoadImaged):
     """Load CT volumes through `lightunet_monai.inputs`, with all its checks.
 
     Under each key it takes a path (file, DICOM folder, zip), an `ImageSource` or a volume in memory; a volume

@@ -114,9 +114,7 @@ class _SourceGrid:
     def planes_shape(self) -> tuple[int, int, int]:
         return self.shape[2], self.shape[1], self.shape[0]
 
-    def slabs(
-        self, field: Tensor, box: tuple[slice, slice, slice] | None = None
-    ) -> Iterator[tuple[int, int, Tensor]]:
+    def slabs(self, field: Tensor, box: tuple[slice, slice, slice] | None = None) -> Iterator[tuple[int, int, Tensor]]:
         """Give (start, stop, values (z, Y, X)) of a field (..., X', Y', Z'), inside a box of source voxels."""
         x, y, z = box or (slice(0, self.shape[0]), slice(0, self.shape[1]), slice(0, self.shape[2]))
         wx, wy, wz = (w[s].to(field.device) for w, s in zip(self.weights, (x, y, z), strict=True))

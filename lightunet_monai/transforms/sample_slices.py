@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class RandSampleSlicesd(Randomizable, Transform):  # type: ignore[misc]
+class RandSampleSlicesd(Randomizable, Transform):
     """Cut training slices out of a volume and its label map.
 
     A slice comes with its neighbours as channels, as `SliceInferer` gives them to the network. Slices with
