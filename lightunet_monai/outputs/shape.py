@@ -131,6 +131,7 @@ def axial_size(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> AxialSiz
     in_plane = [other for other in range(3) if other != axis]
     basis, _ = np.linalg.qr(affine[:3, in_plane])  # (3, 2), orthonormal
     best: AxialSize | None = None
+    best_rank = (-1.0, -1)
     for plane in np.flatnonzero(mask.any(axis=(in_plane[0], in_plane[1]))):
         edges = _edge_points(np.take(mask, int(plane), axis=axis))
         voxels = np.insert(edges, axis, plane, axis=1)  # (n, 3)
@@ -139,9 +140,10 @@ def axial_size(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> AxialSiz
         distances = squareform(pdist(outline))
         first, second = np.unravel_index(int(distances.argmax()), distances.shape)
         long_mm = float(distances[first, second])
-        # A tenth of a micrometre: equal planes must not be told apart by rounding.
-        if best is None or long_mm > best.long_mm + 1e-4:
-            ends = outline[[first, second]]
+        # Of planes with equal diameters, which are rounded so that noise cannot tell them apart, the fullest counts.
+        rank = (round(long_mm, 4), int(np.count_nonzero(np.take(mask, int(plane), axis=axis))))
+        if rank > best_rank:
+            best_rank, ends = rank, outline[[first, second]]
             best = AxialSize(long_mm, _perpendicular_chord(outline, ends, basis), int(plane), axis, ends)
     if best is None:
         raise ValueError("the mask is empty")

@@ -234,8 +234,9 @@ def _breast_tip(tissue: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArr
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
     if pieces != 1 or cap.sum() * voxel_mm3 / TIP_DEPTH_MM > TIP_MAX_AREA_MM2:
         return None
-    front = world[depth <= COARSE_MM]
-    return np.asarray(front.mean(axis=0))
+    tip = world[depth <= COARSE_MM].mean(axis=0)
+    tip[1] = world[:, 1].max()
+    return np.asarray(tip)
 
 
 def _air_at_tissue(

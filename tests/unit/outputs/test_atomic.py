@@ -1,0 +1,136 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from lightunet_monai.errors import OutputError
+from lightunet_monai.outputs import atomic
+from lightunet_monai.outputs.atomic import atomic_file, atomic_folder, check_folder
+
+NAMES = ("labelmap.nii.gz", "findings.csv", "report.json")
+
+
+def _fill(folder: Path, text: str, names: tuple[str, ...] = NAMES) -> None:
+    for name in names:
+        (folder / name).write_text(text)
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "made" / "a.txt"
+    with atomic_file(target) as part:
+        part.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert os.listdir(target.parent) == ["a.txt"]
+
+
+def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def write_half() -> None:
+        with atomic_file(target) as part:
+            part.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_half()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_file_that_cannot_be_written_is_an_output_error_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written") as caught, atomic_file(tmp_path / "file" / "a.txt"):
+        pass
+    assert caught.value.reason == "not-writable"
+    assert caught.value.hint
+
+
+def test_a_new_folder_appears_as_a_whole(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "case", NAMES) as room:
+        _fill(room, "new")
+        assert not (tmp_path / "case").exists()
+    assert sorted(os.listdir(tmp_path / "case")) == sorted(NAMES)
+    assert os.listdir(tmp_path) == ["case"]
+
+
+def test_in_an_existing_folder_only_the_named_files_are_replaced(tmp_path: Path) -> None:
+    _fill(tmp_path, "old")
+    (tmp_path / "notes.txt").write_text("mine")
+    with atomic_folder(tmp_path, NAMES) as room:
+        _fill(room, "new", ("labelmap.nii.gz", "report.json"))
+    assert (tmp_path / "labelmap.nii.gz").read_text() == "new"
+    assert not (tmp_path / "findings.csv").exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("failing", range(6))
+def test_a_failure_at_any_move_brings_the_old_result_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    folder = tmp_path / "case"
+    folder.mkdir()
+    _fill(folder, "old")
+    calls = 0
+    real = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing + 1:
+            raise PermissionError(13, "file is open elsewhere")
+        real(source, target)
+
+    monkeypatch.setattr(atomic.os, "rename", rename)
+    with pytest.raises(OutputError, match="file is open elsewhere"), atomic_folder(folder, NAMES) as room:
+        _fill(room, "new")
+
+    assert {name: (folder / name).read_text() for name in NAMES} == dict.fromkeys(NAMES, "old")
+    assert os.listdir(tmp_path) == ["case"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills a process")
+def test_a_process_killed_while_writing_leaves_no_case_behind(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        f"""
+        import time
+        from pathlib import Path
+        from lightunet_monai.outputs.atomic import atomic_folder
+        with atomic_folder(Path({str(tmp_path / "case")!r}), ()) as room:
+            (room / "report.json").write_text("half")
+            print("ready", flush=True)
+            time.sleep(60)
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=30)
+    assert not (tmp_path / "case").exists()
+    assert all(name.startswith(".") for name in os.listdir(tmp_path))
+
+
+def test_a_file_in_the_place_of_the_folder_is_found_early(tmp_path: Path) -> None:
+    (tmp_path / "case").write_text("")
+    with pytest.raises(OutputError, match="is a file, expected a folder"):
+        check_folder(tmp_path / "case")
+
+
+def test_a_folder_that_cannot_be_made_is_found_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mkdir(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(OutputError, match=r"new: cannot be written: Permission denied"):
+        check_folder(tmp_path / "deep" / "new")
+
+
+def test_checking_leaves_no_trace(tmp_path: Path) -> None:
+    check_folder(tmp_path / "deep" / "new")
+    assert os.listdir(tmp_path) == []
