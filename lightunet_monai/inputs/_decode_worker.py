@@ -33,6 +33,9 @@ _PREFERRED = {
 """Decoders in the order of measured speed, by transfer syntax."""
 
 
+_PREFIX = "Unable to decode as exceptions were raised by all available plugins:"
+
+
 def main() -> int:
     """Serve requests until standard input ends."""
     _limit_memory()
@@ -59,7 +62,7 @@ def _answer(answers: BinaryIO, options: dict[str, Any], frame: bytes) -> None:
     except MemoryError:
         payload, status = b"needs more memory than a plane may take", FAILED
     except Exception as error:  # the parent turns it into one of ours, with the name of the file
-        payload, status = str(error).splitlines()[0][:300].encode() if str(error) else b"unknown", FAILED
+        payload, status = " ".join(str(error).split())[:300].encode() or b"unknown", FAILED
     answers.write(status + struct.pack(">I", len(payload)))
     answers.write(payload)
     answers.flush()
@@ -106,7 +109,7 @@ def decode(frame: bytes, options: dict[str, Any]) -> np.ndarray[Any, Any]:
                 )
                 return np.asarray(array)
             except Exception as error:  # another decoder may do it
-                errors.append(str(error))
+                errors.append(str(error).removeprefix(_PREFIX).strip())
     if syntax in {f"{_JPEG_FAMILY}{number}" for number in ("51", "53", "55")}:
         return _decode_by_gdcm_reader(frame, options)
     raise ValueError(errors[0] if errors else f"no decoder for {syntax}")

@@ -112,11 +112,11 @@ def make_grid(planes: Sequence[Plane], rows: int, columns: int, *, what: str) ->
     order = np.argsort(along, kind="stable")
     positions, along = positions[order], along[order]
     _check_slice_count(len(planes), what)
+    _check_gaps(along, what)
     _check_distinct(along, what)
     step = (positions[-1] - positions[0]) / (len(planes) - 1)
     spacing = float(step @ normal)
     shear = float(np.degrees(np.arctan2(np.linalg.norm(step - spacing * normal), spacing)))
-    _check_gaps(along, what)
     _check_spacing_range((*pixel_spacing[::-1], spacing), what)
     errors = np.linalg.norm(positions - positions[0] - np.outer(np.arange(len(along)), step), axis=1)
     affine = _affine(row * pixel_spacing[1], column * pixel_spacing[0], step, positions[0])
@@ -223,7 +223,10 @@ def _check_distinct(along: NDArray[np.float64], what: str) -> None:
 
 def _check_gaps(along: NDArray[np.float64], what: str) -> None:
     """Refuse missing slices: a gap that is much wider than the usual one cannot be mended."""
+    along = along[np.concatenate(([True], np.diff(along) >= POSITION_TOLERANCE_MM))]
     gaps = np.diff(along)
+    if not len(gaps):
+        return
     usual = float(np.median(gaps)) if len(gaps) > 2 else float(gaps.min())
     wide = np.flatnonzero(gaps > (1 + 2 * IRREGULAR_LIMIT) * usual)
     if not len(wide):

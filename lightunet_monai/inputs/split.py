@@ -228,7 +228,8 @@ def _mixture_problem(groups: list[list[FoundPlane]], what: str) -> GeometryError
 def _split_by_key(group: list[FoundPlane], what: str) -> list[Stack]:
     """One stack, or several that a header value separates."""
     whole = _stack(group, what)
-    if whole.problem is not None and whole.problem.reason == "duplicate-positions":
+    along = _slice_positions(group)
+    if along is not None and (np.diff(along) < POSITION_TOLERANCE_MM).any():
         for keys in _key_choices():
             parts = _partition(group, keys)
             if len(parts) > 1 and all(_is_proper_stack(part) for part in parts.values()):

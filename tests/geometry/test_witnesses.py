@@ -1,0 +1,105 @@
+"""Independent readers agree on where voxels lie in the patient and what they hold."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from lightunet_monai.inputs import choose_series, discover_sources, read_hu
+from tests.builders.hard_studies import CHEST, needs_chest, needs_studies, rows_by_case
+from tests.builders.series import CORONAL, SAGITTAL, make_series
+from tests.builders.volume import make_affine, make_volume
+
+ACCEPTED = rows_by_case("accept")
+MULTI_FRAME = ("D25", "R27")
+"""ITK does not order frames by position; the frames are checked by number instead."""
+
+MONOCHROME1 = ("D16",)
+"""SimpleITK inverts these for display; its world positions are compared, its values are not."""
+
+
+def check_against_simpleitk(source, volume, *, values=True, count=500):
+    """World position and value of random voxels, by SimpleITK through GDCM, with our list of files."""
+    names = [str(item.path) for item in source.slices]
+    image = SimpleITK.ReadImage(names)
+    rng = np.random.default_rng(0)
+    for index in rng.integers(0, volume.voxels.shape, (count, 3)):
+        ras = volume.affine[:3, :3] @ index + volume.affine[:3, 3]
+        lps = ras * (-1, -1, 1)
+        theirs = image.TransformPhysicalPointToIndex([float(v) for v in lps])
+        np.testing.assert_allclose(theirs, index)
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint([int(v) for v in index]), lps, atol=0.01)
+        if values:
+            assert image.GetPixel(*map(int, theirs)) == pytest.approx(volume.voxels[tuple(index)], abs=0.01)
+
+
+@needs_studies
+@pytest.mark.parametrize("case", [case for case in ACCEPTED if not case.startswith((*MULTI_FRAME, "D29"))])
+def test_simpleitk_finds_the_same_voxels_at_the_same_places(case):
+    source = choose_series(discover_sources(ACCEPTED[case][0].path))
+    check_against_simpleitk(source, read_hu(source), values=not case.startswith(MONOCHROME1))
+
+
+@needs_studies
+@pytest.mark.parametrize("case", [case for case in ACCEPTED if case.startswith(MULTI_FRAME)])
+def test_simpleitk_finds_the_same_frames_of_a_multi_frame_instance(case):
+    source = choose_series(discover_sources(ACCEPTED[case][0].path))
+    volume = read_hu(source)
+    frames = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(source.slices[0].path)))
+    for index, item in enumerate(source.slices):
+        np.testing.assert_array_equal(frames[item.frame].T, volume.voxels[:, :, index])
+        # LPS position of the first voxel, as the frame's own header gives it.
+        lps = (volume.affine @ (0, 0, index, 1))[:3] * (-1, -1, 1)
+        np.testing.assert_allclose(lps, item.position, atol=1e-4)
+
+
+ITK_POSITIONS = """
+import itk, json, sys
+names, indices = json.load(sys.stdin)
+reader = itk.ImageSeriesReader[itk.Image[itk.SS, 3]].New(FileNames=names)
+reader.SetImageIO(itk.GDCMImageIO.New())
+reader.Update()
+image = reader.GetOutput()
+print(json.dumps([[list(image.TransformIndexToPhysicalPoint(i)), image.GetPixel(i)] for i in indices]))
+"""
+"""In a process of its own: ITK and SimpleITK do not survive each other in one."""
+
+
+@needs_chest
+def test_itk_finds_the_chest_ct_at_the_same_places():
+    source = choose_series(discover_sources(CHEST))
+    volume = read_hu(source)
+    indices = [(0, 0, 0), (511, 0, 19), (100, 200, 7), (250, 333, 12)]
+    request = json.dumps([[str(item.path) for item in source.slices[:20]], indices])
+    answer = subprocess.run(
+        [sys.executable, "-c", ITK_POSITIONS], input=request, capture_output=True, text=True, check=True, timeout=120
+    )
+    for index, (lps, value) in zip(indices, json.loads(answer.stdout), strict=True):
+        ras = volume.affine[:3, :3] @ index + volume.affine[:3, 3]
+        np.testing.assert_allclose(lps, ras * (-1, -1, 1), atol=1e-3)
+        assert value == volume.voxels[index]
+
+
+@pytest.mark.parametrize(
+    "orientation", [CORONAL, SAGITTAL, (0.8, 0.6, 0.0, -0.6, 0.8, 0.0), (0.0, 0.6, 0.8, 1.0, 0.0, 0.0)]
+)
+def test_simpleitk_agrees_for_every_orientation(tmp_path, orientation):
+    make_series(tmp_path, orientation=orientation)
+    source = choose_series(discover_sources(tmp_path))
+    check_against_simpleitk(source, read_hu(source), count=100)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1), (1, -1, -1)])
+def test_simpleitk_agrees_for_every_file_format_also_oblique_and_left_handed(tmp_path, suffix, signs):
+    path = make_volume(tmp_path / f"v{suffix}", affine=make_affine(axes=(2, 0, 1), signs=signs, turn_degrees=20))
+    source = choose_series(discover_sources(path))
+    volume = read_hu(source)
+    image = SimpleITK.ReadImage(str(path))
+    for index in ((0, 0, 0), (23, 0, 5), (3, 19, 11)):
+        lps = (volume.affine[:3, :3] @ index + volume.affine[:3, 3]) * (-1, -1, 1)
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index), lps, atol=1e-4)
+        assert image.GetPixel(*index) == pytest.approx(float(volume.voxels[index]))

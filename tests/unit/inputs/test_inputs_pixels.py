@@ -1,0 +1,161 @@
+"""Stored pixels to Hounsfield units."""
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from lightunet_monai.errors import UnreadableFileError, UnsupportedImageError
+from lightunet_monai.inputs import choose_series, discover_sources, read_hu
+from lightunet_monai.inputs.pixels import check_storage, read_planes_hu
+from lightunet_monai.sources import DicomSlice, StoredPixels
+from tests.builders.series import SYNTAXES, make_series
+
+
+def load(folder, **options):
+    return read_hu(choose_series(discover_sources(folder)), **options)
+
+
+def rewrite(truth, change):
+    for path in truth.files:
+        dataset = pydicom.dcmread(path)
+        change(dataset)
+        dataset.save_as(path)
+
+
+def plane_of(tmp_path, stored, dtype=np.float32, **facts):
+    """One plane through the reader, from an array of stored values."""
+    path = tmp_path / "plane.raw"
+    path.write_bytes(stored.tobytes())
+    known = dict(
+        transfer_syntax="1.2.840.10008.1.2.1",
+        rows=stored.shape[0],
+        columns=stored.shape[1],
+        bits_allocated=stored.dtype.itemsize * 8,
+        bits_stored=stored.dtype.itemsize * 8,
+        high_bit=facts.get("bits_stored", stored.dtype.itemsize * 8) - 1,
+        is_signed=stored.dtype.kind == "i",
+        is_little_endian=stored.dtype.str[0] != ">",
+        offset=0,
+        length=stored.nbytes,
+        slope=1.0,
+        intercept=0.0,
+    )
+    item = DicomSlice(path, pixels=StoredPixels(**{**known, **facts}))
+    out = np.full((1, *stored.shape), 77, dtype)
+    check_storage([item])
+    read_planes_hu([item], out)
+    return out[0]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_compressed_series_are_decoded_exactly(tmp_path, syntax):
+    truth = make_series(tmp_path, syntax=syntax, shape=(40, 36, 8))
+    np.testing.assert_array_equal(load(tmp_path).voxels, truth.voxels)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_implicit_and_big_endian_series_are_read_exactly(tmp_path, syntax):
+    truth = make_series(tmp_path)
+    for path in truth.files:
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = syntax
+        if syntax == ExplicitVRBigEndian:
+            dataset.PixelData = np.frombuffer(dataset.PixelData, "<i2").astype(">i2").tobytes()
+        is_little = syntax != ExplicitVRBigEndian
+        pydicom.dcmwrite(path, dataset, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=is_little)
+    np.testing.assert_array_equal(load(tmp_path).voxels, truth.voxels)
+
+
+def test_the_two_forms_hold_the_same_values(tmp_path):
+    make_series(tmp_path)
+    np.testing.assert_array_equal(load(tmp_path, dtype="int16").voxels, load(tmp_path, dtype="float32").voxels)
+
+
+def test_voxels_are_a_view_of_slices_in_memory_order(tmp_path):
+    make_series(tmp_path)
+    assert load(tmp_path).voxels.T.flags["C_CONTIGUOUS"]
+
+
+def test_a_fractional_rescale_gives_float32_and_refuses_int16(tmp_path):
+    truth = make_series(tmp_path)
+    rewrite(truth, lambda dataset: setattr(dataset, "RescaleSlope", "0.5"))
+    volume = load(tmp_path)
+    assert volume.voxels.dtype == np.float32
+    np.testing.assert_allclose(volume.voxels, (truth.voxels + 1024.0) * 0.5 - 1024)
+    with pytest.raises(UnsupportedImageError, match="int16"):
+        load(tmp_path, dtype="int16")
+
+
+def test_values_beyond_int16_give_float32(tmp_path):
+    stored = np.array([[0, 65535]], np.uint16)
+    np.testing.assert_array_equal(plane_of(tmp_path, stored, intercept=-1024.0), [[-1024, 64511]])
+
+
+def test_padding_becomes_air(tmp_path):
+    stored = np.array([[-2000, -5, 0, 100]], np.int16)
+    out = plane_of(tmp_path, stored, np.int16, padding=(-2000, -2000), intercept=-24.0)
+    np.testing.assert_array_equal(out, [[-1024, -29, -24, 76]])
+
+
+def test_a_range_of_padding_becomes_air(tmp_path):
+    stored = np.array([[-2000, -1990, -5, 100]], np.int16)
+    out = plane_of(tmp_path, stored, padding=(-2000, -1990))
+    np.testing.assert_array_equal(out, [[-1024, -1024, -5, 100]])
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_monochrome1_does_not_change_values(tmp_path, dtype):
+    truth = make_series(tmp_path)
+    rewrite(truth, lambda dataset: setattr(dataset, "PhotometricInterpretation", "MONOCHROME1"))
+    np.testing.assert_array_equal(load(tmp_path, dtype=np.dtype(dtype).name).voxels, truth.voxels)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    bits=st.integers(2, 16),
+    shift=st.integers(0, 6),
+    is_signed=st.booleans(),
+    is_little=st.booleans(),
+    seed=st.integers(0, 2**31),
+    intercept=st.integers(-2000, 2000),
+)
+def test_dirty_bits_around_the_stored_ones_never_matter(
+    tmp_path_factory, bits, shift, is_signed, is_little, seed, intercept
+):
+    shift = min(shift, 16 - bits)
+    rng = np.random.default_rng(seed)
+    low, high = (-(1 << (bits - 1)), 1 << (bits - 1)) if is_signed else (0, 1 << bits)
+    values = rng.integers(low, high, (5, 7))
+    dirt = rng.integers(0, 1 << 16, (5, 7))
+    mask = ((1 << bits) - 1) << shift
+    word = ((values << shift) & mask) | (dirt & ~mask & 0xFFFF)
+    stored = word.astype("<u2" if is_little else ">u2").view(f"{'<' if is_little else '>'}{'i' if is_signed else 'u'}2")
+    out = plane_of(
+        tmp_path_factory.mktemp("bits"), stored, bits_stored=bits, high_bit=bits - 1 + shift, intercept=float(intercept)
+    )
+    np.testing.assert_array_equal(out, values + intercept)
+
+
+def test_a_truncated_file_is_refused_before_any_pixel_is_read_and_named(tmp_path):
+    truth = make_series(tmp_path)
+    truth.files[2].write_bytes(truth.files[2].read_bytes()[:-100])
+    (source,) = discover_sources(tmp_path)
+    assert source.problem.reason == "truncated"
+    with pytest.raises(UnreadableFileError, match=truth.files[2].name):
+        read_hu(source)
+
+
+def test_an_unknown_transfer_syntax_is_refused(tmp_path):
+    truth = make_series(tmp_path, syntax="rle")
+    rewrite(truth, lambda dataset: setattr(dataset.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.4.100"))
+    with pytest.raises(UnreadableFileError, match=r"1\.2\.840\.10008\.1\.2\.4\.100"):
+        load(tmp_path)
+
+
+def test_lossy_compression_is_a_warning(tmp_path):
+    truth = make_series(tmp_path)
+    rewrite(truth, lambda dataset: setattr(dataset, "LossyImageCompression", "01"))
+    assert "12 of 12 slices were compressed with loss" in " ".join(load(tmp_path).warnings)

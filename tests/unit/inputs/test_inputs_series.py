@@ -1,0 +1,206 @@
+"""Each defect of a series: what becomes of it, and what the user reads."""
+
+import numpy as np
+import pytest
+
+from lightunet_monai.errors import (
+    AmbiguousSeriesError,
+    GeometryError,
+    InputError,
+    SeriesNotFoundError,
+    UnreadableFileError,
+    UnsupportedImageError,
+)
+from lightunet_monai.inputs import choose_series, discover_sources, read_hu, survey
+from lightunet_monai.sources import DicomSeries, DicomSlice
+from tests.builders.series import DEFECTS, make_series, set_hu
+
+REFUSED = {
+    "gap": (GeometryError, "gap", ("3.000 mm", "1.500 mm", "slices 5 and 6")),
+    "two images per position": (GeometryError, "duplicate-positions", ("24 images at 12 positions",)),
+    "odd size": (GeometryError, "mixed-size", ("24 x 18", "24 x 20")),
+    "odd orientation": (GeometryError, "mixed-orientation", ("5.00 degrees",)),
+    "odd pixel spacing": (GeometryError, "mixed-spacing", ("0.7000", "0.9000 x 0.8000")),
+    "tilt": (GeometryError, "tilt", ("12.00 degrees",)),
+    "uneven spacing": (GeometryError, "uneven-spacing", ("1.400 to 1.600 mm",)),
+    "no position": (GeometryError, "no-position", ("12 of 12",)),
+    "no orientation": (GeometryError, "no-position", ("12 of 12",)),
+    "no pixel spacing": (GeometryError, "no-spacing", ("12 of 12",)),
+    "constant position": (GeometryError, "duplicate-positions", ("12 images at 1 positions",)),
+    "single slice": (GeometryError, "single-slice", ("1 slice",)),
+    "no rescale": (UnsupportedImageError, "no-rescale", ("Rescale Slope",)),
+    "magnetic resonance": (UnsupportedImageError, "modality", ("MR", "CT")),
+    "colour": (UnsupportedImageError, "no-volume", ("RGB",)),
+    "two kernels": (AmbiguousSeriesError, "ambiguous", ("B30f", "B70f", "24 x 20 x 12")),
+    "two phases": (AmbiguousSeriesError, "ambiguous", ("acquisition 1", "acquisition 2")),
+    "interleaved kernels": (AmbiguousSeriesError, "ambiguous", ("24 x 20 x 6",)),
+    "two patients": (AmbiguousSeriesError, "ambiguous", ("patient 1", "patient 2")),
+}
+ACCEPTED = {
+    None: "",
+    "duplicate": "1 identical copies",
+    "localizer": "",
+    "unnamed localizer": "",
+    "no instance number": "",
+    "reversed instance numbers": "",
+    "no frame of reference": "",
+    "no modality": "no modality",
+    "frame of reference per slice": "12 frames of reference",
+    "derived": "derived",
+}
+
+
+def load(folder):
+    return read_hu(choose_series(discover_sources(folder)))
+
+
+def test_every_defect_has_a_test():
+    assert set(DEFECTS) == {*REFUSED, *ACCEPTED} - {None}
+
+
+@pytest.mark.parametrize("defect", REFUSED)
+def test_a_defect_is_refused_with_its_numbers(tmp_path, defect):
+    kind, reason, parts = REFUSED[defect]
+    make_series(tmp_path, defect=defect)
+    with pytest.raises(InputError) as caught:
+        load(tmp_path)
+    assert type(caught.value) is kind
+    assert caught.value.reason == reason
+    assert caught.value.hint
+    assert all(part in caught.value.message for part in parts), caught.value.message
+
+
+@pytest.mark.parametrize("defect", ACCEPTED)
+def test_a_tolerated_defect_gives_the_right_volume_and_a_warning(tmp_path, defect):
+    truth = make_series(tmp_path, defect=defect)
+    volume = load(tmp_path)
+    np.testing.assert_array_equal(volume.voxels, truth.voxels)
+    np.testing.assert_allclose(volume.affine, truth.affine, atol=1e-9)
+    assert volume.voxels.dtype == np.int16
+    assert ACCEPTED[defect] in " ".join(volume.warnings)
+    assert bool(volume.warnings) == bool(ACCEPTED[defect])
+
+
+@pytest.mark.parametrize("defect", ["localizer", "unnamed localizer"])
+def test_a_localizer_is_set_aside_with_the_reason(tmp_path, defect):
+    make_series(tmp_path, defect=defect)
+    (item,) = survey(tmp_path).set_aside
+    assert (item.code, item.count) == ("localizer", 1)
+    assert "localizer" in item.reason
+
+
+@pytest.mark.parametrize("defect", ["two kernels", "two phases", "two patients"])
+def test_each_volume_of_an_ambiguous_series_can_be_chosen_by_its_selector(tmp_path, defect):
+    truth = make_series(tmp_path, defect=defect)
+    sources = discover_sources(tmp_path)
+    volumes = [read_hu(choose_series(sources, source.selector)) for source in sources]
+    np.testing.assert_array_equal(volumes[0].voxels, truth.voxels)
+    np.testing.assert_array_equal(volumes[1].voxels, truth.voxels + 20)
+    assert len({source.name for source in sources}) == 2
+
+
+def test_two_series_in_one_folder_are_two_sources(tmp_path):
+    first, second = make_series(tmp_path, series=1), make_series(tmp_path, series=2, seed=5)
+    sources = discover_sources(tmp_path)
+    with pytest.raises(AmbiguousSeriesError, match="2 volumes"):
+        choose_series(sources)
+    for truth in (first, second):
+        volume = read_hu(choose_series(sources, truth.series_uid))
+        np.testing.assert_array_equal(volume.voxels, truth.voxels)
+
+
+def test_a_series_that_is_not_there_is_reported_with_those_that_are(tmp_path):
+    truth = make_series(tmp_path)
+    with pytest.raises(SeriesNotFoundError, match=truth.series_uid):
+        choose_series(discover_sources(tmp_path), "2.25.404")
+
+
+def test_the_usable_long_original_series_is_the_obvious_choice(tmp_path):
+    truth = make_series(tmp_path / "good", series=1, shape=(16, 16, 40))
+    make_series(tmp_path / "tilted", series=2, defect="tilt")
+    make_series(tmp_path / "short", series=3, shape=(16, 16, 3))
+    make_series(tmp_path / "derived", series=4, shape=(16, 16, 40), defect="derived")
+    make_series(tmp_path / "mr", series=5, defect="magnetic resonance")
+    assert choose_series(discover_sources(tmp_path)).series_uid == truth.series_uid
+
+
+def test_of_only_unusable_series_the_longest_one_explains_the_refusal(tmp_path):
+    make_series(tmp_path / "a", series=1, defect="gap")
+    make_series(tmp_path / "b", series=2, defect="tilt", shape=(16, 16, 20))
+    with pytest.raises(GeometryError, match=r"12\.00 degrees"):
+        load(tmp_path)
+
+
+def test_a_series_made_by_hand_is_read_like_a_discovered_one(tmp_path):
+    truth = make_series(tmp_path)
+    series = DicomSeries(truth.series_uid, "", tuple(DicomSlice(path) for path in reversed(truth.files)))
+    np.testing.assert_array_equal(read_hu(series).voxels, truth.voxels)
+
+
+def test_a_series_made_by_hand_with_a_gap_is_refused(tmp_path):
+    truth = make_series(tmp_path)
+    kept = truth.files[:4] + truth.files[5:]
+    with pytest.raises(GeometryError, match=r"gap of 3\.000 mm"):
+        read_hu(DicomSeries(truth.series_uid, "", tuple(map(DicomSlice, kept))))
+
+
+def test_a_file_that_changed_after_discovery_is_refused(tmp_path):
+    truth = make_series(tmp_path)
+    source = choose_series(discover_sources(tmp_path))
+    with truth.files[3].open("ab") as stream:
+        stream.write(b"\0\0")
+    with pytest.raises(UnreadableFileError, match="changed since"):
+        read_hu(source)
+
+
+def test_a_damaged_header_beside_a_series_is_a_warning(tmp_path):
+    truth = make_series(tmp_path)
+    data = truth.files[-1].read_bytes()
+    truth.files[-1].write_bytes(data[:400])
+    volume = load(tmp_path)
+    assert volume.voxels.shape[2] == 11
+    assert "1 damaged DICOM files" in " ".join(volume.warnings)
+
+
+def test_slices_are_listed_in_slice_order(tmp_path):
+    make_series(tmp_path, defect="reversed instance numbers")
+    (source,) = discover_sources(tmp_path)
+    heights = [item.position[2] for item in source.slices]
+    assert heights == sorted(heights)
+    assert source.shape == (24, 20, 12)
+
+
+@pytest.mark.parametrize("defect", [*DEFECTS, None])
+def test_no_patient_data_reaches_a_message_a_name_or_a_survey(tmp_path, defect):
+    make_series(tmp_path, defect=defect)
+    found = survey(tmp_path)
+    texts = [repr(found)]
+    for source in found.sources:
+        texts += [source.name, source.selector, repr(source)]
+    try:
+        texts += load(tmp_path).warnings
+    except InputError as error:
+        texts += [error.message, error.hint]
+    for secret in ("Doe", "Jane", "MRN", "12345", "99999", "19700304", "20200102"):
+        assert secret not in "\n".join(texts)
+
+
+def test_a_hostile_series_uid_does_not_reach_a_file_name(tmp_path):
+    def poison(index, dataset):
+        dataset.SeriesInstanceUID = "1.2./../../etc/passwd"
+
+    with pytest.warns(UserWarning, match="Invalid value"):
+        make_series(tmp_path, change=poison)
+    (source,) = discover_sources(tmp_path)
+    assert source.name.replace("_", "").isalnum()
+
+
+def test_overlapping_time_series_of_one_position_are_never_stacked(tmp_path):
+    def second_phase_of_odd_slices(index, dataset):
+        if index % 2:
+            set_hu(dataset, np.zeros((24, 20)))
+            dataset.TemporalPositionIdentifier = 2
+
+    make_series(tmp_path, change=second_phase_of_odd_slices)
+    with pytest.raises(AmbiguousSeriesError):
+        load(tmp_path)
