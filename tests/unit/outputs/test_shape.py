@@ -128,6 +128,22 @@ def test_simpleitk_agrees_on_volume_centroid_and_diameters_of_irregular_lesions(
     assert mesh.area_mm2 == pytest.approx(statistics.GetPerimeter(1), rel=0.15)
 
 
+MIRP = {
+    1: (899.16, 500.7976370707537, 0.8995939082077611, 13.974262055650739),
+    2: (947.46, 518.0951006578555, 0.9004271088502445, 14.127986409959489),
+    3: (1063.245, 556.4956711054858, 0.905269524261367, 14.393053880257657),
+}
+"""Mesh volume (mm3), area (mm2), sphericity and largest diameter (mm) of the lesions of `_blob` with 0.6 x 0.6 x 1 mm
+voxels, as MIRP 2.7.0 gives them, whose results are part of the IBSI consensus (Zwanenburg et al., JOSS 2024;9:6413)."""
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_mirp_agrees_on_mesh_volume_area_sphericity_and_diameter(seed: int) -> None:
+    mesh = make_mesh(_blob(seed), np.diag([0.6, 0.6, 1.0, 1.0]))
+    found = (mesh.volume_mm3, mesh.area_mm2, sphericity(mesh), feret_mm(mesh.vertices))
+    assert found == pytest.approx(MIRP[seed], rel=1e-9)
+
+
 def _blob(seed: int) -> np.ndarray:
     from scipy.ndimage import gaussian_filter, label
 
