@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spacing", type=float, nargs="+", metavar="MM", help="voxel edge in mm, one value or a range of two"
     )
     parser.add_argument("--size", type=_positive, metavar="N", help="most voxels along an axis")
+    parser.add_argument(
+        "--projection", action="store_true", help="cone-beam projections and FDK: minutes a volume, needs RTK"
+    )
     parser.add_argument("--jobs", type=_positive, default=1, help="processes (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="print no line per case")
 
@@ -39,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         settings = settings.changed(spacing=(arguments.spacing[0], arguments.spacing[-1]))
     if arguments.size:
         settings = settings.changed(max_voxels=arguments.size)
+    if arguments.projection:
+        settings = settings.changed(acquisition="projection", families=("pendant",), family_weights=(1.0,))
     plan = DatasetPlan(
         arguments.output,
         arguments.count,

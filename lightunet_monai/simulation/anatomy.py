@@ -36,6 +36,8 @@ class Anatomy:
         HU, tissues and tumour share on the fine grid.
     fields : BreastFields
         Smooth fields.
+    hu : TissueHu
+        Values of the case.
     lesions : list of Lesion
         What is labelled.
     metal : list of ndarray of shape (3,)
@@ -46,6 +48,7 @@ class Anatomy:
 
     canvas: Canvas
     fields: BreastFields
+    hu: TissueHu
     lesions: list[Lesion]
     metal: list[NDArray[np.float64]]
     parameters: dict[str, object]
@@ -92,7 +95,7 @@ def build_anatomy(
         "implant": None if implant is None else asdict(implant),
         "look_alikes": found.look_alikes,
     }
-    return Anatomy(canvas, fields, found.lesions, found.metal, parameters)
+    return Anatomy(canvas, fields, hu, found.lesions, found.metal, parameters)
 
 
 def _paint_tissues(

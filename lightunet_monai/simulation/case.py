@@ -18,8 +18,9 @@ from .drawing import draw_label
 from .grid import upsample
 from .lesions import Lesion
 from .placement import Frame, plan_frame
+from .projection import project_and_reconstruct, sample_projection
 from .random_streams import RandomStreams
-from .scanner import sample_scanner, scan
+from .scanner import after_reconstruction, sample_scanner, scan
 from .settings import SIMULATOR_VERSION, SimulationSettings
 from .storage import sample_storage, to_storage
 from .tissues import Tissue
@@ -73,10 +74,16 @@ def simulate_case(
     storage = sample_storage(streams.part("storage"), shape.family)
     frame = plan_frame(shape, settings, storage.slice_factor, storage.slice_axis, streams.part("frame"))
     anatomy = build_anatomy(shape, frame, settings, streams, torch.device(device))
+    scanner = sample_scanner(streams.part("scanner"), settings)
+    projection = None
+    if settings.acquisition == "projection":
+        projection = sample_projection(streams.part("projection"))
+        noise = streams.part("photons")
+        anatomy.canvas.hu = project_and_reconstruct(projection, anatomy.canvas.hu, anatomy.hu, frame.grid, noise)
+        scanner = after_reconstruction(scanner)
     surface = upsample(anatomy.fields.surface, frame.grid.shape, anatomy.canvas.hu.device)
     hu, tumour, outside = (_thicken(v, frame) for v in (anatomy.canvas.hu, anatomy.canvas.tumour, surface))
     tissue = _middle_slices(anatomy.canvas.tissue, frame)
-    scanner = sample_scanner(streams.part("scanner"), settings)
     hu = scan(scanner, hu, outside, frame.delivered, streams.part("scan"), metal=anatomy.metal)
     label, lesions = draw_label(tumour, anatomy.lesions, frame.delivered)
     drawn = torch.from_numpy(label).to(tissue.device)
@@ -88,6 +95,7 @@ def simulate_case(
         "breast": asdict(shape),
         **anatomy.parameters,
         "scanner": asdict(scanner),
+        "projection": None if projection is None else projection.as_dict(),
         "storage": asdict(storage),
         "spacing": list(frame.delivered.spacing),
         "lesions": [asdict(lesion) for lesion in lesions],

@@ -75,7 +75,7 @@ def make_compartments(
     """
     seeds = _jittered_lattice(grid, random, [size * s for s in stretch])
     scale = np.asarray([1.0 / s for s in stretch])
-    blocks = grid.coarse(size / BLOCKS_PER_LOBULE)
+    blocks = grid.coarse(max(size / BLOCKS_PER_LOBULE, grid.voxel_size))
     nodes = np.stack([axis.ravel() for axis in blocks.meshes()], axis=1).astype(np.float64)
     bends = [
         warp * smooth_field(blocks, random, length=1.5 * size)

@@ -18,7 +18,7 @@ UNSEEN_FILTERS: tuple[Span, ...] = ((0.85, 1.0),)
 
 VALIDATION = TRAIN.changed(name="validation", noise_cuts=UNSEEN_FILTERS)
 
-TEST = TRAIN.changed(name="test", noise_cuts=UNSEEN_FILTERS, noise_hu=(10.0, 70.0), blur_mm=(0.3, 1.0))
+TEST = TRAIN.changed(name="test", noise_cuts=UNSEEN_FILTERS, noise_hu=(10.0, 70.0), blur_mm=(0.3, 1.5))
 
 HARD = TRAIN.changed(
     name="hard",
@@ -26,7 +26,7 @@ HARD = TRAIN.changed(
     lesion_kinds=("ring", "dumbbell", "plaque"),
     noise_cuts=UNSEEN_FILTERS,
     noise_hu=(60.0, 90.0),
-    blur_mm=(0.9, 1.3),
+    blur_mm=(1.4, 1.8),
     cupping=(0.15, 0.22),
     families=("pendant",),
     family_weights=(1.0,),

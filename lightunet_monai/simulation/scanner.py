@@ -7,7 +7,7 @@ dedicated scanners of the literature (49-60 kVp, 0.15-0.8 mm voxels).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.fft
@@ -80,6 +80,23 @@ def sample_scanner(random: np.random.Generator, settings: SimulationSettings) ->
     )
 
 
+def after_reconstruction(plan: ScannerPlan) -> ScannerPlan:
+    """Return the plan for a volume that was reconstructed from projections: only field of view, scale and storage."""
+    return replace(
+        plan,
+        rotation_axis=1,
+        noise_hu=0.0,
+        blur_mm=0.0,
+        cupping=0.0,
+        shading_hu=0.0,
+        wall_shading_hu=0.0,
+        ring_hu=0.0,
+        streak_hu=0.0,
+        motion_share=0.0,
+        bad_slices=0,
+    )
+
+
 def scan(
     plan: ScannerPlan,
     hu: torch.Tensor,
@@ -135,7 +152,8 @@ def _scan_about_second_axis(
     _add_rings(plan, hu, radius, random)
     for position in metal:
         _add_streaks(plan, hu, grid, position, random)
-    hu.add_(_noise(plan, outside, grid, random))
+    if plan.noise_hu > 0.0:
+        hu.add_(_noise(plan, outside, grid, random))
     _leave_out(plan, hu, outside, radius, grid, random)
     return _store(plan, hu)
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from ..errors import UsageError
 
-SIMULATOR_VERSION = 2
+SIMULATOR_VERSION = 3
 """Raised whenever a seed of a recipe no longer gives the same volume."""
 
 Span = tuple[float, float]
@@ -58,6 +58,8 @@ class SimulationSettings:
         Shares of cases with an iodine agent, with an implant.
     odd_scale : float
         Share of cases stored shifted by 1000 or as attenuation x 1000 instead of HU.
+    acquisition : str
+        ``image`` (fast) or ``projection`` (cone-beam projections and FDK, minutes a volume, needs RTK).
     """
 
     name: str = "train"
@@ -71,7 +73,7 @@ class SimulationSettings:
     families: tuple[str, ...] = ("pendant", "supine", "chest")
     family_weights: tuple[float, ...] = (0.72, 0.22, 0.06)
     noise_hu: Span = (15.0, 60.0)
-    blur_mm: Span = (0.3, 0.9)
+    blur_mm: Span = (0.3, 1.4)
     cupping: Span = (-0.05, 0.15)
     gain: Span = (0.85, 1.15)
     offset_hu: Span = (-40.0, 40.0)
@@ -80,6 +82,7 @@ class SimulationSettings:
     with_contrast: float = 0.15
     with_implant: float = 0.03
     odd_scale: float = 0.0
+    acquisition: str = "image"
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -92,6 +95,10 @@ class SimulationSettings:
             raise UsageError(f"spacing: {self.spacing[0]:g} mm found, more than 0 expected.")
         if len(self.families) != len(self.family_weights) or abs(sum(self.family_weights) - 1.0) > 1e-6:
             raise UsageError("family_weights: one share per family expected, adding to 1.")
+        if self.acquisition not in ("image", "projection"):
+            raise UsageError(f"acquisition: {self.acquisition!r} found, image or projection expected.")
+        if self.acquisition == "projection" and "chest" in self.families:
+            raise UsageError("acquisition: the projection domain scans single breasts, not the chest.")
         if self.max_voxels < 32:
             raise UsageError(f"max_voxels: {self.max_voxels} found, at least 32 expected.")
 

@@ -48,10 +48,11 @@ class TissueHu:
 def sample_tissue_hu(random: np.random.Generator, *, with_contrast: bool) -> TissueHu:
     """Draw the tissue values of one case.
 
-    Adipose -150...-80 and fibroglandular 10...60 HU as in the dedicated breast CT literature; an iodine
+    Measured breast CT gives adipose -150...-80 and fibroglandular 10...60 HU; the attenuation tables of `xray`
+    give -229...-154 and -3...13 HU at 33 to 45 keV, so both are covered: -220...-80 and -10...60. An iodine
     agent raises vessels to 180...300 HU and normal gland by a few HU (background enhancement).
     """
-    gland = random.uniform(10.0, 60.0)
+    gland = random.uniform(-10.0, 60.0)
     skin = random.uniform(20.0, 80.0)
     muscle = random.uniform(40.0, 70.0)
     ligament = random.uniform(-10.0, 1.0) + gland
@@ -59,7 +60,7 @@ def sample_tissue_hu(random: np.random.Generator, *, with_contrast: bool) -> Tis
     vessel = random.uniform(30.0, 50.0)
     enhancement = random.uniform(0.0, 20.0)
     enhanced_vessel = random.uniform(180.0, 300.0)
-    adipose = random.uniform(-150.0, -80.0)
+    adipose = random.uniform(-220.0, -80.0)
     if with_contrast:
         gland, muscle, vessel = gland + enhancement, muscle + enhancement, enhanced_vessel
     return TissueHu(
