@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -71,26 +72,22 @@ def decode_planes(planes: Sequence[CompressedPlane], deliver: Callable[[int, NDA
     """
     count = max(1, min(_MAX_PROCESSES, os.cpu_count() or 1, len(planes) // _PLANES_PER_PROCESS))
     team = _Team(planes, deliver)
-    threads = [threading.Thread(target=team.work, daemon=True) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
-        while any(thread.is_alive() for thread in threads):
-            threads[0].join(_POLL_SECONDS) if threads[0].is_alive() else time.sleep(_POLL_SECONDS / 10)
-            team.end_late_decoders()
-    finally:
-        team.stop()
-        for thread in threads:
-            thread.join()
-    if team.error is not None:
-        raise team.error
+    with ThreadPoolExecutor(count) as pool:
+        running = {pool.submit(team.work) for _ in range(count)}
+        try:
+            while running:
+                done, running = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                team.end_late_decoders()
+        finally:
+            team.stop()
 
 
 class _Team:
     """The shared state of the threads, each of which keeps one child process busy."""
 
     def __init__(self, planes: Sequence[CompressedPlane], deliver: Callable[[int, NDArray[Any]], None]) -> None:
-        self.error: InputError | None = None
         self._planes, self._deliver = planes, deliver
         self._next = iter(range(len(planes)))
         self._lock = threading.Lock()
@@ -103,10 +100,6 @@ class _Team:
         try:
             while (index := self._take()) is not None:
                 self._deliver(index, self._decode(decoder, self._planes[index]))
-        except InputError as error:
-            self.error = self.error or error
-        except Exception as error:  # a thread's exception would be lost otherwise
-            self.error = self.error or InputError(f"decoding failed: {type(error).__name__}: {error}.")
         finally:
             decoder.end()
 
@@ -116,15 +109,15 @@ class _Team:
                 decoder.end_if_late()
 
     def stop(self) -> None:
+        """Hand out no more planes, and end decoders that are still at work on one."""
         with self._lock:
             self._next = iter(())
-            if self.error is not None:
-                for decoder in self._decoders:
-                    decoder.kill()
+            for decoder in self._decoders:
+                decoder.kill()
 
     def _take(self) -> int | None:
         with self._lock:
-            return None if self.error is not None else next(self._next, None)
+            return next(self._next, None)
 
     def _decode(self, decoder: _Decoder, plane: CompressedPlane) -> NDArray[Any]:
         try:

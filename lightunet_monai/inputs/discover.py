@@ -18,7 +18,7 @@ from pathlib import Path
 from ..errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
 from ..sources import DicomSeries, DicomSlice, ImageFile, ImageSource, StoredPixels
 from .element_scan import NotDicomError
-from .files import Candidate, FoundFiles, find_files
+from .files import READ_ERRORS, Candidate, FoundFiles, find_files
 from .geometry import to_tuple
 from .headers import InstanceHeader, read_header
 from .kinds import CT_CLASSES, DicomFile, SetAside, is_derived, why_not_a_slice
@@ -192,7 +192,7 @@ def _read_one(item: Candidate, archives: dict[Path, zipfile.ZipFile]) -> Instanc
         with open(item.path, "rb", buffering=0) as stream:
             status = os.fstat(stream.fileno())
             return read_header(stream, file_bytes=status.st_size, modified_ns=status.st_mtime_ns)
-    except (OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except READ_ERRORS as error:
         raise UnreadableFileError(f"cannot be read: {type(error).__name__}.") from None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -22,6 +23,9 @@ from .limits import (
     MAX_MEMBER_BYTES,
     RATIO_MATTERS_BYTES,
 )
+
+READ_ERRORS = (OSError, EOFError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What opening and reading a file or an archive member may raise, as damaged as it may be."""
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _NOT_IMAGES = (".seg.nrrd", ".seg.nhdr")
@@ -200,6 +204,8 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
             refuse("an archive member is a symbolic link", "archive-link")
         if member.flag_bits & 1:
             refuse("an archive member is encrypted", "archive-encrypted")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            refuse(f"an archive member is packed by method {member.compress_type}, expected deflate")
         if member.file_size > MAX_MEMBER_BYTES:
             refuse(f"an archive member unpacks to {member.file_size} bytes, expected at most {MAX_MEMBER_BYTES}")
     if len(members) > MAX_FILES:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from dataclasses import replace
 from typing import Any
 
 import pydicom
+import pydicom.errors
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
@@ -33,7 +35,20 @@ _KEYS = (
 )
 """Functional group, element in it, and the key of `Plane.keys` that it fills."""
 
-_PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, NotImplementedError, OverflowError)
+_PARSE_ERRORS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+    pydicom.errors.BytesLengthException,
+    pydicom.errors.InvalidDicomError,
+)
 
 
 def read_planes(scanned: ScannedHeader, top: Plane, frames: int) -> tuple[Plane, ...]:
@@ -58,7 +73,14 @@ def read_planes(scanned: ScannedHeader, top: Plane, frames: int) -> tuple[Plane,
     UnreadableFileError
         If the groups are damaged or do not match the number of frames.
     """
-    groups = _functional_groups(scanned)
+    try:
+        return _planes(_functional_groups(scanned), top, frames)
+    except _PARSE_ERRORS as error:
+        # pydicom parses lazily: a damaged value may show only when it is asked for.
+        raise UnreadableFileError(f"the functional groups are damaged: {type(error).__name__}.") from None
+
+
+def _planes(groups: Dataset, top: Plane, frames: int) -> tuple[Plane, ...]:
     shared = _first(groups.get(_SHARED))
     per_frame = list(groups[_PER_FRAME].value) if _PER_FRAME in groups else []
     if per_frame and len(per_frame) != frames:
@@ -74,15 +96,10 @@ def read_planes(scanned: ScannedHeader, top: Plane, frames: int) -> tuple[Plane,
 def _functional_groups(scanned: ScannedHeader) -> Dataset:
     is_implicit = scanned.transfer_syntax == IMPLICIT_LITTLE
     is_little = scanned.transfer_syntax != EXPLICIT_BIG
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            stream = io.BytesIO(scanned.header[scanned.dataset_offset :])
-            dataset = read_dataset(stream, is_implicit, is_little, specific_tags=[_SHARED, _PER_FRAME])
-            dataset.walk(lambda *_: None, recursive=True)
-            return dataset
-    except (RecursionError, *_PARSE_ERRORS) as error:
-        raise UnreadableFileError(f"the functional groups are damaged: {type(error).__name__}.") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stream = io.BytesIO(scanned.header[scanned.dataset_offset :])
+        return read_dataset(stream, is_implicit, is_little, specific_tags=[_SHARED, _PER_FRAME])
 
 
 def _plane(index: int, item: Dataset, shared: Dataset | None, top: Plane) -> Plane:

@@ -27,6 +27,7 @@ from ..sources import DicomSlice, StoredPixels
 from .codestream import COMPRESSED, LOSSY
 from .decoding import CompressedPlane, decode_planes
 from .element_scan import DEFLATED, inflate
+from .files import READ_ERRORS
 from .limits import MAX_INFLATED_EXTRA_BYTES, MAX_MEMBER_BYTES, MAX_VOLUME_VOXELS
 
 AIR_HU = -1024
@@ -364,7 +365,7 @@ class _Streams:
                 return io.BytesIO(inflate(stream, limit))
         except UnreadableFileError as error:
             raise UnreadableFileError(f"{item}: {error.message}", hint=error.hint, reason=error.reason) from None
-        except (OSError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except READ_ERRORS as error:
             raise UnreadableFileError(f"{item}: cannot be read: {type(error).__name__}.") from None
 
     def _open_stored(self, item: DicomSlice, pixels: StoredPixels) -> BinaryIO:

@@ -1,0 +1,71 @@
+"""``lightunet inspect``."""
+
+import json
+
+import pytest
+
+from lightunet_monai.cli import main
+from tests.builders.series import make_series
+from tests.builders.volume import make_nifti
+
+
+def inspect(capsys, *words):
+    code = main(["inspect", *map(str, words)])
+    return code, capsys.readouterr().out
+
+
+def test_a_usable_study_is_shown_with_what_segment_would_take(tmp_path, capsys):
+    truth = make_series(tmp_path, defect="localizer")
+    code, text = inspect(capsys, tmp_path)
+    assert code == 0
+    assert f"segment would take {truth.series_uid}." in text
+    assert "24 x 20 x 12" in text
+    assert "0.8 x 0.9 x 1.5" in text
+    assert "set aside: 1 x localizer" in text
+
+
+def test_an_unusable_study_is_shown_with_the_reason_and_the_hint(tmp_path, capsys):
+    make_series(tmp_path, defect="gap")
+    code, text = inspect(capsys, tmp_path)
+    assert code == 1
+    assert "gap of 3.000 mm" in text
+    assert "segment would refuse: gap." in text
+    assert "complete export" in text
+
+
+def test_the_json_document_says_the_same_to_programs(tmp_path, capsys):
+    make_series(tmp_path / "dicom", defect="two kernels")
+    make_nifti(tmp_path / "case.nii")
+    code, text = inspect(capsys, tmp_path, "--json")
+    document = json.loads(text)
+    assert code == 1
+    assert document["schema"] == 1
+    study = document["study"]
+    assert study["choice"]["selector"] is None
+    assert study["choice"]["error"]["reason"] == "ambiguous"
+    assert {source["kind"] for source in study["sources"]} == {"dicom", "file"}
+    for source in study["sources"]:
+        assert source["shape"] == [24, 20, 12]
+        assert source["spacing"] == pytest.approx([0.8, 0.9, 1.5], abs=1e-4)
+        assert source["problem"] is None
+
+
+def test_a_broken_file_is_listed_with_its_problem(tmp_path, capsys):
+    (tmp_path / "v.nii").write_bytes(b"text")
+    code, text = inspect(capsys, tmp_path, "--json")
+    (source,) = json.loads(text)["study"]["sources"]
+    assert code == 1
+    assert source["problem"]["kind"] == "UnreadableFileError"
+
+
+def test_an_empty_folder_is_said_to_be_empty(tmp_path, capsys):
+    code, text = inspect(capsys, tmp_path)
+    assert code == 1
+    assert "no volume" in text
+
+
+def test_no_patient_data_is_printed(tmp_path, capsys):
+    make_series(tmp_path)
+    for option in ((), ("--json",)):
+        _, text = inspect(capsys, tmp_path, *option)
+        assert not any(secret in text for secret in ("Doe", "Jane", "MRN", "1970", "20200102"))

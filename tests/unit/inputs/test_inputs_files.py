@@ -1,0 +1,308 @@
+"""Which files are looked at, and hostile archives, links and headers."""
+
+import os
+import random
+import resource
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+
+import numpy as np
+import pydicom
+import pytest
+
+from lightunet_monai.errors import InputError, NoImageFoundError, UnreadableFileError
+from lightunet_monai.inputs import choose_series, discover_sources, read_hu, survey
+from lightunet_monai.sources import DicomSeries
+from tests.builders.series import make_series
+
+MANY = 1500
+
+
+def load(path):
+    return read_hu(choose_series(discover_sources(path)))
+
+
+def pack(folder, target, names=None):
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, path in enumerate(sorted(folder.iterdir())):
+            member = zipfile.ZipInfo("placeholder")
+            member.filename = names(number, path) if names else f"a/b/{path.name}"
+            member.orig_filename, member.compress_type = member.filename, zipfile.ZIP_DEFLATED
+            archive.writestr(member, path.read_bytes())
+    return target
+
+
+@pytest.fixture
+def truth(tmp_path):
+    return make_series(tmp_path / "study" / "deep" / "er")
+
+
+def test_folders_of_any_depth_are_searched(tmp_path, truth):
+    np.testing.assert_array_equal(load(tmp_path).voxels, truth.voxels)
+
+
+def test_one_file_of_a_series_is_a_source_of_one_slice(truth):
+    (source,) = discover_sources(truth.files[0])
+    assert len(source.slices) == 1
+    assert source.problem.reason == "single-slice"
+
+
+def test_a_zip_archive_is_read_without_unpacking(tmp_path, truth):
+    archive = pack(truth.folder, tmp_path / "study.zip")
+    before = {path.name for path in tmp_path.iterdir()}
+    np.testing.assert_array_equal(load(archive).voxels, truth.voxels)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_dicomdir_is_a_hint_to_walk_its_folder(tmp_path, truth):
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + b"whatever it refers to, ../../etc/passwd")
+    np.testing.assert_array_equal(load(tmp_path / "DICOMDIR").voxels, truth.voxels)
+
+
+def test_files_without_preamble_or_file_meta_are_read(truth):
+    for path in truth.files:
+        dataset = pydicom.dcmread(path)
+        del dataset.file_meta
+        dataset.preamble = None
+        pydicom.dcmwrite(path, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        assert path.read_bytes()[128:132] != b"DICM"
+    np.testing.assert_array_equal(load(truth.folder).voxels, truth.voxels)
+
+
+def test_a_deflated_series_is_read(truth):
+    for path in truth.files:
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+        dataset.save_as(path)
+    np.testing.assert_array_equal(load(truth.folder).voxels, truth.voxels)
+
+
+def test_progress_is_told(truth):
+    calls = []
+    discover_sources(truth.folder, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (12, 12)
+
+
+def test_an_empty_folder_and_a_missing_path_are_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(NoImageFoundError, match=str(path)):
+            discover_sources(path)
+
+
+def test_other_files_are_set_aside(tmp_path, truth):
+    for name, content in (
+        ("notes.txt", b"x"),
+        ("Thumbs.db", b"\0" * 5000),
+        ("empty.dcm", b""),
+        ("fake.dcm", b"a" * 500),
+    ):
+        (truth.folder / name).write_bytes(content)
+    found = survey(tmp_path)
+    assert len(found.sources) == 1
+    assert {item.code for item in found.set_aside} == {"not-dicom"}
+    assert len(found.set_aside) == 4
+
+
+def test_links_out_of_the_tree_and_broken_links_are_not_followed(tmp_path, truth):
+    outside = make_series(tmp_path / "outside", series=2)
+    (truth.folder / "link").symlink_to(outside.files[0])
+    (truth.folder / "broken").symlink_to(tmp_path / "missing")
+    (truth.folder / "folder").symlink_to(outside.folder)
+    (truth.folder / "loop").symlink_to(truth.folder)
+    found = survey(tmp_path / "study")
+    assert len(found.sources) == 1
+    assert "link-outside" in {item.code for item in found.set_aside}
+
+
+def test_links_within_the_tree_do_not_double_a_slice(tmp_path, truth):
+    (tmp_path / "study" / "again").symlink_to(truth.files[0])
+    assert load(tmp_path / "study").warnings == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_named_pipe_is_not_opened(tmp_path, truth):
+    os.mkfifo(truth.folder / "pipe")
+    assert len(load(tmp_path).voxels) == 24
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "C:\\x", "..\\..\\x", "\\\\server\\x"])
+def test_an_archive_member_that_leaves_the_archive_refuses_the_archive(tmp_path, truth, name):
+    archive = pack(truth.folder, tmp_path / "evil.zip", lambda number, path: name if number == 3 else path.name)
+    with pytest.raises(UnreadableFileError, match="leaves the archive") as caught:
+        discover_sources(archive)
+    assert caught.value.reason == "archive-member-outside"
+
+
+def test_an_archive_with_a_symbolic_link_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
+        member = zipfile.ZipInfo("link")
+        member.create_system, member.external_attr = 3, 0o120777 << 16
+        archive.writestr(member, "/etc/passwd")
+    with pytest.raises(UnreadableFileError, match="symbolic link"):
+        discover_sources(tmp_path / "link.zip")
+
+
+def test_a_zip_bomb_is_refused_fast(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        zeros = b"\0" * (300 * 2**20)
+        archive.writestr("a", zeros)
+    start = time.perf_counter()
+    with pytest.raises(UnreadableFileError, match="unpack to") as caught:
+        discover_sources(tmp_path / "bomb.zip")
+    assert caught.value.reason == "archive-bomb"
+    assert time.perf_counter() - start < 1
+
+
+def test_damage_at_the_ends_of_a_volume_in_an_archive_is_a_warning(tmp_path, truth):
+    archive = pack(truth.folder, tmp_path / "study.zip")
+    data = bytearray(archive.read_bytes())
+    data[100:300] = random.Random(0).randbytes(200)
+    archive.write_bytes(bytes(data))
+    volume = load(archive)
+    assert volume.voxels.shape[2] == 11
+    assert "1 damaged DICOM files" in " ".join(volume.warnings)
+
+
+def test_damaged_pixels_in_an_archive_are_refused(tmp_path):
+    truth = make_series(tmp_path / "large", shape=(120, 100, 12))
+    with zipfile.ZipFile(tmp_path / "study.zip", "w", zipfile.ZIP_STORED) as archive:
+        for path in truth.files:
+            archive.write(path, path.name)
+    data = bytearray((tmp_path / "study.zip").read_bytes())
+    at = data.index(truth.files[5].read_bytes()[-200:])
+    data[at + 50] ^= 0xFF
+    (tmp_path / "study.zip").write_bytes(bytes(data))
+    with pytest.raises(UnreadableFileError, match=truth.files[5].name):
+        load(tmp_path / "study.zip")
+
+
+def test_an_archive_that_is_cut_off_is_refused(tmp_path, truth):
+    archive = pack(truth.folder, tmp_path / "study.zip")
+    archive.write_bytes(archive.read_bytes()[:-500])
+    with pytest.raises(InputError):
+        load(archive)
+
+
+def test_a_good_study_beside_a_hostile_archive_is_still_found(tmp_path, truth):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../x", b"x")
+    found = survey(tmp_path)
+    assert len(found.sources) == 1
+    assert found.errors[0].reason == "archive-member-outside"
+
+
+def meta(syntax):
+    element = (
+        b"\x02\x00\x10\x00UI" + struct.pack("<H", len(syntax) + len(syntax) % 2) + syntax + b"\0" * (len(syntax) % 2)
+    )
+    return b"\0" * 128 + b"DICM" + element
+
+
+CRAFTED = {
+    "deflate bomb": meta(b"1.2.840.10008.1.2.1.99")
+    + (
+        lambda c: (
+            c.compress(b"\x08\x00\x05\x00CS\x00\x00" + b"\x09\x00\x10\x10UN\0\0\0\0\0\x10" + b"\0" * 2**28) + c.flush()
+        )
+    )(zlib.compressobj(9, zlib.DEFLATED, -15)),
+    "deep nesting": meta(b"1.2.840.10008.1.2.1")
+    + (b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 20_000),
+    "huge length": meta(b"1.2.840.10008.1.2.1") + b"\x08\x00\x05\x00UN\0\0\xf0\xff\xff\x7f" + b"x" * 100,
+    "endless items": meta(b"1.2.840.10008.1.2.1")
+    + b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff"
+    + b"\xfe\xff\x00\xe0\0\0\0\0" * 50_000,
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_a_crafted_header_costs_little_and_is_set_aside(tmp_path, name):
+    (tmp_path / "x.dcm").write_bytes(CRAFTED[name])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    with pytest.raises(InputError):
+        discover_sources(tmp_path)
+    assert time.perf_counter() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024  # kilobytes
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(46341, 46341), (65535, 65535), (46341, 20)])
+def test_planes_of_absurd_size_are_refused_at_once(truth, rows, columns):
+    for path in truth.files:
+        dataset = pydicom.dcmread(path)
+        dataset.Rows, dataset.Columns = rows, columns
+        dataset.save_as(path)
+    start = time.perf_counter()
+    with pytest.raises(InputError, match="at most 8192"):
+        load(truth.folder)
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("frames", ["0", "100000", "-3", "2000"])
+def test_an_absurd_number_of_frames_is_refused(truth, frames):
+    for path in truth.files:
+        dataset = pydicom.dcmread(path)
+        dataset.NumberOfFrames = frames
+        dataset.save_as(path)
+    with pytest.raises(InputError):
+        load(truth.folder)
+
+
+def test_header_bytes_cut_or_changed_anywhere_never_raise_anything_else(tmp_path, truth):
+    data = truth.files[0].read_bytes()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "fuzzed" / "x.dcm"
+    path.parent.mkdir()
+    for _ in range(300):
+        changed = bytearray(data)
+        for at in rng.integers(0, 1500, rng.integers(1, 6)):
+            changed[at] = rng.integers(0, 256)
+        path.write_bytes(bytes(changed[: rng.integers(0, len(data)) if rng.random() < 0.3 else len(data)]))
+        try:
+            for source in survey(path.parent).sources:
+                assert isinstance(source, DicomSeries)
+                read_hu(source)
+        except InputError:
+            continue
+
+
+def test_multi_frame_headers_changed_anywhere_never_raise_anything_else(tmp_path):
+    from tests.builders.multi_frame import make_enhanced
+
+    data = make_enhanced(tmp_path / "good" / "e.dcm").files[0].read_bytes()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "fuzzed" / "x.dcm"
+    path.parent.mkdir()
+    for _ in range(150):
+        changed = bytearray(data)
+        for at in rng.integers(300, 5000, rng.integers(1, 4)):
+            changed[at] = rng.integers(0, 256)
+        path.write_bytes(bytes(changed))
+        try:
+            for source in survey(path.parent).sources:
+                read_hu(source)
+        except InputError:
+            continue
+
+
+def test_thousands_of_files_are_surveyed_in_seconds(tmp_path, truth):
+    data = truth.files[0].read_bytes()
+    for number in range(MANY):
+        (tmp_path / "study" / f"{number}.dcm").write_bytes(data)
+    start = time.perf_counter()
+    survey(tmp_path)
+    # About 0.6 s on an idle machine, most of it for hashing the copies.
+    assert time.perf_counter() - start < 8
+
+
+def test_discovery_imports_neither_torch_nor_monai(truth):
+    code = (
+        "import sys; from lightunet_monai.inputs import discover_sources, choose_series, read_hu; "
+        f"read_hu(choose_series(discover_sources({str(truth.folder)!r}))); "
+        "print([name for name in ('torch', 'monai', 'SimpleITK') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"

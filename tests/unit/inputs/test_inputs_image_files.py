@@ -1,0 +1,252 @@
+"""NIfTI, NRRD and MetaImage: right, or refused with the reason."""
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lightunet_monai.errors import GeometryError, InputError, UnreadableFileError, UnsupportedImageError
+from lightunet_monai.inputs import choose_series, discover_sources, plan_regularization, read_hu
+from lightunet_monai.sources import ImageFile
+from tests.builders.volume import make_affine, make_nifti, make_volume, make_voxels
+
+SUFFIXES = [".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"]
+
+
+def load(path, **options):
+    return read_hu(choose_series(discover_sources(path)), **options)
+
+
+def refusal(path, **options):
+    with pytest.raises(InputError) as caught:
+        load(path, **options)
+    assert str(path) in caught.value.message
+    return type(caught.value), caught.value.reason
+
+
+def save(path, voxels, affine, *, qform=1, sform=1, change=None):
+    image = nib.Nifti1Image(voxels, affine)
+    image.set_qform(affine if qform else None, qform)
+    image.set_sform(affine if sform else None, sform)
+    image.header.set_xyzt_units("mm")
+    if change:
+        change(image)
+    nib.save(image, path)
+    return path
+
+
+def patch(path, old, new):
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+    return path
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_gives_voxels_and_affine_exactly(tmp_path, suffix):
+    affine = make_affine(axes=(1, 2, 0), signs=(-1, 1, 1), turn_degrees=15)
+    volume = load(make_volume(tmp_path / f"v{suffix}", affine=affine))
+    np.testing.assert_array_equal(volume.voxels, make_voxels())
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-4)
+    assert volume.voxels.dtype == np.float32
+    assert volume.warnings == ()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_source_is_named_like_its_file(tmp_path, suffix):
+    (source,) = discover_sources(make_volume(tmp_path / f"case_7{suffix}"))
+    assert source.name == "case_7"
+
+
+def test_the_scale_of_stored_values_is_applied(tmp_path):
+    def scale(image):
+        image.header.set_slope_inter(0.5, -3.0)
+
+    path = tmp_path / "v.nii"
+    voxels = make_voxels()
+    image = nib.Nifti1Image(voxels, make_affine())
+    image.header.set_slope_inter(0.5, -3.0)
+    nib.save(image, path)
+    stored = np.asarray(nib.load(path).dataobj.get_unscaled())
+    np.testing.assert_allclose(load(path).voxels, stored * 0.5 - 3.0)
+
+
+def test_units_of_metres_and_micrometres_become_millimetres(tmp_path):
+    for unit, factor in (("meter", 1e-3), ("micron", 1e3)):
+        affine = make_affine()
+        affine[:3] *= factor
+        volume = load(make_nifti(tmp_path / f"{unit}.nii", affine=affine, unit=unit))
+        np.testing.assert_allclose(volume.affine, make_affine(), rtol=1e-5)
+
+
+def test_unknown_units_are_millimetres_with_a_warning(tmp_path):
+    volume = load(make_nifti(tmp_path / "v.nii", unit="unknown"))
+    np.testing.assert_allclose(volume.affine, make_affine(), rtol=1e-5)
+    assert "taken as mm" in volume.warnings[0]
+
+
+def test_metres_that_are_really_millimetres_are_refused(tmp_path):
+    assert refusal(make_nifti(tmp_path / "v.nii", unit="meter")) == (GeometryError, "implausible-spacing")
+
+
+def test_one_of_the_two_forms_is_enough(tmp_path):
+    for qform, sform in ((1, 0), (0, 1), (1, 4)):
+        path = save(tmp_path / f"{qform}{sform}.nii", make_voxels(), make_affine(), qform=qform, sform=sform)
+        np.testing.assert_allclose(load(path).affine, make_affine(), atol=1e-5)
+
+
+def test_forms_that_disagree_are_refused_with_the_distance(tmp_path):
+    def move(image):
+        image.set_sform(make_affine(origin=(12.0, -20.0, 30.0)), 1)
+
+    path = save(tmp_path / "v.nii", make_voxels(), make_affine(), change=move)
+    with pytest.raises(GeometryError, match=r"2\.00 mm apart"):
+        load(path)
+
+
+def test_a_file_without_any_form_is_refused(tmp_path):
+    path = save(tmp_path / "v.nii", make_voxels(), np.eye(4), qform=0, sform=0)
+    assert refusal(path) == (GeometryError, "no-geometry")
+
+
+def test_pixdim_that_contradicts_the_affine_is_refused(tmp_path):
+    path = save(tmp_path / "v.nii", make_voxels(), make_affine(), qform=0)
+    data = bytearray(path.read_bytes())
+    data[80:84] = np.float32(3.0).tobytes()
+    path.write_bytes(bytes(data))
+    assert refusal(path) == (GeometryError, "spacing-disagrees")
+
+
+@pytest.mark.parametrize("spacing", [(0.0005, 0.9, 1.5), (0.8, 500.0, 1.5)])
+def test_implausible_spacing_is_refused(tmp_path, spacing):
+    path = make_nifti(tmp_path / "v.nii", affine=make_affine(spacing))
+    assert refusal(path) == (GeometryError, "implausible-spacing")
+
+
+def test_one_frame_in_four_dimensions_is_a_volume(tmp_path):
+    path = save(tmp_path / "v.nii", make_voxels()[..., None], make_affine())
+    np.testing.assert_array_equal(load(path).voxels, make_voxels())
+
+
+def test_several_frames_are_refused(tmp_path):
+    path = save(tmp_path / "v.nii", np.stack([make_voxels()] * 3, -1), make_affine())
+    assert refusal(path) == (UnsupportedImageError, "several-volumes")
+
+
+def test_a_two_dimensional_image_is_refused(tmp_path):
+    path = save(tmp_path / "v.nii", make_voxels()[:, :, 0], make_affine())
+    assert refusal(path) == (UnsupportedImageError, "not-3d")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_that_are_no_numbers_are_refused_with_their_count(tmp_path, value):
+    voxels = make_voxels().astype(np.float32)
+    voxels[3, 4, 5] = value
+    path = make_nifti(tmp_path / "v.nii", voxels=voxels)
+    with pytest.raises(UnsupportedImageError, match="1 of 5760 voxels"):
+        load(path)
+
+
+def test_colour_voxels_are_refused(tmp_path):
+    colour = np.zeros((8, 8, 8), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    path = save(tmp_path / "v.nii", colour, make_affine())
+    assert refusal(path) == (UnsupportedImageError, "voxel-type")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
+def test_a_truncated_file_is_refused(tmp_path, suffix):
+    path = make_volume(tmp_path / f"v{suffix}")
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert refusal(path)[0] is UnreadableFileError
+
+
+def test_a_truncated_compressed_file_is_refused(tmp_path):
+    path = make_volume(tmp_path / "v.nii.gz")
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert refusal(path)[0] is UnreadableFileError
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("content", [b"", b"just some text\n" * 40, b"\x00" * 400])
+def test_a_file_that_is_something_else_is_refused(tmp_path, suffix, content):
+    path = tmp_path / f"v{suffix}"
+    path.write_bytes(content)
+    assert refusal(path)[0] is UnreadableFileError
+
+
+def test_a_header_that_announces_far_more_than_the_file_can_hold_is_refused_at_once(tmp_path):
+    path = make_nifti(tmp_path / "v.nii")
+    data = bytearray(path.read_bytes())
+    data[42:48] = np.array([1200, 1200, 1200], "<i2").tobytes()
+    packed = tmp_path / "bomb.nii.gz"
+    packed.write_bytes(gzip.compress(bytes(data)))
+    path.write_bytes(bytes(data))
+    assert refusal(path) == (UnreadableFileError, "truncated")
+    assert refusal(packed) == (UnreadableFileError, "truncated")
+
+
+def test_a_header_of_too_many_voxels_is_refused(tmp_path):
+    path = make_nifti(tmp_path / "v.nii")
+    data = bytearray(path.read_bytes())
+    data[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
+    path.write_bytes(bytes(data))
+    assert refusal(path) == (UnsupportedImageError, "too-large")
+
+
+@pytest.mark.parametrize("field", [b"space directions", b"space origin", b"space:"])
+def test_a_nrrd_without_its_geometry_is_refused(tmp_path, field):
+    path = patch(make_volume(tmp_path / "v.nrrd"), field, b"#" + field[1:])
+    assert refusal(path) == (GeometryError, "no-geometry")
+
+
+def test_a_nrrd_in_another_unit_is_refused(tmp_path):
+    path = patch(make_volume(tmp_path / "v.nrrd"), b"space:", b'space units: "m" "m" "m"\nspace:')
+    assert refusal(path) == (GeometryError, "unit")
+
+
+def test_the_space_of_a_nrrd_is_honoured(tmp_path):
+    path = make_volume(tmp_path / "v.nrrd")
+    lps = load(path).affine
+    patch(path, b"left-posterior-superior", b"right-anterior-superior")
+    np.testing.assert_allclose(load(path).affine, np.diag([-1, -1, 1, 1]) @ lps)
+
+
+@pytest.mark.parametrize("field", [b"TransformMatrix", b"Offset", b"ElementSpacing"])
+def test_a_meta_image_without_its_geometry_is_refused(tmp_path, field):
+    path = patch(make_volume(tmp_path / "v.mha"), field, b"X" + field[1:])
+    assert refusal(path) == (GeometryError, "no-geometry")
+
+
+def test_a_meta_image_with_negative_spacing_is_refused(tmp_path):
+    path = patch(make_volume(tmp_path / "v.mha"), b"ElementSpacing = 0", b"ElementSpacing = -0")
+    assert refusal(path) == (GeometryError, "implausible-spacing")
+
+
+@pytest.mark.parametrize(("suffix", "key"), [(".mhd", b"v.raw"), (".nhdr", b"v.raw")])
+@pytest.mark.parametrize("target", [b"../v.raw", b"/etc/passwd", b"..\\v.raw"])
+def test_voxels_outside_the_folder_are_refused(tmp_path, suffix, key, target):
+    path = make_volume(tmp_path / f"v{suffix}")
+    data = path.read_bytes()
+    name = next(part for part in data.split() if part.startswith(b"v."))
+    path.write_bytes(data.replace(name, target))
+    assert refusal(path) == (UnreadableFileError, "data-file-outside")
+
+
+def test_a_sheared_file_is_refused_and_resampled_when_asked(tmp_path):
+    affine = make_affine()
+    affine[1, 2] = 0.3
+    path = save(tmp_path / "v.nii", make_voxels(), affine, qform=0)
+    assert refusal(path) == (GeometryError, "tilt")
+    regularization = plan_regularization(ImageFile(path))
+    assert regularization.shear_degrees == pytest.approx(np.degrees(np.arctan2(0.3, 1.5)), abs=0.01)
+    label_map = (make_voxels() > -500).astype(np.uint8)
+    regular = regularization.to_regular(load(path, allow_shear=True).voxels)
+    back = regularization.to_source_slices((regular > -500).astype(np.uint8))
+    assert (back == label_map).mean() > 0.99
+
+
+def test_a_label_map_file_is_no_source(tmp_path):
+    make_volume(tmp_path / "v.nrrd")
+    make_volume(tmp_path / "v.seg.nrrd")
+    assert [source.path.name for source in discover_sources(tmp_path)] == ["v.nrrd"]

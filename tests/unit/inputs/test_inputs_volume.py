@@ -1,0 +1,121 @@
+"""The volume tensor: what MONAI gets, and the warnings that reach the report."""
+
+import numpy as np
+import pytest
+import torch
+
+from lightunet_monai import inputs
+from lightunet_monai.errors import GeometryError
+from lightunet_monai.inputs import choose_series, discover_sources, load_volume, plan_regularization
+from lightunet_monai.inputs.plausibility import ct_warnings
+from tests.builders.multi_frame import make_enhanced
+from tests.builders.series import make_series
+from tests.builders.volume import make_affine, make_nifti, make_voxels
+
+
+def test_a_volume_is_a_float32_tensor_with_a_ras_affine(tmp_path):
+    truth = make_series(tmp_path)
+    source = choose_series(discover_sources(tmp_path))
+    volume = load_volume(source)
+    assert volume.shape == (1, 24, 20, 12)
+    assert volume.dtype == torch.float32
+    np.testing.assert_array_equal(volume[0].numpy(), truth.voxels)
+    np.testing.assert_allclose(volume.affine.numpy(), truth.affine)
+    assert volume.affine.dtype == torch.float64
+    assert volume.meta["filename_or_obj"] == source.name
+    np.testing.assert_array_equal(volume.meta["spatial_shape"], (24, 20, 12))
+    np.testing.assert_allclose(volume.meta["original_affine"], truth.affine)
+    assert volume.meta["warnings"] == []
+
+
+def test_monai_saves_a_label_map_where_the_volume_was(tmp_path):
+    import nibabel as nib
+    from monai.transforms import SaveImage
+
+    truth = make_series(tmp_path / "series")
+    volume = load_volume(choose_series(discover_sources(tmp_path / "series")))
+    SaveImage(output_dir=tmp_path / "out", separate_folder=False, print_log=False)(volume)
+    (saved,) = (tmp_path / "out").iterdir()
+    image = nib.load(saved)
+    np.testing.assert_allclose(image.affine, truth.affine, atol=1e-4)
+    np.testing.assert_array_equal(image.get_fdata(), truth.voxels)
+
+
+def test_a_file_gives_the_same_kind_of_tensor(tmp_path):
+    volume = load_volume(choose_series(discover_sources(make_nifti(tmp_path / "case_3.nii.gz"))))
+    assert volume.meta["filename_or_obj"] == "case_3"
+    np.testing.assert_allclose(volume.affine.numpy(), make_affine(), atol=1e-5)
+
+
+@pytest.mark.parametrize("defect", ["tilt", "uneven spacing"])
+def test_a_tilted_or_uneven_series_is_resampled_only_when_asked(tmp_path, defect):
+    truth = make_series(tmp_path, defect=defect)
+    source = choose_series(discover_sources(tmp_path))
+    with pytest.raises(GeometryError, match="expected") as caught:
+        load_volume(source)
+    assert "--regularize" in caught.value.hint
+    volume = load_volume(source, regularize=True)
+    axes = volume.affine[:3, :3].numpy()
+    cosines = axes.T @ axes
+    np.testing.assert_allclose(cosines - np.diag(np.diag(cosines)), 0, atol=1e-9)
+    assert "orthogonal grid" in volume.meta["warnings"][0]
+    regularization = plan_regularization(source)
+    assert volume.shape[1:] == regularization.shape
+    label_map = (volume[0].numpy() > -500).astype(np.uint8)
+    back = regularization.to_source_slices(label_map)
+    assert back.shape == truth.voxels.shape
+    assert back.dtype == np.uint8
+    assert (back == (truth.voxels > -500)).mean() > 0.97
+
+
+def test_regularize_leaves_a_regular_series_alone(tmp_path):
+    truth = make_series(tmp_path)
+    source = choose_series(discover_sources(tmp_path))
+    assert plan_regularization(source) is None
+    np.testing.assert_array_equal(load_volume(source, regularize=True)[0].numpy(), truth.voxels)
+
+
+@pytest.mark.parametrize("defect", ["gap", "two images per position", "no position", "odd orientation"])
+def test_regularize_does_not_mend_what_is_really_broken(tmp_path, defect):
+    make_series(tmp_path, defect=defect)
+    with pytest.raises(GeometryError):
+        load_volume(choose_series(discover_sources(tmp_path)), regularize=True)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_frames_of_an_enhanced_ct_are_ordered_by_position_with_their_own_rescale(tmp_path, seed):
+    truth = make_enhanced(tmp_path / "e.dcm", seed=seed, rescale_per_frame=True)
+    volume = load_volume(choose_series(discover_sources(tmp_path)))
+    np.testing.assert_array_equal(volume[0].numpy(), truth.voxels)
+    np.testing.assert_allclose(volume.affine.numpy(), truth.affine, atol=1e-6)
+
+
+def test_frames_without_positions_are_refused(tmp_path):
+    make_enhanced(tmp_path / "e.dcm", without_positions=True)
+    with pytest.raises(GeometryError, match="12 of 12"):
+        load_volume(choose_series(discover_sources(tmp_path)))
+
+
+def test_a_plausible_ct_gives_no_warning():
+    assert ct_warnings(make_voxels((40, 40, 40)), what="x") == []
+
+
+@pytest.mark.parametrize(
+    ("voxels", "word"),
+    [
+        (make_voxels() + 1024, "air around the breast"),
+        (np.zeros((8, 8, 8)), "all voxels"),
+        (make_voxels() * 40.0, "expected -1024"),
+        (np.where(np.indices((20, 20, 20)).sum(axis=0) % 7 == 0, -1000.0, 1500.0), "soft tissue"),
+        (np.pad(np.full((10, 10, 10), -1000.0), 4, constant_values=40.0), "sides"),
+    ],
+)
+def test_implausible_hounsfield_units_are_warned_about(voxels, word):
+    assert any(word in text for text in ct_warnings(voxels, what="x"))
+
+
+def test_every_public_name_can_be_imported():
+    for name in inputs.__all__:
+        assert getattr(inputs, name) is not None
+    with pytest.raises(AttributeError):
+        _ = inputs.nothing
