@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
 from ..sources import DicomSeries, DicomSlice, ImageFile, ImageSource, StoredPixels
+from .clusters import FoundPlane
 from .element_scan import NotDicomError
 from .files import READ_ERRORS, Candidate, FoundFiles, find_files
 from .geometry import to_tuple
@@ -24,7 +25,7 @@ from .headers import InstanceHeader, read_header
 from .kinds import CT_CLASSES, DicomFile, SetAside, is_derived, why_not_a_slice
 from .pixels import check_storage, hash_stored_pixels
 from .planes import Plane
-from .split import FoundPlane, Stack, split_series
+from .split import Stack, split_series
 
 Progress = Callable[[int, int], None]
 """Called with (headers read, headers in all)."""

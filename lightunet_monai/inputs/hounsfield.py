@@ -13,14 +13,8 @@ from ..sources import DicomSeries, ImageSource
 from .discover import complete_series
 from .geometry import MENDABLE
 from .image_files import read_image_file
-from .pixels import (
-    ValuesExceedInt16Error,
-    check_one_size,
-    check_storage,
-    may_need_float,
-    pixel_warnings,
-    read_planes_hu,
-)
+from .pixels import check_one_size, check_storage, may_need_float, pixel_warnings, read_planes_hu
+from .rescale import ValuesExceedInt16Error
 
 VoxelType = Literal["int16", "float32"]
 
@@ -107,7 +101,7 @@ def _read_series(series: DicomSeries, dtype: VoxelType | None, assume_hu: bool) 
     if dtype != "float32" and not may_need_float(series.slices):
         try:
             out = np.empty(shape, np.int16)
-            read_planes_hu(series.slices, out, assume_hu=assume_hu)
+            read_planes_hu(series.slices, out)
             return np.asarray(out.T)
         except ValuesExceedInt16Error:
             del out
@@ -119,5 +113,5 @@ def _read_series(series: DicomSeries, dtype: VoxelType | None, assume_hu: bool) 
             reason="not-int16",
         )
     floats = np.empty(shape, np.float32)
-    read_planes_hu(series.slices, floats, assume_hu=assume_hu)
+    read_planes_hu(series.slices, floats)
     return np.asarray(floats.T)

@@ -1,49 +1,34 @@
 """From stored pixels to Hounsfield units, plane by plane, into one preallocated array.
 
 Uncompressed planes are read straight from the file into their place; compressed ones are decoded by
-child processes (`decoding`). Display is not our business: MONOCHROME1, windows and lookup tables do not
-change a stored value's meaning in Hounsfield units.
+child processes (`decoding`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import struct
-import threading
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.encaps import generate_frames
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
 from ..sources import DicomSlice, StoredPixels
 from .codestream import COMPRESSED, LOSSY
 from .decoding import CompressedPlane, decode_planes
-from .element_scan import DEFLATED, inflate
-from .files import READ_ERRORS
-from .limits import MAX_INFLATED_EXTRA_BYTES, MAX_MEMBER_BYTES, MAX_VOLUME_VOXELS
-
-AIR_HU = -1024
-"""What padding becomes: the value scanners themselves write outside the field of view."""
+from .element_scan import DEFLATED
+from .limits import MAX_MEMBER_BYTES, MAX_VOLUME_VOXELS
+from .rescale import ValuesExceedInt16Error, rescale_plane
+from .streams import SliceStreams
 
 _MAX_THREADS = 4
 _PLANES_PER_THREAD = 8
 
-_INT16_MIN, _INT16_MAX = -(2**15), 2**15 - 1
 
-
-class ValuesExceedInt16Error(Exception):
-    """Hounsfield units that are not whole numbers, or beyond the range of int16."""
-
-
-def read_planes_hu(slices: Sequence[DicomSlice], out: NDArray[Any], *, assume_hu: bool = False) -> None:
+def read_planes_hu(slices: Sequence[DicomSlice], out: NDArray[Any]) -> None:
     """Read planes into an array as Hounsfield units.
 
     Parameters
@@ -52,8 +37,6 @@ def read_planes_hu(slices: Sequence[DicomSlice], out: NDArray[Any], *, assume_hu
         With ``pixels`` set, all of one size.
     out : ndarray of int16 or float32, shape (slices, rows, columns)
         Filled in place.
-    assume_hu : bool
-        Take stored values as Hounsfield units where the header has no rescale.
 
     Raises
     ------
@@ -68,16 +51,16 @@ def read_planes_hu(slices: Sequence[DicomSlice], out: NDArray[Any], *, assume_hu
     # One run of slices a thread, so that each file is opened by one of them.
     runs = [native[len(native) * k // count : len(native) * (k + 1) // count] for k in range(count)]
     with ThreadPoolExecutor(count) as pool:
-        for done in [pool.submit(_read_native, slices, run, out, assume_hu) for run in runs]:
+        for done in [pool.submit(_read_native, slices, run, out) for run in runs]:
             done.result()
     if compressed:
-        _decode(slices, compressed, out, assume_hu)
+        _decode(slices, compressed, out)
 
 
-def _read_native(slices: Sequence[DicomSlice], indices: list[int], out: NDArray[Any], assume_hu: bool) -> None:
+def _read_native(slices: Sequence[DicomSlice], indices: list[int], out: NDArray[Any]) -> None:
     """Read uncompressed planes into their places."""
     scratch = np.empty(0, np.uint8)
-    with _Streams() as streams:
+    with SliceStreams() as streams:
         for index in indices:
             item, pixels = slices[index], _stored(slices[index])
             dtype, size = _stored_dtype(pixels), _plane_bytes(pixels)
@@ -87,7 +70,7 @@ def _read_native(slices: Sequence[DicomSlice], indices: list[int], out: NDArray[
                 scratch = scratch if scratch.nbytes >= size else np.empty(size, np.uint8)
                 plane = scratch[:size].view(dtype).reshape(pixels.rows, pixels.columns)
             streams.read_into(item, pixels, plane)
-            _to_hu(plane, pixels, out[index], assume_hu)
+            rescale_plane(plane, pixels, out[index])
 
 
 def check_storage(slices: Sequence[DicomSlice], *, assume_hu: bool = False) -> None:
@@ -105,12 +88,14 @@ def check_storage(slices: Sequence[DicomSlice], *, assume_hu: bool = False) -> N
         _check_kind(item, pixels)
         if pixels.length >= 0:
             _check_length(item, pixels)
-        if pixels.slope is None and pixels.intercept is None and not assume_hu:
+        if (pixels.slope is None or pixels.intercept is None) and not assume_hu:
             raise UnsupportedImageError(
-                f"{item}: no Rescale Slope and Intercept, expected them for CT.",
+                f"{item}: no Rescale Slope or Intercept, expected both for CT.",
                 hint="Use --assume-hu if the stored values are Hounsfield units.",
                 reason="no-rescale",
             )
+        if pixels.slope == 0.0:
+            raise UnsupportedImageError(f"{item}: the Rescale Slope is 0.", reason="no-rescale")
     voxels = sum(_stored(item).rows * _stored(item).columns for item in slices)
     if voxels > MAX_VOLUME_VOXELS:
         raise UnsupportedImageError(
@@ -132,7 +117,7 @@ def pixel_warnings(slices: Sequence[DicomSlice], what: str, *, assume_hu: bool =
     stored = [_stored(item) for item in slices]
     lossy = sum(pixels.is_lossy or pixels.transfer_syntax in LOSSY for pixels in stored)
     unspecified = sum(pixels.rescale_type not in ("", "HU") for pixels in stored)
-    assumed = sum(pixels.slope is None for pixels in stored) if assume_hu else 0
+    assumed = sum(pixels.slope is None or pixels.intercept is None for pixels in stored) if assume_hu else 0
     found = (
         (lossy, "slices were compressed with loss"),
         (unspecified, f"slices have rescale type {stored[0].rescale_type or 'unknown'}, expected HU"),
@@ -146,7 +131,7 @@ def hash_stored_pixels(item: DicomSlice) -> str:
     pixels = _stored(item)
     digest = hashlib.sha256(f"{pixels.slope} {pixels.intercept}".encode())
     try:
-        with _Streams() as streams:
+        with SliceStreams() as streams:
             stream = streams.open(item, pixels)
             size = _plane_bytes(pixels) if pixels.length >= 0 else MAX_MEMBER_BYTES
             stream.seek(pixels.offset + (item.frame or 0) * max(0, _plane_bytes(pixels)) * (pixels.length >= 0))
@@ -203,24 +188,24 @@ def _check_length(item: DicomSlice, pixels: StoredPixels) -> None:
         )
 
 
-def _decode(slices: Sequence[DicomSlice], indices: list[int], out: NDArray[Any], assume_hu: bool) -> None:
+def _decode(slices: Sequence[DicomSlice], indices: list[int], out: NDArray[Any]) -> None:
     """Decode compressed planes into their places."""
     failures: list[Exception] = []
 
     def deliver(number: int, plane: NDArray[Any]) -> None:
         index = indices[number]
         try:
-            _to_hu(plane.copy(), _stored(slices[index]), out[index], assume_hu)
+            rescale_plane(plane.copy(), _stored(slices[index]), out[index])
         except ValuesExceedInt16Error as error:
             failures.append(error)
 
-    with _Streams() as streams:
+    with SliceStreams() as streams:
         decode_planes([_compressed(slices[index], streams) for index in indices], deliver)
     if failures:
         raise failures[0]
 
 
-def _compressed(item: DicomSlice, streams: _Streams) -> CompressedPlane:
+def _compressed(item: DicomSlice, streams: SliceStreams) -> CompressedPlane:
     pixels = _stored(item)
     options = {
         "syntax": pixels.transfer_syntax,
@@ -231,155 +216,6 @@ def _compressed(item: DicomSlice, streams: _Streams) -> CompressedPlane:
         "is_signed": pixels.is_signed,
     }
     return CompressedPlane(str(item), lambda: streams.read_frame(item, pixels), options)
-
-
-def _to_hu(plane: NDArray[Any], pixels: StoredPixels, out: NDArray[Any], assume_hu: bool) -> None:
-    """Stored values to Hounsfield units; ``plane`` may be changed and may share memory with ``out``."""
-    slope, intercept = pixels.slope, pixels.intercept
-    slope = 1.0 if slope is None else slope
-    intercept = 0.0 if intercept is None else intercept
-    plane = _clean_bits(plane, pixels)
-    padding = _padding_mask(plane, pixels.padding)
-    if out.dtype == np.int16:
-        _rescale_int16(plane, int(slope), int(intercept), out)
-    elif float(slope).is_integer() and float(intercept).is_integer() and pixels.bits_stored <= 16:
-        scaled = plane if slope == 1.0 else np.multiply(plane, np.float32(slope), dtype=np.float32)
-        np.add(scaled, np.float32(intercept), out=out, dtype=np.float32, casting="unsafe")
-    else:
-        out[...] = plane * np.float64(slope) + np.float64(intercept)
-    if padding is not None:
-        out[padding] = AIR_HU
-
-
-def _clean_bits(plane: NDArray[Any], pixels: StoredPixels) -> NDArray[Any]:
-    """Drop what lies in bits above or below the stored ones, and extend the sign."""
-    bits, allocated = pixels.bits_stored, plane.dtype.itemsize * 8
-    below, above = pixels.high_bit + 1 - bits, allocated - 1 - pixels.high_bit
-    if bits >= allocated:
-        return plane
-    # Shifting the sign bit to the top and back extends it, for signed types, and clears, for unsigned ones.
-    if above:
-        np.left_shift(plane, above, out=plane)
-    np.right_shift(plane, above + below, out=plane)
-    return plane
-
-
-def _padding_mask(plane: NDArray[Any], padding: tuple[int, int] | None) -> NDArray[np.bool_] | None:
-    if padding is None:
-        return None
-    low, high = padding
-    if low > plane.max() or high < plane.min():
-        return None
-    return np.asarray((plane >= low) & (plane <= high))
-
-
-def _rescale_int16(plane: NDArray[Any], slope: int, intercept: int, out: NDArray[Any]) -> None:
-    low, high = int(plane.min()), int(plane.max())
-    ends = (low * slope + intercept, high * slope + intercept)
-    if min(ends) < _INT16_MIN or max(ends) > _INT16_MAX:
-        raise ValuesExceedInt16Error
-    # Arithmetic modulo 2**16 is exact here: the results were just shown to fit.
-    if plane.dtype.itemsize != 2:
-        plane = plane.astype(np.int64).astype(np.int16)
-    stored = plane.astype(plane.dtype.newbyteorder("="), copy=False).view(np.int16)
-    if slope != 1:
-        np.multiply(stored, np.int64(slope).astype(np.int16), out=out)
-        stored = out
-    if intercept or stored is not out:
-        np.add(stored, np.int64(intercept).astype(np.int16), out=out)
-
-
-class _Streams:
-    """Opens the files of slices, each once in a row, and reads planes from them."""
-
-    def __init__(self) -> None:
-        self._archives: dict[Any, zipfile.ZipFile] = {}
-        self._key: Any = None
-        self._stream: BinaryIO | None = None
-        self._frames: dict[Any, list[bytes]] = {}
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> _Streams:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._stream is not None:
-            self._stream.close()
-        for archive in self._archives.values():
-            archive.close()
-
-    def open(self, item: DicomSlice, pixels: StoredPixels) -> BinaryIO:
-        """The (inflated) stream of an instance; stays open for the next frame of it."""
-        key = (item.path, item.member)
-        if key != self._key or self._stream is None:
-            if self._stream is not None:
-                self._stream.close()
-            self._stream, self._key = self._open(item, pixels), key
-        return self._stream
-
-    def read_into(self, item: DicomSlice, pixels: StoredPixels, plane: NDArray[Any]) -> None:
-        """Fill an array with an uncompressed plane."""
-        stream = self.open(item, pixels)
-        stream.seek(pixels.offset + (item.frame or 0) * plane.nbytes)
-        view, filled = memoryview(plane.reshape(-1).view(np.uint8).data), 0
-        while filled < plane.nbytes:
-            got = stream.readinto(view[filled:])  # type: ignore[attr-defined]
-            if not got:
-                raise UnreadableFileError(
-                    f"{item}: truncated, {filled} bytes of a plane, expected {plane.nbytes}.",
-                    hint="Copy or export the file again.",
-                    reason="truncated",
-                )
-            filled += got
-
-    def read_frame(self, item: DicomSlice, pixels: StoredPixels) -> bytes:
-        """The compressed bytes of one plane; may be called by several threads."""
-        if pixels.frames == 1:
-            return self._read_frames(item, pixels)[0]
-        with self._lock:
-            key = (item.path, item.member)
-            if key not in self._frames:
-                self._frames[key] = self._read_frames(item, pixels)
-            return self._frames[key][item.frame or 0]
-
-    def _read_frames(self, item: DicomSlice, pixels: StoredPixels) -> list[bytes]:
-        with self._open(item, pixels) as stream:
-            stream.seek(pixels.offset)
-            try:
-                frames = list(generate_frames(io.BytesIO(stream.read()), number_of_frames=pixels.frames))
-            except (ValueError, EOFError, KeyError, IndexError, TypeError, OSError, struct.error) as error:
-                raise UnreadableFileError(f"the compressed pixels are damaged: {type(error).__name__}.") from None
-        if len(frames) < pixels.frames:
-            raise UnreadableFileError(f"compressed pixels of {len(frames)} frames, expected {pixels.frames}.")
-        return frames
-
-    def _open(self, item: DicomSlice, pixels: StoredPixels) -> BinaryIO:
-        try:
-            stream = self._open_stored(item, pixels)
-            if pixels.transfer_syntax != DEFLATED:
-                return stream
-            with stream:
-                limit = pixels.offset + max(pixels.length, 0) + MAX_INFLATED_EXTRA_BYTES
-                return io.BytesIO(inflate(stream, limit))
-        except UnreadableFileError as error:
-            raise UnreadableFileError(f"{item}: {error.message}", hint=error.hint, reason=error.reason) from None
-        except READ_ERRORS as error:
-            raise UnreadableFileError(f"{item}: cannot be read: {type(error).__name__}.") from None
-
-    def _open_stored(self, item: DicomSlice, pixels: StoredPixels) -> BinaryIO:
-        if item.member is None:
-            stream = open(item.path, "rb", buffering=0)  # noqa: SIM115 - closed by the caller
-            status = os.fstat(stream.fileno())
-            if pixels.file_bytes and (status.st_size, status.st_mtime_ns) != (pixels.file_bytes, pixels.modified_ns):
-                stream.close()
-                raise UnreadableFileError("changed since its header was read.", hint="Run again.", reason="changed")
-            return stream
-        with self._lock:
-            if item.path not in self._archives:
-                self._archives[item.path] = zipfile.ZipFile(item.path)
-        return io.BytesIO(self._archives[item.path].read(item.member))
 
 
 def check_one_size(slices: Sequence[DicomSlice], what: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from ..sources import DicomSeries, ImageSource
 from .discover import complete_series
 from .geometry import SHEAR_TOLERANCE_DEGREES
 from .image_files import read_image_header
-from .pixels import AIR_HU
+from .rescale import AIR_HU
 
 _EVEN_TOLERANCE = 1e-3
 """Slices nearer to a slice of the regular grid than this part of the spacing are taken for it."""

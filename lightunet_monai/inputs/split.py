@@ -7,7 +7,6 @@ one position, by the first header value that separates them into proper stacks.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +15,9 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from ..errors import GeometryError, InputError
-from .geometry import ORIENTATION_TOLERANCE, PIXEL_SPACING_TOLERANCE, POSITION_TOLERANCE_MM, Grid, make_grid
-from .kinds import DicomFile, SetAside
-from .planes import Plane
+from .clusters import MIN_STACK, FoundPlane, cluster_planes, mixture_problem, set_strays_aside, spacing_text
+from .geometry import POSITION_TOLERANCE_MM, Grid, make_grid
+from .kinds import SetAside
 
 SPLIT_KEYS = {
     "temporal_position": "phase",
@@ -40,20 +39,6 @@ _OVERLAP_KEYS = ("temporal_position", "kernel", "kvp", "cardiac_phase", "image_t
 """Keys that separate stacks which interleave without sharing a position."""
 
 _UNSHOWN_KEYS = ("content_time", "acquisition_time", "frame_of_reference")
-
-_MIN_STACK = 3
-"""Slices that a class of planes needs to count as a volume of its own."""
-
-_PERPENDICULAR_DEGREES = 45.0
-"""A lone image turned further than this against the stack is a localizer that does not say so."""
-
-
-@dataclass(frozen=True)
-class FoundPlane:
-    """One plane and the file it is in."""
-
-    file: DicomFile
-    plane: Plane
 
 
 @dataclass(frozen=True)
@@ -102,9 +87,9 @@ def split_series(planes: Sequence[FoundPlane], what: str, pixel_hash: PixelHash)
     list of Stack, list of SetAside
     """
     kept, warnings = _drop_identical(planes, pixel_hash, what)
-    groups, strays = _set_strays_aside(_cluster(kept), what)
+    groups, strays = set_strays_aside(cluster_planes(kept), what)
     stacks: list[Stack] = []
-    if problem := _mixture_problem(groups, what):
+    if problem := mixture_problem(groups, what):
         return [Stack(tuple(kept), None, problem, warnings=warnings)], strays
     for index, group in enumerate(groups):
         parts = _split_by_key(group, what)
@@ -136,93 +121,6 @@ def _drop_identical(
     if moved:
         warnings += (f"{what}: different slices share one SOP Instance UID; results cannot refer to them.",)
     return kept, warnings
-
-
-def _cluster(planes: Iterable[FoundPlane]) -> list[list[FoundPlane]]:
-    """Group planes of one size, pixel spacing and orientation, within the tolerances; largest group first."""
-    clusters: list[list[FoundPlane]] = []
-    by_value: dict[Hashable, list[FoundPlane]] = {}
-    for item in planes:
-        pixels = item.file.header.pixels
-        size = (pixels.rows, pixels.columns) if pixels else (0, 0)
-        exact = (size, item.plane.pixel_spacing, item.plane.orientation)
-        home = by_value.get(exact)
-        if home is None:
-            home = next((cluster for cluster in clusters if _is_alike(cluster[0], item)), None)
-            if home is None:
-                home = []
-                clusters.append(home)
-            by_value[exact] = home
-        home.append(item)
-    return sorted(clusters, key=len, reverse=True)
-
-
-def _is_alike(first: FoundPlane, second: FoundPlane) -> bool:
-    one, two = first.file.header.pixels, second.file.header.pixels
-    if one is None or two is None or (one.rows, one.columns) != (two.rows, two.columns):
-        return False
-    a, b = first.plane, second.plane
-    return _is_close(a.pixel_spacing, b.pixel_spacing, PIXEL_SPACING_TOLERANCE) and _is_close(
-        a.orientation, b.orientation, ORIENTATION_TOLERANCE
-    )
-
-
-def _is_close(a: tuple[float, ...] | None, b: tuple[float, ...] | None, tolerance: float) -> bool:
-    if a is None or b is None:
-        return a is b
-    return bool(np.allclose(a, b, rtol=0.0, atol=tolerance * max(1.0, *map(abs, a))))
-
-
-def _set_strays_aside(groups: list[list[FoundPlane]], what: str) -> tuple[list[list[FoundPlane]], list[SetAside]]:
-    """Set a lone image aside that stands across the stack, or has no place: a localizer without the name."""
-    if len(groups) < 2 or len(groups[0]) < _MIN_STACK:
-        return groups, []
-    kept, aside = groups[:1], []
-    for group in groups[1:]:
-        if len(group) < _MIN_STACK and _angle_degrees(groups[0][0].plane, group[0].plane) > _PERPENDICULAR_DEGREES:
-            reason = "image across the stack or without a place: a localizer that does not say so"
-            aside.append(SetAside(what, len(group), "localizer", reason))
-        else:
-            kept.append(group)
-    return kept, aside
-
-
-def _angle_degrees(first: Plane, second: Plane) -> float:
-    if first.orientation is None or second.orientation is None:
-        return 0.0 if first.orientation is second.orientation else 90.0
-    a, b = (np.cross(cosines[:3], cosines[3:]) for cosines in (first.orientation, second.orientation))
-    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(np.degrees(np.arccos(np.clip(abs(a @ b) / lengths, 0, 1)))) if lengths else 0.0
-
-
-def _mixture_problem(groups: list[list[FoundPlane]], what: str) -> GeometryError | None:
-    """Several geometries are several volumes only if each is a stack of its own; else one slice is wrong."""
-    small = [group for group in groups if len(group) < _MIN_STACK]
-    if len(groups) < 2 or not small:
-        return None
-    main, odd = groups[0], small[0]
-    one, two = main[0].file.header.pixels, odd[0].file.header.pixels
-    count = f"{len(odd)} of {sum(map(len, groups))} slices"
-    if one and two and (one.rows, one.columns) != (two.rows, two.columns):
-        return GeometryError(
-            f"{what}: {count} have another matrix size, {two.columns} x {two.rows} pixels, "
-            f"expected {one.columns} x {one.rows}.",
-            hint="Ask for a complete export of one reconstruction.",
-            reason="mixed-size",
-        )
-    angle = _angle_degrees(main[0].plane, odd[0].plane)
-    if not _is_close(main[0].plane.orientation, odd[0].plane.orientation, ORIENTATION_TOLERANCE):
-        return GeometryError(
-            f"{what}: {count} differ in orientation by {angle:.2f} degrees, expected parallel slices.",
-            hint="Ask for an export of one reconstruction.",
-            reason="mixed-orientation",
-        )
-    found, expected = (_spacing_text(group[0].plane) for group in (odd, main))
-    return GeometryError(
-        f"{what}: {count} have pixel spacing {found}, expected {expected}.",
-        hint="Ask for an export of one reconstruction.",
-        reason="mixed-spacing",
-    )
 
 
 def _split_by_key(group: list[FoundPlane], what: str) -> list[Stack]:
@@ -262,7 +160,7 @@ def _is_proper_stack(part: Sequence[FoundPlane]) -> bool:
 
 def _do_interleave(parts: Sequence[Sequence[FoundPlane]], what: str) -> bool:
     """Every part is a regular volume of its own, and at least two of them overlap in space."""
-    if any(len(part) < _MIN_STACK for part in parts):
+    if any(len(part) < MIN_STACK for part in parts):
         return False
     ends = sorted(
         (float(along[0]), float(along[-1])) for part in parts if (along := _slice_positions(part)) is not None
@@ -327,15 +225,4 @@ def _mixed_value_warnings(group: Sequence[FoundPlane], what: str) -> tuple[str, 
 def _geometry_label(group: Sequence[FoundPlane]) -> str:
     pixels = group[0].file.header.pixels
     size = f"{pixels.columns} x {pixels.rows}" if pixels else ""
-    return f"{size} pixels of {_spacing_text(group[0].plane)}"
-
-
-def _spacing_text(plane: Plane) -> str:
-    return (
-        " x ".join(f"{value:.4f}" for value in plane.pixel_spacing) + " mm" if plane.pixel_spacing else "unknown size"
-    )
-
-
-def short_hash(data: bytes) -> str:
-    """A short hash of pixels, for comparing copies."""
-    return hashlib.sha256(data).hexdigest()[:16]
+    return f"{size} pixels of {spacing_text(group[0].plane)}"
