@@ -1,0 +1,9 @@
+#!/bin/sh
+# Set everything up and run the tests. Arguments go to pytest: scripts/test.sh tests/unit -k tiling
+set -eu
+cd "$(dirname "$0")/.."
+
+sh scripts/setup.sh test,lint,train,interop
+sh scripts/setup_test_tools.sh
+[ "$#" -gt 0 ] || set -- -n 2 --dist worksteal
+exec .venv/bin/python -m pytest "$@"

@@ -1,0 +1,17 @@
+"""What every test may rely on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Tests run side by side; threads of one would only wait for those of another.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The folder of the checkout."""
+    return ROOT

@@ -1,0 +1,119 @@
+"""Slices, neighbours and windows: exact whatever the window."""
+
+import pytest
+import torch
+
+from lightunet_monai.errors import UsageError
+from lightunet_monai.inferers import SliceInferer
+from lightunet_monai.inferers.tiling import HALO, STRIDE, plan_spans
+from lightunet_monai.networks import LightUNet
+
+
+@pytest.fixture(scope="module")
+def a_network():
+    torch.manual_seed(3)
+    network = LightUNet(widths=(8, 16, 32, 64)).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # statistics unlike the initial ones, as after training
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.3, 2.0)
+    return network
+
+
+@pytest.fixture(scope="module")
+def a_volume():
+    volume = torch.rand(1, 1, 170, 147, 4, generator=torch.Generator().manual_seed(0))
+    volume[:, :, :30] = 0
+    volume[..., 3] = 0
+    return volume
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "size", "window"), [(0, 250, 250, 136), (30, 203, 203, 160), (5, 9, 512, 128)]
+)
+def test_spans_keep_each_voxel_once_and_start_on_the_stride(start, stop, size, window):
+    spans = plan_spans(start, stop, size, window)
+    kept = [i for span in spans for i in range(span.keep_start, span.keep_stop)]
+    assert len(kept) == len(set(kept))
+    assert set(range(start, stop)) <= set(kept)
+    for span in spans:
+        assert span.read_start % STRIDE == 0
+        assert span.read_stop - span.read_start <= window
+        assert span.keep_start - span.read_start >= HALO or span.read_start == 0
+        assert span.read_stop - span.keep_stop >= HALO or span.read_stop == size
+
+
+def test_a_window_without_room_between_its_halos_is_refused_with_the_number_that_works():
+    with pytest.raises(UsageError, match="120 voxels or more"):
+        plan_spans(0, 500, 500, 112)
+
+
+@pytest.mark.parametrize("window", [(136, 136), (144, 512), (512, 128)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_labels_do_not_depend_on_window_or_batch(a_network, a_volume, window, batch):
+    with torch.inference_mode():
+        whole = SliceInferer((512, 512), sw_batch_size=4)(a_volume, a_network)
+        parts = SliceInferer(window, sw_batch_size=batch)(a_volume, a_network)
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
+    assert torch.equal(parts.argmax(1), whole.argmax(1))
+
+
+def test_in_tissue_the_numbers_are_those_of_the_network_on_whole_slices(a_network, a_volume):
+    slices = a_volume[0, 0].movedim(2, 0)
+    with torch.inference_mode():
+        logits = SliceInferer((512, 512))(a_volume, a_network)
+        for k in range(3):
+            expected = a_network(torch.stack([slices[max(k - 1, 0)], slices[k], slices[min(k + 1, 3)]])[None])
+            torch.testing.assert_close(logits[0, :, 32:, :, k], expected[0, :, 32:], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_may_run_along_any_axis(a_network, axis):
+    volume = torch.rand(1, 1, 40, 40, 40, generator=torch.Generator().manual_seed(1))
+    moved = volume[0, 0].movedim(axis, 2)[None, None].contiguous()
+    with torch.inference_mode():
+        along_axis = SliceInferer((512, 512), slice_axis=axis)(volume, a_network)
+        along_last = SliceInferer((512, 512))(moved, a_network)
+    torch.testing.assert_close(along_axis.movedim(2 + axis, 4), along_last, rtol=0, atol=1e-5)
+
+
+def test_air_is_not_computed_and_is_background(a_volume):
+    seen = []
+
+    def network(x):
+        seen.append(tuple(x.shape))
+        return torch.zeros(x.shape[0], 2, *x.shape[2:])
+
+    volume = torch.zeros(1, 1, 300, 300, 20)
+    volume[:, :, 100:110, 120:130, 8] = 1.0
+    logits = SliceInferer((512, 512), sw_batch_size=4)(volume, network)
+    assert sum(shape[0] for shape in seen) == 3  # the slice and its two neighbours
+    assert all(shape[2] <= 16 + 2 * HALO and shape[3] <= 24 + 2 * HALO for shape in seen)
+    assert (logits[:, 0] > logits[:, 1]).float().mean() > 0.99
+
+
+def test_a_volume_of_air_gives_background_everywhere(a_network):
+    with torch.inference_mode():
+        logits = SliceInferer((64, 64))(torch.zeros(1, 1, 40, 30, 6), a_network)
+    assert logits.shape == (1, 2, 40, 30, 6)
+    assert (logits[:, 0] > logits[:, 1]).all()
+
+
+def test_progress_counts_windows_up_to_all(a_network, a_volume):
+    told = []
+    with torch.inference_mode():
+        SliceInferer((136, 512), sw_batch_size=2)(a_volume, a_network, progress=lambda *now: told.append(now))
+    assert told[-1][0] == told[-1][1] == len(told)
+
+
+def test_blended_windows_are_there_for_comparison(a_network, a_volume):
+    with torch.inference_mode():
+        exact = SliceInferer((512, 512))(a_volume, a_network)
+        blended = SliceInferer((128, 128), overlap=0.5)(a_volume, a_network)
+    assert blended.shape == exact.shape
+    assert (blended - exact).abs()[:, :, 32:, :, :3].mean() < 0.1
+
+
+def test_more_than_one_volume_at_once_is_refused(a_network):
+    with pytest.raises(ValueError, match="one volume of one channel"):
+        SliceInferer((64, 64))(torch.zeros(2, 1, 16, 16, 3), a_network)

@@ -1,0 +1,83 @@
+"""A start, a resumed training, the best model."""
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from lightunet_monai.errors import WeightsError
+from lightunet_monai.training import KeepBest, ResumeState, start_from
+
+
+def _training(folder, stop_after=None):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+
+    def step(engine, batch):
+        optimizer.zero_grad()
+        loss = (model(batch) - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+
+    trainer = Engine(step)
+    ResumeState({"model": model, "optimizer": optimizer}, folder / "resume.pt").attach(trainer)
+    if stop_after is not None:
+        # After the state of that epoch was saved, in the middle of the next: as a kill would.
+        trainer.add_event_handler(Events.ITERATION_COMPLETED(once=stop_after * 4 + 2), lambda e: e.terminate())
+    data = [torch.full((2, 3), float(k)) for k in range(4)]
+    trainer.run(data, max_epochs=6)
+    return model, trainer
+
+
+def test_a_stopped_training_ends_where_an_undisturbed_one_does(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    undisturbed, _ = _training(tmp_path / "a")
+    _training(tmp_path / "b", stop_after=3)
+    resumed, trainer = _training(tmp_path / "b")
+    assert trainer.state.epoch == 6
+    assert trainer.state.iteration == 24
+    assert torch.equal(undisturbed.weight, resumed.weight)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_state_of_another_network_is_refused_by_name(tmp_path):
+    torch.save(
+        {"model": nn.Linear(5, 1).state_dict(), "optimizer": {}, "iteration": 1, "epoch": 1}, tmp_path / "resume.pt"
+    )
+    trainer = Engine(lambda engine, batch: None)
+    ResumeState({"model": nn.Linear(3, 1)}, tmp_path / "resume.pt").attach(trainer)
+    with pytest.raises(WeightsError, match=r"resume\.pt"):
+        trainer.run([0], max_epochs=2)
+
+
+def test_the_best_model_is_written_only_when_it_is_better_also_after_a_resume(tmp_path):
+    model = nn.Linear(2, 1)
+    evaluator = Engine(lambda engine, batch: None)
+    evaluator.state.key_metric_name = "dice"
+    keep = KeepBest(model, tmp_path / "model.pt")
+    keep.attach(evaluator)
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(dice=metric))
+    written = []
+    for metric in (0.5, 0.4, 0.6):
+        with torch.no_grad():
+            model.weight.fill_(metric)
+        evaluator.run([0])
+        written.append(float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"][0, 0]))
+    assert written == pytest.approx([0.5, 0.5, 0.6])
+    again = KeepBest(model, tmp_path / "model.pt")
+    again.load_state_dict(keep.state_dict())
+    assert again.best == pytest.approx(0.6)
+
+
+def test_a_start_from_weights_of_another_network_is_refused(tmp_path):
+    network = nn.Linear(3, 1)
+    start_from(network, "")
+    torch.save(nn.Linear(3, 1).state_dict(), tmp_path / "good.pt")
+    start_from(network, tmp_path / "good.pt")
+    torch.save(nn.Linear(4, 1).state_dict(), tmp_path / "bad.pt")
+    with pytest.raises(WeightsError, match=r"bad\.pt"):
+        start_from(network, tmp_path / "bad.pt")
+    with pytest.raises(WeightsError, match=r"absent\.pt"):
+        start_from(network, tmp_path / "absent.pt")

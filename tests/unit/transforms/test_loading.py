@@ -1,0 +1,141 @@
+"""MONAI's way into the inputs: paths, sources, volumes in memory, labels, lists of cases."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
+from monai.transforms import LoadImaged
+
+from lightunet_monai.errors import GeometryError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
+from lightunet_monai.sources import DicomSeries, ImageFile
+from lightunet_monai.transforms import LoadImageVolumed, RandSampleSlicesd, list_cases, list_labelled_cases
+from lightunet_monai.transforms.load_label_map import load_label_map
+from tests.builders.series import make_series
+from tests.builders.volume import make_affine, make_nifti, make_voxels
+
+
+def test_a_dicom_folder_a_nifti_file_and_a_source_load_alike(tmp_path):
+    truth = make_series(tmp_path / "series")
+    path = make_nifti(tmp_path / "a.nii.gz", truth.voxels, truth.affine)
+    load = LoadImageVolumed("image")
+    for item in (str(tmp_path / "series"), tmp_path / "series", path, ImageFile(path)):
+        volume = load({"image": item})["image"]
+        assert volume.dtype == torch.float32
+        np.testing.assert_array_equal(volume.as_tensor()[0].numpy(), truth.voxels)
+        np.testing.assert_allclose(volume.affine, truth.affine, atol=1e-4)
+
+
+def test_a_volume_in_memory_passes_through_unchanged():
+    volume = MetaTensor(torch.rand(1, 4, 5, 6))
+    assert LoadImageVolumed("image")({"image": volume})["image"] is volume
+
+
+def test_a_refused_study_never_falls_back_to_another_reader(tmp_path):
+    make_series(tmp_path / "series", defect="gap")
+    with pytest.raises(GeometryError):
+        LoadImageVolumed("image")({"image": tmp_path / "series"})
+
+
+def test_hosts_recognise_the_loader_by_class_and_by_name():
+    assert issubclass(LoadImageVolumed, LoadImaged)
+    assert "LoadImage" in LoadImageVolumed.__name__
+
+
+@pytest.fixture
+def a_pair(tmp_path):
+    affine = make_affine()
+    image = make_nifti(tmp_path / "image.nii.gz", affine=affine)
+    label = make_nifti(tmp_path / "label.nii.gz", (make_voxels() > 40).astype(np.uint8), affine)
+    return image, label
+
+
+def test_a_label_map_loads_on_the_grid_of_its_volume(a_pair):
+    image, label = a_pair
+    case = LoadImageVolumed("image", label_keys="label")({"image": image, "label": label})
+    assert case["label"].shape == case["image"].shape
+    assert set(case["label"].unique().tolist()) == {0, 1}
+
+
+def test_a_label_map_on_another_grid_is_refused_with_the_distance(a_pair, tmp_path):
+    image, _ = a_pair
+    moved = make_nifti(
+        tmp_path / "moved.nii.gz", (make_voxels() > 40).astype(np.uint8), make_affine(origin=(11, -20, 30))
+    )
+    with pytest.raises(GeometryError, match=r"1\.000 mm away"):
+        LoadImageVolumed("image", label_keys="label")({"image": image, "label": moved})
+    other = make_nifti(tmp_path / "other.nii.gz", np.zeros((3, 4, 5), np.uint8))
+    with pytest.raises(GeometryError, match=r"\(3, 4, 5\)"):
+        LoadImageVolumed("image", label_keys="label")({"image": image, "label": other})
+
+
+def test_a_label_map_may_be_nrrd_with_the_same_world_positions(a_pair, tmp_path):
+    _, label = a_pair
+    nifti = load_label_map(label)
+    image = sitk.ReadImage(str(label))
+    sitk.WriteImage(image, str(tmp_path / "label.nrrd"))
+    nrrd = load_label_map(tmp_path / "label.nrrd")
+    assert torch.equal(nifti.as_tensor(), nrrd.as_tensor())
+    np.testing.assert_allclose(nifti.affine, nrrd.affine, atol=1e-5)
+
+
+def test_a_volume_given_as_label_map_is_refused(tmp_path):
+    with pytest.raises(UnsupportedImageError, match="whole numbers"):
+        load_label_map(make_nifti(tmp_path / "ct.nii.gz"))
+    (tmp_path / "broken.nii.gz").write_bytes(b"not a volume")
+    with pytest.raises(UnreadableFileError, match="broken"):
+        load_label_map(tmp_path / "broken.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((4, 4), np.uint8), np.eye(4)), tmp_path / "flat.nii.gz")
+    with pytest.raises(UnsupportedImageError, match="2 dimensions"):
+        load_label_map(tmp_path / "flat.nii.gz")
+
+
+def test_cases_are_every_ct_volume_below_a_folder(tmp_path):
+    make_series(tmp_path / "one", series=1)
+    make_series(tmp_path / "two", series=2)
+    make_nifti(tmp_path / "three.nii.gz")
+
+    def to_mr(_, dataset):
+        dataset.Modality = "MR"
+
+    make_series(tmp_path / "mr", series=3, change=to_mr)
+    kinds = [type(case["image"]) for case in list_cases(tmp_path)]
+    assert sorted(kind.__name__ for kind in kinds) == [DicomSeries.__name__] * 2 + [ImageFile.__name__]
+
+
+def test_a_folder_without_a_volume_is_named(tmp_path):
+    with pytest.raises(NoImageFoundError, match=tmp_path.name):
+        list_cases(tmp_path)
+
+
+def test_a_datalist_gives_absolute_paths_and_names_what_is_missing(a_pair, tmp_path):
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"training": [{"image": "image.nii.gz", "label": "label.nii.gz"}], "test": []}))
+    assert list_labelled_cases(path, "training") == [{"image": str(a_pair[0]), "label": str(a_pair[1])}]
+    with pytest.raises(NoImageFoundError, match="'test': no case"):
+        list_labelled_cases(path, "test")
+    with pytest.raises(UnreadableFileError, match="'validation'"):
+        list_labelled_cases(path, "validation")
+    a_pair[1].unlink()
+    with pytest.raises(NoImageFoundError, match=r"label\.nii\.gz"):
+        list_labelled_cases(path, "training")
+
+
+def test_training_slices_have_their_neighbours_and_hold_lesions_as_often_as_asked():
+    image = torch.arange(20.0).reshape(1, 1, 1, 20).expand(1, 40, 30, 20) + 1
+    label = torch.zeros(1, 40, 30, 20)
+    label[0, 10:14, 12:16, 7] = 1
+    sample = RandSampleSlicesd((32, 32), num_samples=200, lesion_share=0.5)
+    sample.set_random_state(0)
+    found = sample({"image": image, "label": label})
+    assert all(item["image"].shape == (3, 32, 32) and item["label"].shape == (1, 32, 32) for item in found)
+    for item in found:
+        below, centre, above = (float(item["image"][c, 0, 0]) for c in range(3))
+        assert below == max(1.0, centre - 1)
+        assert above == min(20.0, centre + 1)
+    share = np.mean([bool(item["label"].any()) for item in found])
+    assert 0.4 < share < 0.65
+    assert float(found[0]["image"][0, 0, -1]) == 0.0  # 30 columns filled up to 32 with air
