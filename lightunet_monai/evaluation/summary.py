@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def summarize(scores: Sequence[CaseScore]) -> Summary:
     lesions = [lesion for score in scores for lesion in score.lesions]
     clean = [score.false_positives for score in scores if not score.lesions]
     ranges = [
-        *zip(DIAMETER_EDGES[:-1], DIAMETER_EDGES[1:], strict=True),
+        *pairwise(DIAMETER_EDGES),
         (5.0, math.inf),
         (8.0, math.inf),
         (0.0, math.inf),

@@ -1,0 +1,58 @@
+"""The real bundle made small: its own configuration, a narrow network, random weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from lightunet_monai.networks import LightUNet
+
+SHIPPED = Path(__file__).resolve().parents[2] / "monai_bundle"
+WIDTHS = (8, 16, 32, 64)
+
+
+def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
+    """Copy the shipped bundle with two overrides, the widths and smaller windows, and weights drawn from a seed.
+
+    Parameters
+    ----------
+    folder : Path
+        Made; must not exist.
+    seed : int
+        Of the weights.
+
+    Returns
+    -------
+    Path
+        The bundle's folder.
+    """
+    shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("*.pt"))
+    config = json.loads((folder / "configs" / "inference.json").read_text())
+    config["network_def"]["widths"] = list(WIDTHS)
+    config["inferer"]["roi_size"] = [160, 160]
+    (folder / "configs" / "inference.json").write_text(json.dumps(config, indent=4))
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+    metadata["weights_sha256"] = ""
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4))
+    (folder / "models").mkdir(exist_ok=True)
+    torch.save(random_network(seed).state_dict(), folder / "models" / "model.pt")
+    return folder
+
+
+def random_network(seed: int = 0) -> LightUNet:
+    """A narrow network with weights and batch statistics unlike the initial ones, and a logit that changes sign."""
+    generator = torch.Generator().manual_seed(seed)
+    network = LightUNet(widths=WIDTHS).eval()
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 1.5, generator=generator)
+            elif name.endswith("running_mean"):
+                value.normal_(0, 0.2, generator=generator)
+            elif value.dim() > 1:
+                value.normal_(0, 0.12, generator=generator)
+        network.outc.weight.mul_(8)
+    return network
