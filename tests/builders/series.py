@@ -149,7 +149,7 @@ def _slice(plan: _Plan, index: int) -> FileDataset:
         "StudyInstanceUID": plan.study_uid,
         "SeriesInstanceUID": plan.series_uid,
         "SeriesNumber": 1,
-        "InstanceNumber": (index * 5) % count + 1,
+        "InstanceNumber": (index * 7919) % count + 1,  # unlike slice order
         "AcquisitionNumber": 1,
         "ImagePositionPatient": [_decimal(value) for value in position],
         "ImageOrientationPatient": [_decimal(value) for value in plan.orientation],
