@@ -22,7 +22,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 OK, FAILED = b"K", b"F"
-_MEMORY_LIMIT_BYTES = 6 * 2**30
+_MEMORY_LIMIT_BYTES = 3 * 2**30
+"""Address space: the libraries map about 1 GB, and JPEG 2000 needs some 500 MB for the largest plane."""
+
 _JPEG_FAMILY = "1.2.840.10008.1.2.4."
 _PREFERRED = {
     "1.2.840.10008.1.2.5": ("pylibjpeg", "pydicom"),

@@ -149,13 +149,20 @@ class _Decoder:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}._decode_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}._decode_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            )
+        except OSError as error:
+            raise UnreadableFileError(
+                f"compressed pixels need a process of their own, which could not be started: {type(error).__name__}.",
+                hint="Ask for an export without compression.",
+                reason="decoder",
+            ) from None
         self._deadline: float | None = None
         self.is_late = False
 

@@ -92,6 +92,22 @@ def test_simpleitk_agrees_for_every_orientation(tmp_path, orientation):
     check_against_simpleitk(source, read_hu(source), count=100)
 
 
+def right_angled_orientations():
+    """Row and column directions along any two world axes, either way: 24 ways to hold a volume."""
+    axes = np.concatenate([np.eye(3), -np.eye(3)])
+    return [tuple((*row, *column)) for row in axes for column in axes if row @ column == 0]
+
+
+def test_every_right_angled_orientation_gives_the_exact_voxels_and_affine(tmp_path):
+    orientations = right_angled_orientations()
+    assert len(orientations) == 24
+    for number, orientation in enumerate(orientations):
+        truth = make_series(tmp_path / str(number), orientation=orientation, seed=number)
+        volume = read_hu(choose_series(discover_sources(truth.folder)))
+        np.testing.assert_array_equal(volume.voxels, truth.voxels)
+        np.testing.assert_allclose(volume.affine, truth.affine, atol=1e-9)
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"])
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1), (1, -1, -1)])
 def test_simpleitk_agrees_for_every_file_format_also_oblique_and_left_handed(tmp_path, suffix, signs):
