@@ -1,0 +1,137 @@
+"""Was a segmentation edited since the model made it, and the way back after a replacement."""
+
+from __future__ import annotations
+
+import hashlib
+
+import slicer
+import vtk
+
+FINGERPRINT = "LightUNet.Fingerprint"
+OWN_TAG = "LightUNet.ModelVersion"
+"""Tag of the segments that come from the model; the user's own segments do not carry it."""
+KEPT_STATES = 5
+
+
+def ownSegmentIds(segmentation):
+    """Give the identifiers of the segments that the model made, in the order of the segmentation."""
+    inner = segmentation.GetSegmentation()
+    identifiers = [inner.GetNthSegmentID(index) for index in range(inner.GetNumberOfSegments())]
+    return [name for name in identifiers if segmentTag(inner.GetSegment(name), OWN_TAG)]
+
+
+def segmentTag(segment, name):
+    """Give the value of a tag, ``""`` if it is missing."""
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(name, value) else ""
+
+
+def segmentImage(segmentation, segmentId):
+    """Give one segment as a binary image cut to its voxels, or None if it is empty.
+
+    Returns
+    -------
+    vtkOrientedImageData or None
+        Unsigned char, 0 and 1, with its own voxel to world matrix.
+    """
+    image = slicer.vtkOrientedImageData()
+    segmentation.GetBinaryLabelmapRepresentation(segmentId, image)
+    extent = [0, -1] * 3
+    if image.GetNumberOfPoints() == 0 or not slicer.vtkOrientedImageDataResample.CalculateEffectiveExtent(
+        image, extent
+    ):
+        return None
+    if any(extent[2 * axis] > extent[2 * axis + 1] for axis in range(3)):
+        return None
+    extract = vtk.vtkExtractVOI()
+    extract.SetInputData(image)
+    extract.SetVOI(extent)
+    threshold = vtk.vtkImageThreshold()
+    threshold.SetInputConnection(extract.GetOutputPort())
+    threshold.ThresholdByUpper(1)  # a bound of 0.5 would be cut to 0 for whole numbers
+    threshold.SetInValue(1)
+    threshold.SetOutValue(0)
+    threshold.SetOutputScalarTypeToUnsignedChar()
+    threshold.Update()
+    cut = slicer.vtkOrientedImageData()
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    cut.DeepCopy(threshold.GetOutput())
+    cut.SetGeometryFromImageToWorldMatrix(matrix)
+    return cut
+
+
+def fingerprint(segmentation):
+    """Give a hash of the voxels of the model's segments and where they lie; names and colours do not count."""
+    digest = hashlib.sha256()
+    for name in sorted(ownSegmentIds(segmentation)):
+        digest.update(name.encode("utf-8"))
+        image = segmentImage(segmentation, name)
+        if image is None:
+            continue
+        digest.update(repr(_canonicalPlace(image)).encode("ascii"))
+        digest.update(memoryview(image.GetPointData().GetScalars()))
+    return digest.hexdigest()
+
+
+def rememberAsMade(segmentation):
+    """Record the present voxels as what the model gave."""
+    segmentation.SetAttribute(FINGERPRINT, fingerprint(segmentation))
+
+
+def isEdited(segmentation):
+    """Tell whether voxels of the model's segments differ from what the model gave."""
+    recorded = segmentation.GetAttribute(FINGERPRINT)
+    return bool(recorded) and recorded != fingerprint(segmentation)
+
+
+def _canonicalPlace(image):
+    """World position of the first voxel to a hundredth of a millimetre, and the size of the box."""
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    extent = image.GetExtent()
+    corner = matrix.MultiplyPoint((extent[0], extent[2], extent[4], 1.0))[:3]
+    return [round(value, 2) + 0.0 for value in corner], image.GetDimensions()
+
+
+class EditHistory:
+    """Snapshots of segmentations before they are replaced; the last one can be brought back."""
+
+    def __init__(self):
+        self._histories = {}
+
+    def save(self, segmentation):
+        """Take a snapshot."""
+        history, attributes = self._histories.get(segmentation.GetID(), (None, []))
+        if history is None:
+            history = slicer.vtkSegmentationHistory()
+            history.SetMaximumNumberOfStates(KEPT_STATES)
+            history.SetSegmentation(segmentation.GetSegmentation())
+        history.SaveState()
+        attributes = [*attributes, _attributes(segmentation)][-KEPT_STATES:]
+        self._histories[segmentation.GetID()] = (history, attributes)
+
+    def canRestore(self, segmentation):
+        """Tell whether there is a snapshot to go back to."""
+        if segmentation is None or segmentation.GetID() not in self._histories:
+            return False
+        history, attributes = self._histories[segmentation.GetID()]
+        return bool(attributes) and history.IsRestorePreviousStateAvailable()
+
+    def restore(self, segmentation):
+        """Bring the last snapshot back, with the account of the run that belongs to it."""
+        if not self.canRestore(segmentation):
+            return False
+        history, attributes = self._histories[segmentation.GetID()]
+        history.RestorePreviousState()
+        for name, value in attributes.pop().items():
+            segmentation.SetAttribute(name, value)
+        return True
+
+    def clear(self):
+        """Forget all snapshots."""
+        self._histories.clear()
+
+
+def _attributes(segmentation):
+    return {name: segmentation.GetAttribute(name) for name in segmentation.GetAttributeNames() if "LightUNet" in name}

@@ -1,0 +1,212 @@
+"""Brings the package into Slicer's Python: online, behind a proxy, or from a folder of wheels; torch never by pip.
+
+Torch comes from Slicer's PyTorch extension, which knows the graphics card. Here pip is bound to the torch, NumPy and
+SimpleITK that are there, so that nothing of Slicer's own is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+
+from .errors import ModuleError
+from .interpreter import childEnvironment, chooseInterpreter, isOwnInterpreter
+from .job import Job, runBriefly
+from .parameters import inspectArguments
+
+READY, MISSING, BROKEN = "ready", "missing", "broken"
+INSPECT_SECONDS = 120
+TORCH_REQUIREMENT = ">=2.8"
+KEPT = ("torch", "torchvision", "numpy", "SimpleITK", "requests")
+"""Distributions that pip must leave as they are."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What is installed for one Python.
+
+    Parameters
+    ----------
+    state : str
+        ``"ready"``, ``"missing"`` or ``"broken"``.
+    summary : str
+        One line for people.
+    hint : str
+        What to do.
+    model : dict
+        As ``inspect`` describes it: name, version, labels, intended use, path.
+    """
+
+    state: str
+    summary: str
+    hint: str = ""
+    model: dict = None
+
+    @property
+    def isReady(self):
+        """True if volumes can be segmented."""
+        return self.state == READY
+
+
+def requirementsPath():
+    """Give the path of ``requirements.txt``."""
+    return os.path.join(os.path.dirname(os.path.dirname(__file__)), "Resources", "requirements.txt")
+
+
+def readRequirements():
+    """Give the requirements, a list of str."""
+    with open(requirementsPath(), encoding="utf-8") as stream:
+        lines = [line.split("#")[0].strip() for line in stream]
+    return [line for line in lines if line]
+
+
+def checkInstallation(interpreter="", modelFolder="", timeoutSeconds=INSPECT_SECONDS):
+    """Ask the package itself whether it can run; no exception leaves this function.
+
+    Returns
+    -------
+    Installation
+    """
+    command = [chooseInterpreter(interpreter), *inspectArguments(modelFolder)]
+    try:
+        code, output, log = runBriefly(command, timeoutSeconds, childEnvironment(interpreter))
+    except ModuleError as error:
+        return Installation(BROKEN, error.message, error.hint)
+    return describeInstallation(code, output, log)
+
+
+def describeInstallation(code, output, log):
+    """Turn the answer of ``inspect --json`` into an `Installation`."""
+    if any("No module named lightunet_monai" in line for line in log):
+        return Installation(MISSING, "The package is not installed.", "Press Install or repair.")
+    try:
+        document = json.JSONDecoder().raw_decode(output[output.index("{") :])[0]
+        model = document["model"]
+    except (ValueError, KeyError, TypeError):
+        last = log[-1] if log else f"exit code {code}"
+        return Installation(BROKEN, f"The package does not run: {last}", "Press Install or repair.")
+    if "error" in model:
+        return Installation(BROKEN, model["error"]["message"], model["error"]["hint"])
+    return Installation(READY, f"Model {model['name']} {model['version']}", model=model)
+
+
+def installTorch(logic=None):
+    """Install torch through Slicer's PyTorch extension, if it is not there.
+
+    Parameters
+    ----------
+    logic : object or None
+        ``PyTorchUtilsLogic``; None takes that of the extension.
+
+    Raises
+    ------
+    ModuleError
+        If the extension is missing or the user declined.
+    """
+    if logic is None:
+        try:
+            import PyTorchUtils
+        except ImportError as error:
+            raise ModuleError(
+                "Slicer's PyTorch extension is not installed.",
+                "Install the extension PyTorch in the Extensions Manager and restart Slicer, or choose another Python "
+                "program in Setup.",
+            ) from error
+        logic = PyTorchUtils.PyTorchUtilsLogic()
+    if logic.torchInstalled():
+        return
+    if logic.installTorch(askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT) is None:
+        raise ModuleError("PyTorch was not installed.", "Press Install or repair again, or see the PyTorch module.")
+
+
+def installedVersions(names=KEPT):
+    """Give the versions of those of these distributions that are installed, a dict."""
+    from importlib import metadata
+
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def pipArguments(wheelFolder="", proxy="", constraints="", upgrade=False):
+    """Give the arguments of pip after ``-m pip``.
+
+    Parameters
+    ----------
+    wheelFolder : str
+        Folder of wheels; no network is used then. Empty for the package index.
+    proxy : str
+        ``http://host:port``.
+    constraints : str
+        File that binds what is installed already.
+    upgrade : bool
+        Replace a package that is there: repair.
+    """
+    arguments = ["install", "--disable-pip-version-check", "--no-input", "--prefer-binary"]
+    if wheelFolder:
+        arguments += ["--no-index", "--find-links", wheelFolder]
+    if proxy:
+        arguments += ["--proxy", proxy]
+    if constraints:
+        arguments += ["--constraint", constraints]
+    if upgrade:
+        arguments += ["--upgrade", "--upgrade-strategy", "only-if-needed"]
+    return [*arguments, "--requirement", requirementsPath()]
+
+
+def startInstall(interpreter="", wheelFolder="", proxy="", upgrade=True, versions=None):
+    """Start pip as a job, which can be watched and cancelled; for repair, a folder of wheels and a proxy.
+
+    Raises
+    ------
+    ModuleError
+        If the package runs in another Python than Slicer's: that one is not changed from here.
+    """
+    if not isOwnInterpreter(interpreter):
+        raise ModuleError(
+            "The package runs in another Python program, which is not changed from here.",
+            "Install it there: python -m pip install lightunet_monai",
+        )
+    if wheelFolder and not os.path.isdir(wheelFolder):
+        raise ModuleError(f"{wheelFolder} is not a folder.", "Choose the folder that holds the wheels.")
+    folder = tempfile.mkdtemp(prefix="lightunet-pip-")
+    constraints = os.path.join(folder, "constraints.txt")
+    with open(constraints, "w", encoding="utf-8") as stream:
+        for name, version in (installedVersions() if versions is None else versions).items():
+            stream.write(f"{name}=={version}\n")
+    command = [chooseInterpreter(interpreter), "-m", "pip", *pipArguments(wheelFolder, proxy, constraints, upgrade)]
+    return Job(command, folder, childEnvironment(interpreter)).start()
+
+
+def ensureInstalled(packaging=None):
+    """Install by Slicer's own ``pip_ensure`` where it is there (Slicer 5.12 and later).
+
+    Parameters
+    ----------
+    packaging : module or None
+        ``slicer.packaging``; None takes that of Slicer.
+
+    Returns
+    -------
+    bool
+        False where Slicer has no ``pip_ensure``: then `startInstall` does it.
+    """
+    packaging = packaging if packaging is not None else _slicerPackaging()
+    if packaging is None:
+        return False
+    packaging.pip_ensure(readRequirements(), skip_packages=list(KEPT), requester="LightUNet Segmentation")
+    return True
+
+
+def _slicerPackaging():
+    try:
+        import slicer.packaging as packaging
+    except ImportError:
+        return None
+    return packaging if hasattr(packaging, "pip_ensure") else None

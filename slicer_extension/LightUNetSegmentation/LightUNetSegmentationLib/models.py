@@ -1,0 +1,109 @@
+"""The models the user can choose: the shipped one and those that were fine-tuned here, with the way back."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from .errors import ModuleError
+
+REGISTRY = "models.json"
+SHIPPED = ""
+"""The folder that stands for the model of the installed package."""
+
+
+class ModelList:
+    """Models of one folder, in the order in which they were made, and which ones were in use.
+
+    Parameters
+    ----------
+    folder : str
+        Where ``models.json`` lies; created with the first model.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.models, self.used = [], [SHIPPED]
+        path = os.path.join(folder, REGISTRY)
+        if os.path.exists(path):
+            try:
+                with open(path, encoding="utf-8") as stream:
+                    content = json.load(stream)
+                self.models, self.used = content["models"], content["used"] or [SHIPPED]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise ModuleError(f"{path} is damaged.", "Delete it; the models themselves stay.") from error
+
+    @property
+    def current(self):
+        """Folder of the model in use; ``""`` is the shipped one, also if the model was deleted meanwhile."""
+        return self.used[-1] if self.used[-1] == SHIPPED or os.path.isdir(self.used[-1]) else SHIPPED
+
+    def choices(self):
+        """Give (folder, title) of each model that is there, the shipped one first."""
+        titles = [(SHIPPED, "shipped with the package")]
+        for model in self.models:
+            if os.path.isdir(model["folder"]):
+                dice = model.get("val_dice")
+                titles.append((model["folder"], model["title"] + ("" if dice is None else f", Dice {dice:.3f}")))
+        return titles
+
+    def add(self, folder, title, valDice=None):
+        """Add a model; it is not chosen by that."""
+        self.models = [model for model in self.models if model["folder"] != folder]
+        self.models.append({"folder": folder, "title": title, "val_dice": valDice})
+        self._save()
+
+    def choose(self, folder):
+        """Use a model from now on.
+
+        Raises
+        ------
+        ModuleError
+            If it is not one of the choices.
+        """
+        if folder not in [name for name, _ in self.choices()]:
+            raise ModuleError("This model is no longer there.", "Choose another one.")
+        if folder != self.current:
+            self.used.append(folder)
+            self._save()
+
+    @property
+    def canRollBack(self):
+        """True if another model was in use before."""
+        return len(self.used) > 1
+
+    def rollBack(self):
+        """Use the model that was in use before, and give its folder."""
+        if self.canRollBack:
+            self.used.pop()
+            self._save()
+        return self.current
+
+    def _save(self):
+        os.makedirs(self.folder, exist_ok=True)
+        part = os.path.join(self.folder, REGISTRY + ".part")
+        with open(part, "w", encoding="utf-8", newline="\n") as stream:
+            json.dump({"models": self.models, "used": self.used}, stream, indent=1)
+        os.replace(part, os.path.join(self.folder, REGISTRY))
+
+
+def overlap(first, second, volume):
+    """Give the Dice coefficient of the model's segments of two segmentations on the grid of a volume, 0 to 1.
+
+    Two empty segmentations agree: 1.
+    """
+    import slicer
+
+    from .edits import ownSegmentIds
+
+    both = sizes = 0
+    for name in sorted({*ownSegmentIds(first), *ownSegmentIds(second)}):
+        masks = []
+        for segmentation in (first, second):
+            inside = segmentation.GetSegmentation().GetSegment(name) is not None
+            mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, name, volume) if inside else None
+            masks.append(None if mask is None else mask > 0)
+        sizes += sum(int(mask.sum()) for mask in masks if mask is not None)
+        if masks[0] is not None and masks[1] is not None:
+            both += int((masks[0] & masks[1]).sum())
+    return 1.0 if sizes == 0 else 2 * both / sizes

@@ -1,0 +1,223 @@
+"""The files of a run become a segmentation: named, coloured, coded, in its place, with where it came from."""
+
+from __future__ import annotations
+
+import json
+
+import slicer
+
+from .edits import EditHistory, isEdited, ownSegmentIds, rememberAsMade, segmentTag
+from .errors import EditedSegmentationError, ModuleError
+from .report import resultFile
+from .subjects import placeNextTo
+
+ALGORITHM_TYPE_TAG = "DICOM.SegmentAlgorithmType"
+ALGORITHM_NAME_TAG = "DICOM.SegmentAlgorithmName"
+PROBABILITY_ROLE = "lightunet.probability"
+KIND = "LightUNet.Kind"
+"""Attribute of volumes that this module made, so that a batch leaves them out."""
+FINDINGS = "LightUNet.Findings"
+STATEMENT = "LightUNet.Statement"
+
+REFUSE, REPLACE = "refuse", "replace"
+
+
+def loadResult(report, folder, volume, name, scene=None):
+    """Make a segmentation of the files of a run.
+
+    Everything a segment carries (identifier, name, colour, terminology, algorithm tags, version and hash of the
+    weights) stands in the file, so nothing of it is repeated here.
+
+    Parameters
+    ----------
+    report : dict
+        As `readReport` gives it.
+    folder : str
+        Holds the files; they are not needed afterwards.
+    volume : vtkMRMLScalarVolumeNode
+        What was segmented.
+    name : str
+        Of the new node.
+
+    Returns
+    -------
+    vtkMRMLSegmentationNode
+
+    Raises
+    ------
+    ModuleError
+        If the file cannot be read.
+    """
+    scene = scene or slicer.mrmlScene
+    segmentation = slicer.vtkMRMLSegmentationNode()
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(resultFile(report, folder, "segnrrd"))
+    segmentation = scene.AddNode(segmentation)
+    segmentation.SetName(scene.GenerateUniqueName(name))
+    if not storage.ReadData(segmentation):
+        scene.RemoveNode(segmentation)
+        raise ModuleError("The segmentation file cannot be read.", "Copy the diagnostics and report the problem.")
+    _checkAlgorithmTags(segmentation, report)
+    attach(segmentation, volume)
+    describeRun(segmentation, report)
+    loadProbability(segmentation, report, folder, volume)
+    rememberAsMade(segmentation)
+    show(segmentation)
+    return segmentation
+
+
+def attach(segmentation, volume):
+    """Tie a segmentation to its volume: reference geometry, transform, study."""
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    if volume.GetScene() is segmentation.GetScene():
+        segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    placeNextTo(segmentation, volume)
+
+
+def describeRun(segmentation, report):
+    """Write where the segmentation came from into its attributes, which are saved with the scene."""
+    model, run = report.get("model") or {}, report.get("run") or {}
+    findings = report.get("findings") or {}
+    values = {
+        "LightUNet.Model": model.get("name", ""),
+        "LightUNet.ModelVersion": model.get("version", ""),
+        "LightUNet.WeightsSHA256": model.get("weights_sha256", ""),
+        "LightUNet.Engine": run.get("engine", ""),
+        "LightUNet.Device": run.get("device", ""),
+        "LightUNet.Threshold": repr((run.get("settings") or {}).get("threshold", "")),
+        "LightUNet.Created": report.get("created", ""),
+        "LightUNet.Warnings": json.dumps(report.get("warnings", [])),
+        STATEMENT: report.get("statement", ""),
+        FINDINGS: json.dumps(findings.get("lesions", [])),
+    }
+    for name, value in values.items():
+        segmentation.SetAttribute(name, str(value))
+
+
+def recordedLesions(segmentation):
+    """Give the lesions that were measured last, a list of dict; empty if there are none."""
+    text = segmentation.GetAttribute(FINDINGS) if segmentation is not None else None
+    return json.loads(text) if text else []
+
+
+def loadProbability(segmentation, report, folder, volume):
+    """Load the probability map as a hidden volume that the segmentation refers to."""
+    try:
+        path = resultFile(report, folder, "probability")
+    except ModuleError:
+        return None
+    probability = slicer.vtkMRMLScalarVolumeNode()
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(path)
+    probability.SetName(f"{segmentation.GetName()} probability")
+    probability.SetAttribute(KIND, "probability")
+    probability.SetHideFromEditors(True)
+    probability = segmentation.GetScene().AddNode(probability)
+    if not storage.ReadData(probability):
+        segmentation.GetScene().RemoveNode(probability)
+        return None
+    if volume.GetScene() is probability.GetScene():
+        probability.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    dropProbability(segmentation)
+    segmentation.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
+    return probability
+
+
+def dropProbability(segmentation):
+    """Remove the probability map of a segmentation, if it has one."""
+    probability = segmentation.GetNodeReference(PROBABILITY_ROLE)
+    if probability is not None:
+        segmentation.GetScene().RemoveNode(probability)
+
+
+def replaceResult(target, new, history=None, whenEdited=REFUSE):
+    """Put the segments of a new result in the place of an older one; other segments of the target stay.
+
+    Parameters
+    ----------
+    target : vtkMRMLSegmentationNode
+        What the user chose to replace.
+    new : vtkMRMLSegmentationNode
+        Removed from the scene afterwards.
+    history : EditHistory or None
+        Takes a snapshot first, so that the replacement can be undone.
+    whenEdited : str
+        ``"refuse"`` raises if the user has edited the target, ``"replace"`` goes on.
+
+    Returns
+    -------
+    vtkMRMLSegmentationNode
+        The target.
+
+    Raises
+    ------
+    EditedSegmentationError
+        If the target was edited and must not be replaced; both nodes are then as they were.
+    """
+    checkReplaceable(target, whenEdited)
+    (history or EditHistory()).save(target)
+    inner, source = target.GetSegmentation(), new.GetSegmentation()
+    for name in ownSegmentIds(target):
+        inner.RemoveSegment(name)
+    for name in ownSegmentIds(new):
+        if inner.GetSegment(name) is not None:
+            _moveAside(inner, name)
+        inner.CopySegmentFromSegmentation(source, name)
+    for name in new.GetAttributeNames():
+        target.SetAttribute(name, new.GetAttribute(name))
+    dropProbability(target)
+    probability = new.GetNodeReference(PROBABILITY_ROLE)
+    if probability is not None:
+        target.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
+        new.SetNodeReferenceID(PROBABILITY_ROLE, None)
+    new.GetScene().RemoveNode(new)
+    rememberAsMade(target)
+    show(target)
+    return target
+
+
+def _moveAside(inner, name):
+    """Give a segment of the user, which happens to have the identifier of one of ours, another identifier."""
+    copy = slicer.vtkSegment()
+    copy.DeepCopy(inner.GetSegment(name))
+    inner.RemoveSegment(name)
+    inner.AddSegment(copy, inner.GenerateUniqueSegmentID(name))
+
+
+def checkReplaceable(target, whenEdited=REFUSE):
+    """Check that a segmentation may be replaced.
+
+    Raises
+    ------
+    EditedSegmentationError
+        If it was edited, or made by somebody else, and `whenEdited` is not ``"replace"``.
+    """
+    if whenEdited == REPLACE:
+        return
+    if isEdited(target) or (target.GetSegmentation().GetNumberOfSegments() and not ownSegmentIds(target)):
+        raise EditedSegmentationError(
+            f"{target.GetName()} holds edits that would be lost.", "Keep them and add a new result, or replace them."
+        )
+
+
+def show(segmentation):
+    """Show the segmentation in the slice views and as a surface in 3-D."""
+    segmentation.CreateDefaultDisplayNodes()
+    display = segmentation.GetDisplayNode()
+    if display is not None:
+        display.SetVisibility(True)
+        display.SetVisibility2DFill(True)
+        display.SetVisibility2DOutline(True)
+        display.SetVisibility3D(True)
+    segmentation.RemoveClosedSurfaceRepresentation()
+    segmentation.CreateClosedSurfaceRepresentation()
+
+
+def _checkAlgorithmTags(segmentation, report):
+    """A result without these tags would be exported to DICOM as drawn by hand."""
+    for name in ownSegmentIds(segmentation):
+        segment = segmentation.GetSegmentation().GetSegment(name)
+        if not segmentTag(segment, ALGORITHM_TYPE_TAG):
+            segment.SetTag(ALGORITHM_TYPE_TAG, "AUTOMATIC")
+        if not segmentTag(segment, ALGORITHM_NAME_TAG):
+            segment.SetTag(ALGORITHM_NAME_TAG, (report.get("model") or {}).get("name", ""))

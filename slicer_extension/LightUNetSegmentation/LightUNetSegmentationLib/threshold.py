@@ -1,0 +1,90 @@
+"""Another threshold on the probability map of a result, without running the model again."""
+
+from __future__ import annotations
+
+import json
+
+import slicer
+import vtk
+
+from .edits import ownSegmentIds, rememberAsMade
+from .errors import ModuleError
+from .measure import measureLesions
+from .results import FINDINGS, PROBABILITY_ROLE, REFUSE, checkReplaceable, show
+
+
+def canReapply(segmentation):
+    """Tell whether a threshold can be applied: one structure, and its probability map is in the scene."""
+    return (
+        segmentation is not None
+        and segmentation.GetNodeReference(PROBABILITY_ROLE) is not None
+        and len(ownSegmentIds(segmentation)) == 1
+    )
+
+
+def recordedThreshold(segmentation, otherwise=0.5):
+    """Give the threshold a segmentation was made with."""
+    try:
+        return float(segmentation.GetAttribute("LightUNet.Threshold"))
+    except (TypeError, ValueError):
+        return otherwise
+
+
+def reapplyThreshold(segmentation, threshold, volume=None, history=None, whenEdited=REFUSE):
+    """Redraw the structure as the voxels whose probability is at least `threshold`; measure again.
+
+    Parameters
+    ----------
+    segmentation : vtkMRMLSegmentationNode
+        A result of this module.
+    threshold : float
+        0 to 1, exclusive.
+    volume : vtkMRMLScalarVolumeNode or None
+        For the mean HU of the lesions.
+    history : EditHistory or None
+        Takes a snapshot first.
+    whenEdited : str
+        As in `replaceResult`.
+
+    Returns
+    -------
+    list of dict
+        The lesions.
+
+    Raises
+    ------
+    EditedSegmentationError
+        If the user has edited the structure.
+    ModuleError
+        If there is no probability map.
+    """
+    if not canReapply(segmentation):
+        raise ModuleError("This segmentation has no probability map.", "Segment the volume again.")
+    checkReplaceable(segmentation, whenEdited)
+    if history is not None:
+        history.save(segmentation)
+    (segmentId,) = ownSegmentIds(segmentation)
+    image = _atLeast(segmentation.GetNodeReference(PROBABILITY_ROLE), threshold)
+    slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(image, segmentation, segmentId)
+    segmentation.SetAttribute("LightUNet.Threshold", repr(float(threshold)))
+    rememberAsMade(segmentation)
+    show(segmentation)
+    lesions = measureLesions(segmentation, volume)
+    segmentation.SetAttribute(FINDINGS, json.dumps(lesions))
+    return lesions
+
+
+def _atLeast(probability, threshold):
+    cut = vtk.vtkImageThreshold()
+    cut.SetInputData(probability.GetImageData())
+    cut.ThresholdByUpper(threshold)
+    cut.SetInValue(1)
+    cut.SetOutValue(0)
+    cut.SetOutputScalarTypeToUnsignedChar()
+    cut.Update()
+    image = slicer.vtkOrientedImageData()
+    image.DeepCopy(cut.GetOutput())
+    matrix = vtk.vtkMatrix4x4()
+    probability.GetIJKToRASMatrix(matrix)
+    image.SetGeometryFromImageToWorldMatrix(matrix)
+    return image

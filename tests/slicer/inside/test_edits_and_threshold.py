@@ -1,0 +1,164 @@
+"""Edits are never lost, a replacement can be undone, a threshold needs no second run."""
+
+import numpy as np
+import pytest
+import slicer
+from LightUNetSegmentationLib.edits import EditHistory, isEdited, ownSegmentIds
+from LightUNetSegmentationLib.errors import EditedSegmentationError, ModuleError
+from LightUNetSegmentationLib.measure import measureLesions
+from LightUNetSegmentationLib.parameters import RunParameters
+from LightUNetSegmentationLib.segment_run import SegmentRun
+from LightUNetSegmentationLib.threshold import canReapply, reapplyThreshold, recordedThreshold
+
+
+def segment(volume, interpreter, **options):
+    return SegmentRun(volume, interpreter=interpreter, **options).start().wait(60)
+
+
+def mask_of(segmentation, volume, name="tumor"):
+    return slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, name, volume) > 0
+
+
+def erase_half(segmentation, volume):
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", volume)
+    array[: array.shape[0] // 2] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, "tumor", volume)
+
+
+@pytest.fixture
+def result(make_volume, make_interpreter):
+    made = make_volume()
+    made.segmentation = segment(made.node, make_interpreter())
+    return made
+
+
+def test_a_fresh_result_is_not_edited_and_a_cut_one_is(result):
+    assert not isEdited(result.segmentation)
+    erase_half(result.segmentation, result.node)
+    assert isEdited(result.segmentation)
+
+
+def test_another_name_or_colour_is_no_edit(result):
+    result.segmentation.GetSegmentation().GetSegment("tumor").SetName("Mass")
+    assert not isEdited(result.segmentation)
+
+
+def test_edits_are_not_replaced_without_being_told(result, make_interpreter):
+    erase_half(result.segmentation, result.node)
+    kept = mask_of(result.segmentation, result.node)
+    with pytest.raises(EditedSegmentationError, match="edits"):
+        SegmentRun(result.node, interpreter=make_interpreter(), target=result.segmentation).start()
+    assert np.array_equal(mask_of(result.segmentation, result.node), kept)
+
+
+def test_a_replacement_can_be_undone(result, make_interpreter):
+    erase_half(result.segmentation, result.node)
+    kept, history = mask_of(result.segmentation, result.node), EditHistory()
+    segment(
+        result.node, make_interpreter(), target=result.segmentation, whenEdited="replace", history=history
+    )
+    assert mask_of(result.segmentation, result.node).sum() == result.ball.sum()
+    assert history.restore(result.segmentation)
+    assert np.array_equal(mask_of(result.segmentation, result.node), kept)
+    assert isEdited(result.segmentation)
+    assert not history.canRestore(result.segmentation)
+
+
+def test_an_edit_while_the_model_runs_keeps_both(result, make_interpreter):
+    run = SegmentRun(result.node, interpreter=make_interpreter(), target=result.segmentation).start()
+    erase_half(result.segmentation, result.node)
+    kept = mask_of(result.segmentation, result.node)
+    assert run.wait(60) is not result.segmentation
+    assert np.array_equal(mask_of(result.segmentation, result.node), kept)
+    assert "edited meanwhile" in run.warnings[-1]
+
+
+def test_segments_of_the_user_stay_when_a_result_is_replaced(result, make_interpreter):
+    result.segmentation.GetSegmentation().AddEmptySegment("mine", "Nipple")
+    segment(result.node, make_interpreter(), target=result.segmentation)
+    assert result.segmentation.GetSegmentation().GetSegment("mine").GetName() == "Nipple"
+    assert ownSegmentIds(result.segmentation) == ["tumor"]
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+
+
+def test_a_segmentation_of_somebody_else_is_not_replaced(result, make_interpreter, scene):
+    foreign = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "By hand")
+    foreign.GetSegmentation().AddEmptySegment("tumor", "Mine")
+    with pytest.raises(EditedSegmentationError):
+        SegmentRun(result.node, interpreter=make_interpreter(), target=foreign).start()
+    segment(result.node, make_interpreter(), target=foreign, whenEdited="replace")
+    names = [foreign.GetSegmentation().GetNthSegment(n).GetName() for n in range(2)]
+    assert sorted(names) == ["Breast mass", "Mine"]
+
+
+@pytest.mark.parametrize("threshold", [0.03, 0.3, 0.86])
+def test_a_threshold_gives_what_a_second_run_gives(make_volume, make_interpreter, threshold):
+    made = make_volume("left-handed")
+    segmentation = segment(made.node, make_interpreter())
+    reapplyThreshold(segmentation, threshold, made.node)
+    again = segment(made.node, make_interpreter(), parameters=RunParameters(threshold=threshold))
+    assert mask_of(again, made.node).sum() > 0
+    assert np.array_equal(mask_of(segmentation, made.node), mask_of(again, made.node))
+    assert recordedThreshold(segmentation) == threshold
+    assert not isEdited(segmentation)
+
+
+def test_a_threshold_keeps_name_colour_and_codes(result):
+    piece = result.segmentation.GetSegmentation().GetSegment("tumor")
+    reapplyThreshold(result.segmentation, 0.9, result.node)
+    after = result.segmentation.GetSegmentation().GetSegment("tumor")
+    assert (after.GetName(), after.GetColor()) == (piece.GetName(), piece.GetColor())
+    assert ownSegmentIds(result.segmentation) == ["tumor"]
+
+
+def test_a_threshold_does_not_overwrite_edits(result):
+    erase_half(result.segmentation, result.node)
+    with pytest.raises(EditedSegmentationError):
+        reapplyThreshold(result.segmentation, 0.3, result.node)
+
+
+def test_without_a_probability_map_there_is_no_threshold(result):
+    slicer.mrmlScene.RemoveNode(result.segmentation.GetNodeReference("lightunet.probability"))
+    assert not canReapply(result.segmentation)
+    with pytest.raises(ModuleError, match="no probability map"):
+        reapplyThreshold(result.segmentation, 0.3)
+
+
+def test_a_high_threshold_empties_the_segment_and_a_low_one_fills_it_again(result):
+    assert reapplyThreshold(result.segmentation, 0.98, result.node) == []
+    assert reapplyThreshold(result.segmentation, 0.5, result.node)[0]["voxels"] == result.ball.sum()
+
+
+def test_lesions_are_measured_as_numpy_measures_them(result):
+    (lesion,) = measureLesions(result.segmentation, result.node)
+    voxel_ml = abs(np.linalg.det(result.matrix[:3, :3])) / 1000
+    assert lesion["voxels"] == result.ball.sum()
+    assert lesion["volume_ml"] == pytest.approx(result.ball.sum() * voxel_ml, abs=1e-4)
+    assert lesion["mean_hu"] == pytest.approx(result.array[result.ball].mean(), abs=1e-3)
+    centre = np.argwhere(result.ball).mean(axis=0) @ result.matrix[:3, :3].T + result.matrix[:3, 3]
+    assert np.allclose(lesion["centroid_ras_mm"], centre, atol=1e-3)
+
+
+def test_volume_and_mean_agree_with_slicers_own_statistics_filter(result):
+    """vtkImageAccumulate is what the module SegmentStatistics uses."""
+    import vtk
+
+    image = slicer.vtkOrientedImageData()
+    result.segmentation.GetBinaryLabelmapRepresentation("tumor", image)
+    stencil = vtk.vtkImageToImageStencil()
+    plain = vtk.vtkImageData()
+    plain.DeepCopy(image)
+    plain.SetOrigin(0, 0, 0)
+    plain.SetSpacing(1, 1, 1)
+    values = vtk.vtkImageData()
+    values.DeepCopy(result.node.GetImageData())
+    stencil.SetInputData(plain)
+    stencil.ThresholdByUpper(1)
+    stencil.Update()
+    accumulate = vtk.vtkImageAccumulate()
+    accumulate.SetInputData(values)
+    accumulate.SetStencilData(stencil.GetOutput())
+    accumulate.Update()
+    (lesion,) = measureLesions(result.segmentation, result.node)
+    assert lesion["voxels"] == accumulate.GetVoxelCount()
+    assert lesion["mean_hu"] == pytest.approx(accumulate.GetMean()[0], abs=1e-3)

@@ -1,0 +1,210 @@
+"""Child processes: progress, cancel, failures, and nothing left behind."""
+
+import os
+import time
+
+import pytest
+import slicer
+from LightUNetSegmentationLib.batch import Batch, eligibleVolumes
+from LightUNetSegmentationLib.errors import ModuleError
+from LightUNetSegmentationLib.job import Job
+from LightUNetSegmentationLib.parameters import RunParameters, TrainParameters
+from LightUNetSegmentationLib.progress import describe, overallFraction, parseLine
+from LightUNetSegmentationLib.segment_run import SegmentRun
+from LightUNetSegmentationLib.sequences import segmentSequence
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            return stream.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_the_command_line_holds_what_was_chosen_and_nothing_else():
+    words = RunParameters(device="cpu", threshold=0.3, modelFolder="/m").toArguments("in.nrrd", "out")
+    assert words[:4] == ["-m", "lightunet_monai", "segment", "in.nrrd"]
+    assert words[words.index("--device") + 1] == "cpu"
+    assert words[words.index("--threshold") + 1] == "0.3000"
+    assert words[words.index("--bundle") + 1] == "/m"
+    assert "--engine" not in words
+    assert "--max-epochs" not in TrainParameters("d.json", "o").toArguments()
+
+
+def test_lines_of_other_programs_are_no_events():
+    assert parseLine("WARNING: {}") is None
+    assert parseLine('{"loss": 1}') is None
+    assert parseLine('{"schema": 1, "event"') is None
+    assert parseLine('{"schema": 1, "event": "done"}')["event"] == "done"
+
+
+def test_progress_never_goes_back_and_tells_the_time_left():
+    stages = ["read", "open", "prepare", "infer", "restore", "measure", "write"]
+    fractions = [overallFraction({"stage": stage, "fraction": part}) for stage in stages for part in (0, 0.5, 1)]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1)
+    assert describe({"stage": "infer", "fraction": 0.2, "seconds_left": 65.2}) == "Segmenting, 1 min 5 s left"
+
+
+def test_progress_comes_window_by_window(make_volume, make_interpreter):
+    run = SegmentRun(make_volume().node, interpreter=make_interpreter()).start()
+    seen = []
+    while run.isRunning:
+        run.poll()
+        seen.append(run.fraction)
+        time.sleep(0.005)
+    assert seen == sorted(seen)
+    assert run.fraction == 1.0
+
+
+@pytest.fixture
+def slow_run(make_volume, make_interpreter, tmp_path, monkeypatch):
+    path = tmp_path / "children"
+    monkeypatch.setenv("FAKE_CHILD_FILE", str(path))
+    run = SegmentRun(make_volume().node, interpreter=make_interpreter("slow")).start()
+    end = time.monotonic() + 20
+    while not (path.exists() and path.read_text()) and time.monotonic() < end:
+        run.poll()
+        time.sleep(0.02)
+    pids = [int(word) for word in path.read_text().split()]
+    assert len(pids) == 2
+    assert all(is_alive(pid) for pid in pids)
+    yield run, pids
+    run.cancel()
+
+
+def test_cancel_takes_less_than_a_second_and_leaves_no_process_and_no_file(slow_run, temporary):
+    run, pids = slow_run
+    assert temporary()
+    start = time.monotonic()
+    run.cancel()
+    assert time.monotonic() - start < 1.0
+    assert run.state == "cancelled"
+    assert not any(is_alive(pid) for pid in pids)
+    assert temporary() == []
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+def test_polling_never_waits_for_the_child(slow_run):
+    run, _pids = slow_run
+    start = time.monotonic()
+    for _ in range(20):
+        run.poll()
+    assert time.monotonic() - start < 0.5
+    assert run.isRunning
+
+
+def failure(make_volume, make_interpreter, mode):
+    run = SegmentRun(make_volume().node, interpreter=make_interpreter(mode)).start()
+    with pytest.raises(ModuleError) as caught:
+        run.wait(60)
+    return caught.value
+
+
+def test_a_crash_shows_its_last_lines_and_a_plain_cause(make_volume, make_interpreter, temporary):
+    error = failure(make_volume, make_interpreter, "crash")
+    assert "exit code 3" in error.message
+    assert any("boom" in line for line in error.log)
+    assert temporary() == []
+
+
+def test_an_error_of_the_package_comes_with_its_hint(make_volume, make_interpreter):
+    error = failure(make_volume, make_interpreter, "error")
+    assert (error.message, error.hint) == ("A gap of 5 mm.", "Ask for all slices.")
+
+
+def test_progress_lines_of_another_schema_are_refused(make_volume, make_interpreter):
+    assert "version 2" in failure(make_volume, make_interpreter, "schema").message
+
+
+def test_too_little_memory_on_the_device_tries_the_processor_once(make_volume, make_interpreter):
+    run = SegmentRun(make_volume().node, interpreter=make_interpreter("oom")).start()
+    assert run.wait(60) is not None
+    assert run.report["run"]["device"] == "cpu"
+    assert "processor was used" in run.warnings[0]
+
+
+def test_too_little_memory_on_the_processor_is_told(make_volume, make_interpreter):
+    run = SegmentRun(make_volume().node, RunParameters(device="cpu"), interpreter="/nowhere/python").start()
+    with pytest.raises(ModuleError, match="cannot be started"):
+        run.wait(10)
+
+
+def test_a_killed_child_is_explained(tmp_path):
+    job = Job(["/bin/sh", "-c", "kill -9 $$"]).start()
+    assert job.wait(10) == "failed"
+    assert "memory" in job.error.message
+
+
+def test_a_volume_that_was_removed_meanwhile_is_told(make_volume, make_interpreter, scene):
+    made = make_volume()
+    run = SegmentRun(made.node, interpreter=make_interpreter()).start()
+    scene.RemoveNode(made.node)
+    with pytest.raises(ModuleError, match="removed"):
+        run.wait(60)
+
+
+def test_an_empty_volume_and_a_far_region_are_refused_before_anything_starts(make_volume, make_interpreter, scene, temporary):
+    empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    with pytest.raises(ModuleError, match="no voxels"):
+        SegmentRun(empty, interpreter=make_interpreter()).start()
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    roi.SetCenter(5000, 0, 0)
+    roi.SetSize(1, 1, 1)
+    with pytest.raises(ModuleError, match="outside"):
+        SegmentRun(make_volume().node, interpreter=make_interpreter(), roi=roi).start()
+    with pytest.raises(ModuleError, match="No volume"):
+        SegmentRun(None, interpreter=make_interpreter()).start()
+    assert temporary() == []
+
+
+def test_a_batch_takes_all_volumes_and_goes_on_after_a_failure(make_volume, make_interpreter, scene):
+    made = [make_volume(name="one"), make_volume("oblique", name="two")]
+    bad = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    assert eligibleVolumes() == [one.node for one in made]
+    interpreter = make_interpreter()
+    batch = Batch([made[0].node, bad, made[1].node], lambda volume: SegmentRun(volume, interpreter=interpreter)).start()
+    outcomes = batch.wait()
+    assert [run.error is None for run in outcomes] == [True, False, True]
+    assert batch.summary().startswith("2 of 3 volumes segmented; empty: The volume has no voxels")
+    # probability maps are volumes too, and are left out of the next batch
+    assert eligibleVolumes() == [one.node for one in made]
+
+
+def test_all_frames_of_a_sequence_become_a_sequence_in_step(make_volume, make_interpreter, scene):
+    frames = [make_volume(name="frame", origin=(0.0, 0.0, 10.0 * number)) for number in range(2)]
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "CT frames")
+    for number, frame in enumerate(frames):
+        sequence.SetDataNodeAtValue(frame.node, str(number))
+        scene.RemoveNode(frame.node)
+    browser.AddSynchronizedSequenceNode(sequence)
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    proxy = browser.GetProxyNode(sequence)
+    interpreter = make_interpreter()
+    batch = segmentSequence(proxy, lambda volume: SegmentRun(volume, interpreter=interpreter)).start()
+    batch.wait()
+    assert [run.error for run in batch.outcomes] == [None, None]
+    results = scene.GetFirstNodeByName("frame segmentation") or scene.GetFirstNodeByName(f"{proxy.GetName()} segmentation")
+    sequences = [one for one in slicer.util.getNodesByClass("vtkMRMLSequenceNode") if one is not sequence]
+    assert len(sequences) == 1
+    assert sequences[0].GetNumberOfDataNodes() == 2
+    assert results is not None
+    centres = []
+    for number in range(2):
+        node = sequences[0].GetNthDataNode(number)
+        bounds = [0.0] * 6
+        node.GetSegmentation().GetBounds(bounds)
+        centres.append((bounds[4] + bounds[5]) / 2)
+    assert centres[1] - centres[0] == pytest.approx(10, abs=0.1)
+
+
+def test_the_volume_file_does_not_carry_the_name_of_the_patient(make_volume, make_interpreter, temporary, monkeypatch):
+    run = SegmentRun(make_volume(name="DOE^JANE").node, interpreter=make_interpreter()).start()
+    folder = os.path.join(slicer.app.temporaryPath, temporary()[0])
+    assert "volume.nrrd" in os.listdir(folder)
+    with open(os.path.join(folder, "volume.nrrd"), "rb") as stream:
+        assert b"DOE" not in stream.read(2000)
+    run.wait(60)

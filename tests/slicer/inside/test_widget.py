@@ -1,0 +1,469 @@
+"""The window on stand-ins for Qt: every control is wired, and every way out is clean."""
+
+import os
+import re
+import time
+import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
+
+import pytest
+import qt
+import slicer
+from conftest import MODULE
+from PySide6 import QtWidgets
+
+CONTROLS = {
+    "QPushButton": "clicked",
+    "QCheckBox": "toggled",
+    "QTableWidget": "cellClicked",
+}
+
+
+@pytest.fixture(scope="session")
+def application():
+    return QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+
+
+@pytest.fixture
+def dialogs(monkeypatch):
+    """What the user was shown, and what the user answers."""
+    told = SimpleNamespace(errors=[], details=[], questions=[], answer=True)
+
+    def error(text, **options):
+        told.errors.append(text)
+        told.details.append(options.get("detailedText", ""))
+
+    def ask(text, **_):
+        told.questions.append(text)
+        return told.answer
+
+    monkeypatch.setattr(slicer.util, "errorDisplay", error)
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", ask)
+    return told
+
+
+@pytest.fixture
+def open_module(application, dialogs, scene, make_interpreter, tmp_path, monkeypatch):
+    """Opens the module as Slicer does, with a Python of a given mode; closes it in the end."""
+    import slicer.ScriptedLoadableModule as base
+
+    base.FOLDER = str(MODULE)
+    opened = []
+
+    def open_(mode="ok", cases=None):
+        monkeypatch.setattr(qt.QSettings, "values", {})
+        settings = qt.QSettings()
+        settings.setValue("LightUNetSegmentation/interpreter", make_interpreter(mode))
+        settings.setValue("LightUNetSegmentation/casesFolder", str(cases or tmp_path / "cases"))
+        import LightUNetSegmentation as module
+
+        registered = SimpleNamespace()
+        module.LightUNetSegmentation(registered)
+        assert registered.title
+        widget = module.LightUNetSegmentationWidget()
+        opened.append(widget)
+        widget.setup()
+        widget.enter()
+        wait(lambda: widget.setupPanel.installation.state != "checking")
+        return widget
+
+    yield open_
+    for widget in opened:
+        widget.cleanup()
+        widget.parent.deleteLater()
+    QtWidgets.QApplication.processEvents()
+
+
+def wait(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        QtWidgets.QApplication.processEvents()
+        time.sleep(0.005)
+    assert condition()
+
+
+def idle(widget):
+    wait(lambda: widget.task is None)
+
+
+def segment(widget):
+    widget.ui.segmentButton.click()
+    idle(widget)
+    return widget.findingsPanel.segmentation
+
+
+def cut(segmentation, volume):
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", volume)
+    array[: array.shape[0] // 2] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, "tumor", volume)
+
+
+# Wiring
+
+
+def ui_tree():
+    return ElementTree.parse(MODULE / "Resources" / "UI" / "LightUNetSegmentation.ui")
+
+
+def test_every_control_of_the_file_is_used_by_the_code():
+    code = "".join(path.read_text() for path in (MODULE / "LightUNetSegmentationLib").glob("*.py"))
+    used = set(re.findall(r"\bui\.(\w+)", code))
+    named = {}
+    for element in ui_tree().iter("widget"):
+        named[element.get("name")] = element
+    assert used <= set(named), used - set(named)
+    bound = {
+        name
+        for name, element in named.items()
+        if any(one.get("name") == "SlicerParameterName" for one in element.findall("property"))
+    }
+    containers = {"QLabel", "qMRMLWidget", "ctkCollapsibleButton"}
+    unused = {name for name, element in named.items() if element.get("class") not in containers} - used - bound
+    assert not unused
+
+
+def test_every_parameter_is_bound_to_a_control():
+    from LightUNetSegmentationLib.parameter_node import LightUNetSegmentationParameterNode
+
+    bound = [
+        one.find("string").text
+        for one in ui_tree().iter("property")
+        if one.get("name") == "SlicerParameterName"
+    ]
+    assert sorted(bound) == sorted(LightUNetSegmentationParameterNode._parameters)
+
+
+def test_every_button_has_a_slot(open_module):
+    widget = open_module()
+    for control in vars(widget.ui).values():
+        signal = CONTROLS.get(type(control).__name__)
+        if signal:
+            assert control.receivers(f"2{signal}({'bool' if signal != 'cellClicked' else 'int,int'})") > 0, control.name
+
+
+def test_every_node_selector_gets_the_scene(open_module, scene):
+    widget = open_module()
+    for control in vars(widget.ui).values():
+        if type(control).__name__ == "qMRMLNodeComboBox":
+            assert control.mrmlScene() is scene, control.name
+
+
+# From the button to the segment
+
+
+def test_segment_cannot_be_pressed_without_a_volume(open_module, make_volume):
+    widget = open_module()
+    assert not widget.ui.segmentButton.enabled
+    assert "volume" in widget.ui.segmentButton.toolTip
+    widget.ui.inputVolumeSelector.setCurrentNode(make_volume().node)
+    assert widget.ui.segmentButton.enabled
+
+
+def test_a_click_gives_a_segment_its_findings_and_its_views(open_module, make_volume, scene):
+    made = make_volume("oblique")
+    slices = scene.AddNewNodeByClass("vtkMRMLSliceNode")
+    composite = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    widget = open_module()
+    segmentation = segment(widget)
+    mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", made.node)
+    assert mask.sum() == made.ball.sum()
+    table = widget.ui.findingsTable
+    assert table.rowCount() == 1
+    assert table.item(0, 1).text() == "tumor"
+    assert float(table.item(0, 2).text()) > 0.5
+    assert composite.GetBackgroundVolumeID() == made.node.GetID()
+    assert widget.ui.statusLabel.text == "Done"
+    matrix = slices.GetSliceToRAS()
+    assert abs(matrix.GetElement(2, 3) - made.centre[2]) < 1
+
+
+@pytest.fixture
+def running(open_module, make_volume, tmp_path, monkeypatch):
+    """The window while a slow child runs, and the processes of the child."""
+    monkeypatch.setenv("FAKE_CHILD_FILE", str(tmp_path / "children"))
+    make_volume()
+    widget = open_module("slow")
+    widget.ui.segmentButton.click()
+    wait(lambda: widget.ui.progressBar.value > 15)
+    return widget, [int(word) for word in (tmp_path / "children").read_text().split()]
+
+
+def test_while_it_runs_only_cancel_can_be_pressed(running):
+    widget, _pids = running
+    assert not widget.ui.segmentButton.enabled
+    assert widget.ui.cancelButton.enabled
+    assert "left" in widget.ui.statusLabel.text
+
+
+def test_cancel_stops_at_once_and_the_module_can_go_on(running, temporary):
+    widget, pids = running
+    start = time.monotonic()
+    widget.ui.cancelButton.click()
+    assert time.monotonic() - start < 1
+    assert widget.task is None
+    assert not any(_alive(pid) for pid in pids)
+    assert temporary() == []
+    assert widget.ui.segmentButton.enabled
+    assert not widget.ui.cancelButton.enabled
+    assert "Cancelled" in widget.ui.statusLabel.text
+
+
+def _alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            return stream.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_a_crash_is_told_with_its_last_lines(open_module, make_volume, dialogs):
+    make_volume()
+    widget = open_module("crash")
+    widget.ui.segmentButton.click()
+    idle(widget)
+    assert "exit code 3" in dialogs.errors[0]
+    assert "boom" in dialogs.details[0]
+    assert "exit code 3" in widget.ui.statusLabel.text
+    assert widget.ui.segmentButton.enabled
+
+
+def test_warnings_of_the_run_are_shown(open_module, make_volume):
+    make_volume()
+    widget = open_module("warn")
+    segment(widget)
+    assert "A warning." in widget.ui.statusLabel.text
+
+
+def test_closing_the_scene_stops_the_run_and_starts_afresh(running, make_volume, scene, temporary):
+    widget, pids = running
+    scene.Clear(0)
+    assert widget.task is None
+    assert not any(_alive(pid) for pid in pids)
+    assert temporary() == []
+    assert widget.parameters is not None
+    assert not widget.ui.segmentButton.enabled
+    widget.ui.inputVolumeSelector.setCurrentNode(make_volume().node)
+    assert widget.parameters.inputVolume is not None
+
+
+def test_after_cleanup_nothing_is_bound_any_more(open_module, make_volume, scene):
+    made = make_volume()
+    widget = open_module()
+    node = widget.parameters.parameterNode
+    widget.cleanup()
+    widget.ui.deviceCombo.currentText = "cpu"
+    node.SetParameter("device", "auto")
+    scene.RemoveNode(made.node)
+    assert node.GetParameter("device") == "auto"
+    assert widget.Observations == []
+
+
+def test_choices_are_saved_with_the_scene_and_programs_are_not(open_module, make_volume, scene, tmp_path):
+    make_volume(name="CT one")
+    widget = open_module()
+    widget.ui.deviceCombo.currentText = "cpu"
+    widget.ui.thresholdSlider.value = 0.7
+    path = tmp_path / "scene.mrml"
+    scene.SetRootDirectory(str(tmp_path))
+    scene.SetURL(str(path))
+    scene.Commit()
+    text = path.read_text()
+    assert "device cpu" in text
+    assert "threshold 0.7" in text
+    assert "python-ok" not in text
+    assert widget.parameters.device == "cpu"
+
+
+def test_a_script_that_changes_a_parameter_changes_the_control(open_module, make_volume):
+    make_volume()
+    widget = open_module()
+    widget.parameters.device = "cpu"
+    widget.parameters.epochs = 3
+    assert widget.ui.deviceCombo.currentText == "cpu"
+    assert widget.ui.epochsSpinBox.value == 3
+
+
+# Keeping edits
+
+
+def test_edits_are_kept_or_replaced_as_the_user_says(open_module, make_volume, dialogs, scene):
+    made = make_volume()
+    widget = open_module()
+    first = segment(widget)
+    cut(first, made.node)
+    kept = slicer.util.arrayFromSegmentBinaryLabelmap(first, "tumor", made.node).sum()
+    widget.parameters.outputSegmentation = first
+    dialogs.answer = False
+    assert segment(widget) is not first
+    assert "edits" in dialogs.questions[0]
+    assert slicer.util.arrayFromSegmentBinaryLabelmap(first, "tumor", made.node).sum() == kept
+    dialogs.answer = True
+    assert segment(widget) is first
+    assert slicer.util.arrayFromSegmentBinaryLabelmap(first, "tumor", made.node).sum() == made.ball.sum()
+    widget.ui.undoButton.click()
+    assert slicer.util.arrayFromSegmentBinaryLabelmap(first, "tumor", made.node).sum() == kept
+
+
+def test_a_batch_over_the_scene(open_module, make_volume, scene):
+    make_volume(name="one")
+    make_volume("oblique", name="two")
+    widget = open_module()
+    widget.ui.scopeCombo.currentText = "all volumes of the scene"
+    segment(widget)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 2
+    assert widget.ui.statusLabel.text.startswith("2 of 2 volumes segmented")
+
+
+# Findings
+
+
+def test_the_threshold_slider_redraws_when_it_rests(open_module, make_volume):
+    made = make_volume()
+    widget = open_module()
+    segmentation = segment(widget)
+    widget.ui.thresholdSlider.value = 0.03
+    widget.ui.thresholdSlider.value = 0.87
+    wait(lambda: "Threshold 0.87" in widget.ui.statusLabel.text)
+    small = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", made.node).sum()
+    assert 0 < small < made.ball.sum()
+    assert segmentation.GetAttribute("LightUNet.Threshold") == "0.87"
+
+
+def test_the_slider_goes_back_where_edits_would_be_lost(open_module, make_volume):
+    made = make_volume()
+    widget = open_module()
+    segmentation = segment(widget)
+    cut(segmentation, made.node)
+    widget.ui.thresholdSlider.value = 0.03
+    wait(lambda: "edits" in widget.ui.statusLabel.text)
+    assert widget.ui.thresholdSlider.value == 0.5
+
+
+def test_a_click_on_a_lesion_brings_the_views_to_it(open_module, make_volume, scene):
+    made = make_volume()
+    view = scene.AddNewNodeByClass("vtkMRMLSliceNode")
+    widget = open_module()
+    segment(widget)
+    view.JumpSliceByCentering(0, 0, 0)
+    widget.ui.findingsTable.cellClicked.emit(0, 2)
+    matrix = view.GetSliceToRAS()
+    assert abs(matrix.GetElement(2, 3) - made.centre[2]) < 1
+
+
+def test_the_table_is_copied_and_saved_and_measured_again(open_module, make_volume, tmp_path):
+    made = make_volume()
+    widget = open_module()
+    segmentation = segment(widget)
+    widget.ui.copyTextButton.click()
+    text = QtWidgets.QApplication.clipboard().text()
+    assert text.splitlines()[0].startswith("No.\tStructure\tVolume (ml)")
+    assert text.endswith("Research use only.")
+    cut(segmentation, made.node)
+    widget.ui.measureButton.click()
+    assert "as edited" in widget.ui.statusLabel.text
+    qt.QFileDialog.answers = [str(tmp_path / "findings.csv")]
+    widget.ui.saveCsvButton.click()
+    header, row = (tmp_path / "findings.csv").read_text().splitlines()
+    values = dict(zip(header.split(","), row.split(","), strict=True))
+    left = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", made.node).sum()
+    assert float(values["volume_ml"]) == pytest.approx(left * 0.8 * 0.8 * 2 / 1000, abs=1e-3)
+
+
+def test_the_surface_can_be_hidden(open_module, make_volume):
+    make_volume()
+    widget = open_module()
+    segmentation = segment(widget)
+    widget.ui.show3DCheckBox.click()
+    assert not segmentation.GetDisplayNode().GetVisibility3D()
+
+
+def test_dicom_export_needs_a_series(open_module, make_volume, dialogs, tmp_path):
+    make_volume()
+    widget = open_module()
+    segment(widget)
+    qt.QFileDialog.answers = [str(tmp_path)]
+    widget.ui.exportDicomButton.click()
+    assert "not loaded from DICOM" in dialogs.errors[0]
+
+
+# Setup
+
+
+def test_a_missing_package_is_said_and_shown(open_module, make_volume):
+    make_volume()
+    widget = open_module("missing")
+    assert widget.setupPanel.installation.state == "missing"
+    assert "not installed" in widget.ui.installationLabel.text
+    assert not widget.ui.segmentButton.enabled
+    assert "not installed" in widget.ui.segmentButton.toolTip
+    assert widget.ui.setupCollapsible.collapsed is False
+
+
+def test_the_model_card_comes_from_the_package(open_module):
+    widget = open_module()
+    assert "fake model 9.9" in widget.ui.modelCardText.plainText
+    assert "1 Breast mass" in widget.ui.modelCardText.plainText
+
+
+def test_another_python_is_used_at_once(open_module, make_interpreter):
+    widget = open_module("missing")
+    widget.ui.interpreterEdit.currentPath = make_interpreter("ok")
+    wait(lambda: widget.setupPanel.isReady)
+
+
+def test_diagnostics_hold_nothing_of_the_patient(open_module, make_volume, dialogs):
+    make_volume(name="DOE^JANE 1961")
+    widget = open_module("crash")
+    widget.ui.segmentButton.click()
+    idle(widget)
+    widget.ui.diagnosticsButton.click()
+    text = QtWidgets.QApplication.clipboard().text()
+    assert "boom" in text
+    assert "5.12.4" in text
+    assert "JANE" not in text
+    assert os.path.expanduser("~") not in text
+
+
+# Learning
+
+
+def test_from_corrected_cases_to_a_new_model_and_back(open_module, make_volume, tmp_path, scene):
+    made = make_volume(name="CT one")
+    widget = open_module()
+    segmentation = segment(widget)
+    assert not widget.ui.fineTuneButton.enabled
+    widget.ui.saveCaseButton.click()
+    cut(segmentation, made.node)
+    widget.ui.saveCaseButton.click()
+    assert "1 cases for training, 1 for validation" in widget.ui.casesLabel.text
+    widget.ui.fineTuneButton.click()
+    wait(lambda: not widget.learningPanel.training.isRunning)
+    wait(lambda: widget.ui.modelCombo.count == 2)
+    assert [row[0] for row in widget.learningPanel.curves.rows()] == [1, 2, 3]
+    assert widget.learningPanel.curves.rows()[2][2] == pytest.approx(0.6)
+    assert widget.learningPanel.modelFolder == ""
+    widget.ui.modelCombo.setCurrentIndex(1)
+    assert widget.learningPanel.modelFolder.endswith("bundle")
+    assert "--bundle" in widget.logic.makeTask(
+        widget.parameters, modelFolder=widget.learningPanel.modelFolder
+    ).parameters.toArguments("a", "b")
+    widget.ui.compareButton.click()
+    idle(widget)
+    assert "Dice of both 1.000" in widget.ui.trainingLabel.text
+    widget.ui.rollBackButton.click()
+    assert widget.learningPanel.modelFolder == ""
+    assert widget.ui.modelCombo.currentIndex == 0
+
+
+def test_a_training_that_fails_is_told(open_module, make_volume, dialogs):
+    make_volume()
+    widget = open_module("crash")
+    panel = widget.learningPanel
+    os.makedirs(panel.folder)
+    with open(os.path.join(panel.folder, "datalist.json"), "w") as stream:
+        stream.write('{"labels": {}, "training": [{}], "validation": [{}]}')
+    widget.refresh()
+    widget.ui.fineTuneButton.click()
+    wait(lambda: dialogs.errors)
+    assert "memory" in dialogs.errors[0]
+    assert widget.ui.fineTuneButton.enabled
