@@ -189,20 +189,27 @@ def _scan_growing(source: _Plain | _Inflated, start: int, syntax: str, wanted: f
     result = ScannedHeader(syntax, is_little_endian=syntax != EXPLICIT_BIG, dataset_offset=start)
     scan = _Scan(syntax != IMPLICIT_LITTLE, result.is_little_endian, wanted, result.values)
     position = start
-    while True:
+    is_done = False
+    while not is_done:
         try:
             position = scan.run(source.data, position, stop_when=_is_pixel_data_or_behind)
-            break
+            # The bytes at hand may end just where an element does.
+            is_done = position < len(source.data) or not _grow(source)
         except _NeedMoreError:
             position = scan.resume_at
-            if len(source.data) >= MAX_HEADER_BYTES:
-                raise UnreadableFileError(f"the header is longer than {MAX_HEADER_BYTES} bytes.") from None
-            if not source.grow(2 * len(source.data)):
+            if not _grow(source):
                 raise UnreadableFileError("ends within the header.") from None
     result.header = bytes(source.data[:position])
-    if position + 8 <= len(source.data) or source.grow(position + 12):
-        _locate_pixels(result, bytes(source.data[position : position + 12]), position)
+    source.grow(position + 12)
+    _locate_pixels(result, bytes(source.data[position : position + 12]), position)
     return result
+
+
+def _grow(source: _Plain | _Inflated) -> bool:
+    """Take twice as many bytes, within the limit; False if there are no more."""
+    if len(source.data) >= MAX_HEADER_BYTES:
+        raise UnreadableFileError(f"the header is longer than {MAX_HEADER_BYTES} bytes.")
+    return source.grow(2 * max(len(source.data), 1))
 
 
 def _is_pixel_data_or_behind(tag: int) -> bool:

@@ -159,7 +159,7 @@ def _add_file(path: Path, found: FoundFiles) -> None:
         found.images.append(path)
     elif name.endswith(_SIDE_FILES):
         found.set_aside.append(SetAside(str(path), 1, "not-dicom", "not a DICOM file"))
-    elif zipfile.is_zipfile(path):
+    elif _is_zip(path):
         try:
             found.candidates += _members(path, found.set_aside)
         except UnreadableFileError as error:
@@ -167,6 +167,15 @@ def _add_file(path: Path, found: FoundFiles) -> None:
             found.set_aside.append(SetAside(str(path), 1, error.reason, error.message))
     else:
         found.candidates.append(Candidate(path))
+
+
+def _is_zip(path: Path) -> bool:
+    """By the first bytes: a DICOM file with an archive hidden at its end is a DICOM file."""
+    try:
+        with path.open("rb", buffering=0) as stream:
+            return stream.read(4) in (b"PK\3\4", b"PK\5\6")
+    except OSError:
+        return False
 
 
 def _members(path: Path, set_aside: list[SetAside]) -> list[Candidate]:

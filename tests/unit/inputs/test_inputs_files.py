@@ -288,6 +288,27 @@ def test_multi_frame_headers_changed_anywhere_never_raise_anything_else(tmp_path
             continue
 
 
+@pytest.mark.parametrize("surplus", [-9, -1, 0, 1, 7, 8, 11, 12])
+def test_a_header_may_end_anywhere_against_the_blocks_it_is_read_in(tmp_path, surplus):
+    def pad(index, dataset):
+        dataset.add_new(0x00290010, "LO", "TEST")
+        dataset.add_new(0x00291001, "UN", b"")
+        probe = tmp_path / "probe"
+        dataset.save_as(probe, enforce_file_format=True)
+        element = probe.read_bytes().index(b"\x29\x00\x01\x10UN")
+        dataset[0x00291001].value = b"\0" * ((16384 + surplus - element - 12) // 2 * 2)
+
+    truth = make_series(tmp_path / "series", change=pad)
+    np.testing.assert_array_equal(load(truth.folder).voxels, truth.voxels)
+
+
+def test_a_dicom_file_with_an_archive_behind_it_is_a_dicom_file(tmp_path, truth):
+    archive = pack(truth.folder, tmp_path / "study.zip").read_bytes()
+    for path in truth.files:
+        path.write_bytes(path.read_bytes() + archive)
+    assert load(truth.folder).voxels.shape == truth.voxels.shape
+
+
 def test_thousands_of_files_are_surveyed_in_seconds(tmp_path, truth):
     data = truth.files[0].read_bytes()
     for number in range(MANY):
