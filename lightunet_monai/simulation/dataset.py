@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import OutputError
+from ..errors import OutputError, UsageError
 from .case import SimulatedCase, simulate_case
 from .dicom import write_dicom_case
 from .settings import SIMULATOR_VERSION, SimulationSettings
@@ -57,6 +57,12 @@ class DatasetPlan:
     settings: SimulationSettings
     split: str = "training"
     file_format: str = "nifti"
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"seed: {self.seed} found, 0 or more expected.")
+        if self.file_format not in ("nifti", "dicom"):
+            raise UsageError(f"file_format: {self.file_format!r} found, nifti or dicom expected.")
 
     def case_seed(self, number: int) -> int:
         """Return the seed of case `number`, counted from 1."""
@@ -134,7 +140,10 @@ def _use_one_thread() -> None:
 
 def _write_one(plan: DatasetPlan, number: int) -> int:
     case = simulate_case(plan.case_seed(number), settings=plan.settings)
-    write_case(case, plan.folder, case_name(number), file_format=plan.file_format)
+    try:
+        write_case(case, plan.folder, case_name(number), file_format=plan.file_format)
+    except OSError as error:
+        raise OutputError(f"{plan.folder}: {case_name(number)} cannot be written ({error.strerror}).") from error
     return number
 
 

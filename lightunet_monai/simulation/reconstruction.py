@@ -14,7 +14,7 @@ import numpy as np
 from .grid import FloatArray, Grid
 
 if TYPE_CHECKING:
-    from .projection import ProjectionPlan, Detector
+    from .projection import Detector, ProjectionPlan
 
 # SWIG warns on import about its own types; a program that turns warnings into errors would crash there.
 with warnings.catch_warnings():

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK
 
 from lightunet_monai.cli import simulate as simulate_command
-from lightunet_monai.errors import OutputError
+from lightunet_monai.errors import OutputError, UsageError
 from lightunet_monai.simulation import SimulatedCase, SimulationSettings, simulate_case
 from lightunet_monai.simulation.dataset import DatasetPlan, simulate_dataset
 from lightunet_monai.simulation.dicom import write_dicom_case
@@ -52,6 +52,17 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
     with pytest.raises(OutputError, match="another seed"):
         simulate_dataset(DatasetPlan(tmp_path, 1, 2, TINY))
+
+
+def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="seed: -1"):
+        DatasetPlan(tmp_path, 1, -1, TINY)
+
+
+def test_a_case_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images" / "case_0001.nii.gz").mkdir(parents=True)
+    with pytest.raises(OutputError, match="case_0001"):
+        simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
