@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
 from highdicom.seg import Segmentation as DicomSegmentation
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -137,7 +136,8 @@ def _segment_numbers(
 ) -> NDArray[Any]:
     """Segment number of every voxel of the stored planes, shape (X, Y, stored planes)."""
     columns, rows, _ = segmentation.label_map.shape
-    numbers = np.zeros((columns, rows, len(planes)), dtype=np.min_scalar_type(len(segments)))
+    kind = np.uint8 if len(segments) < 256 else np.uint16
+    numbers: NDArray[Any] = np.zeros((len(planes), rows, columns), dtype=kind).transpose(2, 1, 0)
     stored = {int(plane): index for index, plane in enumerate(planes)}
     for lesion in lesions:
         x, y, z = lesion.box
@@ -161,9 +161,8 @@ def _build(
     stamp: Stamp,
 ) -> Dataset:
     now = stamp.clock()
-    columns_mm, rows_mm, slices_mm = source.spacing()
     dataset = DicomSegmentation(
-        source_images=_headers(source, segmentation.label_map.shape),
+        source_images=_headers(source, segmentation.label_map.shape, planes),
         pixel_array=np.ascontiguousarray(numbers.transpose(2, 1, 0)),  # planes, rows, columns
         segmentation_type=kind.upper(),
         segment_descriptions=[describe_segment(segment, segmentation, source) for segment in segments],
@@ -178,9 +177,6 @@ def _build(
         max_fractional_value=255,
         content_label="AI_SEGMENTATION",
         content_description=RESEARCH_USE,
-        pixel_measures=PixelMeasuresSequence((rows_mm, columns_mm), source.slice_thickness, slices_mm),
-        plane_orientation=PlaneOrientationSequence("PATIENT", source.orientation()),
-        plane_positions=[PlanePositionSequence("PATIENT", source.position(int(plane))) for plane in planes],
         omit_empty_frames=omit_empty_frames and bool(numbers.any()),
         contributing_equipment=[processing_equipment(segmentation.provenance)],
         series_description=f"{RESEARCH_USE}: AI segmentation",
@@ -197,11 +193,11 @@ def _build(
     return dataset
 
 
-def _headers(source: SourceSeries, shape: tuple[int, ...]) -> list[Dataset]:
-    """One single-frame header for each plane of the label map, exactly on the affine."""
-    columns_mm, rows_mm, _ = source.spacing()
+def _headers(source: SourceSeries, shape: tuple[int, ...], planes: NDArray[np.intp]) -> list[Dataset]:
+    """One single-frame header for each stored plane of the label map, exactly on the affine."""
+    columns_mm, rows_mm, slices_mm = source.spacing()
     headers = []
-    for plane in range(len(source.slices)):
+    for plane in planes.tolist():
         header = Dataset()
         header.update(source.common)
         header.SOPClassUID = CT_IMAGE_STORAGE
@@ -214,6 +210,7 @@ def _headers(source: SourceSeries, shape: tuple[int, ...]) -> list[Dataset]:
         header.ImageOrientationPatient = source.orientation()
         header.PixelSpacing = [DSfloat(rows_mm, auto_format=True), DSfloat(columns_mm, auto_format=True)]
         header.SliceThickness = DSfloat(source.slice_thickness, auto_format=True)
+        header.SpacingBetweenSlices = DSfloat(slices_mm, auto_format=True)
         headers.append(header)
     return headers
 

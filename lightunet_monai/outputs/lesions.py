@@ -82,8 +82,9 @@ def find_lesions(segmentation: Segmentation) -> tuple[LesionMask, ...]:
     box = _box_of_values(segmentation.label_map, values)
     if box is None:
         return ()
-    crop = segmentation.label_map[box]
-    crop = np.where(np.isin(crop, values), crop, np.uint8(0))
+    kept = np.zeros(256, dtype=np.uint8)
+    kept[values] = values
+    crop = kept[segmentation.label_map[box]]
     components, count = cc3d.connected_components(crop, connectivity=CONNECTIVITY, return_N=True)
     statistics = cc3d.statistics(components, no_slice_conversion=False)
     found = []

@@ -38,8 +38,9 @@ def test_plastimatch_rasterises_the_contours_with_a_dice_of_at_least_98_percent(
     assert dice(marked[-10:], small[-10:]) >= 0.98
 
 
-def test_plastimatch_rasterises_oblique_contours_onto_the_grid_of_our_nrrd(tmp_path: Path) -> None:
-    case = make_case(tmp_path, "oblique", shape=(64, 60, 28))
+@pytest.mark.parametrize("source", ["oblique", "jpeg-ls", "multi-frame"])
+def test_plastimatch_needs_no_source_it_can_read_when_it_is_given_a_grid(tmp_path: Path, source: str) -> None:
+    case = make_case(tmp_path, source, shape=(64, 60, 28))
     path = write_rtstruct(case.segmentation, tmp_path / "rtstruct.dcm")
     grid = write_nrrd(case.segmentation, tmp_path / "grid.nrrd")
 
