@@ -143,13 +143,17 @@ def _axialSize(mask, extent, affine):
     normal = _superiorAxis(axes)
     inPlane = [axis for axis in range(3) if axis != normal]
     points = _surfacePoints(mask, extent, inPlane)
-    best = (0.0, None)
+    first = extent[2 * normal]
+    best = ((0.0, 0), 0.0, None)
     for plane in numpy.unique(points[:, normal]):
         flat = _onPlane(points[points[:, normal] == plane], affine, inPlane)
         size = _largestDistance(flat)
-        if size > best[0] + 1e-9:
-            best = (size, flat)
-    return best[0], _perpendicularChord(_hull(best[1]))
+        # Of planes with equal diameters the one with most voxels counts, as in the package.
+        voxels = int(numpy.take(mask, int(plane) - first, axis=2 - normal).sum())  # the mask is K, J, I
+        rank = (round(size, 4), voxels)
+        if rank > best[0]:
+            best = (rank, size, flat)
+    return best[1], _perpendicularChord(_hull(best[2]))
 
 
 def _superiorAxis(axes):

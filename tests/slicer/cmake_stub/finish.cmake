@@ -1,0 +1,4 @@
+foreach(name HOMEPAGE CATEGORY CONTRIBUTORS DESCRIPTION ICONURL SCREENSHOTURLS DEPENDS)
+  file(APPEND "${CMAKE_BINARY_DIR}/metadata.txt" "${name}=${EXTENSION_${name}}\n")
+endforeach()
+file(APPEND "${CMAKE_BINARY_DIR}/metadata.txt" "NAME=${PROJECT_NAME}\n")

@@ -1,0 +1,340 @@
+"""Training cases, models, installation, diagnostics, DICOM export: the library without a window."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import slicer
+from conftest import MODULE
+from LightUNetSegmentationLib import diagnostics, dicom_export, install, training_cases
+from LightUNetSegmentationLib.errors import EditedSegmentationError, ModuleError
+from LightUNetSegmentationLib.fine_tuning import FineTuning, TrainingCurves
+from LightUNetSegmentationLib.interpreter import childEnvironment, defaultInterpreter
+from LightUNetSegmentationLib.models import ModelList, overlap
+from LightUNetSegmentationLib.parameters import TrainParameters
+from LightUNetSegmentationLib.report import lesionCsv, lesionRows, lesionText, readReport
+from LightUNetSegmentationLib.segment_run import SegmentRun
+from LightUNetSegmentationLib.views import jumpTo
+
+LABELS = [{"value": 1, "name": "tumor", "title": "Breast mass", "color": [230, 60, 60]}]
+LESION = {"number": 1, "label": "tumor", "volume_ml": 1.25, "centroid_ras_mm": [1.0, -2.5, 3.0], "mean_hu": None}
+
+
+def segment(volume, interpreter, **options):
+    return SegmentRun(volume, interpreter=interpreter, **options).start().wait(60)
+
+
+# Report
+
+
+def test_a_value_that_was_not_measured_is_a_dash():
+    assert lesionRows([LESION]) == [("1", "tumor", "1.25", "-", "-", "-", "-", "1.0, -2.5, 3.0")]
+
+
+def test_no_lesion_is_no_clean_bill():
+    assert "does not mean that there is none" in lesionText([])
+
+
+def test_csv_has_one_number_a_cell():
+    header, row = lesionCsv([LESION]).splitlines()
+    assert header.split(",")[-3:] == ["right_mm", "anterior_mm", "superior_mm"]
+    assert row.split(",")[-3:] == ["1.0", "-2.5", "3.0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read"),
+        ('{"schema": 7}', "schema 7"),
+        ('{"schema": 1, "status": "failed", "error": {"message": "A gap.", "hint": "h"}}', "A gap"),
+    ],
+)
+def test_a_report_that_is_none_is_refused(tmp_path, content, message):
+    (tmp_path / "report.json").write_text(content)
+    with pytest.raises(ModuleError, match=message):
+        readReport(tmp_path / "report.json")
+
+
+# Training cases and models
+
+
+def test_a_case_is_on_the_grid_of_its_volume_and_listed(make_volume, make_interpreter, tmp_path):
+    made = make_volume("oblique", name="DOE^JANE")
+    segmentation = segment(made.node, make_interpreter())
+    case = training_cases.saveCase(made.node, segmentation, str(tmp_path), LABELS)
+    for name, expected in (("image.nrrd", made.array), ("label.nrrd", made.ball)):
+        node = slicer.vtkMRMLScalarVolumeNode()
+        storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+        storage.SetFileName(os.path.join(case, name))
+        assert storage.ReadData(node)
+        assert np.array_equal(slicer.util.arrayFromVolume(node).transpose(2, 1, 0), expected)
+    datalist = json.loads((tmp_path / "datalist.json").read_text())
+    assert datalist["training"] == [{"image": "case-0001/image.nrrd", "label": "case-0001/label.nrrd"}]
+    assert datalist["labels"] == {"0": "background", "1": "tumor"}
+    assert b"DOE" not in b"".join(path.read_bytes()[:3000] for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_fifth_of_the_cases_is_for_validation(make_volume, make_interpreter, tmp_path):
+    made = make_volume()
+    segmentation = segment(made.node, make_interpreter())
+    for _ in range(6):
+        training_cases.saveCase(made.node, segmentation, str(tmp_path), LABELS)
+    assert training_cases.countCases(str(tmp_path)) == (4, 2)
+    assert training_cases.canTrain(str(tmp_path))
+
+
+def test_a_segmentation_without_a_structure_of_the_model_is_no_case(make_volume, scene, tmp_path):
+    foreign = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    with pytest.raises(ModuleError, match="No segment belongs"):
+        training_cases.saveCase(make_volume().node, foreign, str(tmp_path), LABELS)
+
+
+def test_training_needs_two_cases_and_draws_its_curves(make_interpreter, tmp_path, scene):
+    parameters = TrainParameters(str(tmp_path / "datalist.json"), str(tmp_path / "new"), epochs=3)
+    with pytest.raises(ModuleError, match="two training cases"):
+        FineTuning(parameters, interpreter=make_interpreter()).start()
+    (tmp_path / "datalist.json").write_text('{"training": [{}], "validation": [{}]}')
+    curves = TrainingCurves()
+    training = FineTuning(parameters, interpreter=make_interpreter(), curves=curves).start()
+    training.job.wait(30)
+    training.poll()
+    while training.isRunning:
+        training.poll()
+    assert training.modelFolder == str(tmp_path / "new" / "bundle")
+    assert curves.chart.GetNumberOfPlotSeriesNodes() == 2
+
+
+def test_models_are_chosen_and_taken_back_also_after_a_restart(tmp_path):
+    models = ModelList(str(tmp_path))
+    (tmp_path / "one").mkdir()
+    models.add(str(tmp_path / "one"), "one", 0.8)
+    assert models.choices()[1] == (str(tmp_path / "one"), "one, Dice 0.800")
+    models.choose(str(tmp_path / "one"))
+    again = ModelList(str(tmp_path))
+    assert again.current == str(tmp_path / "one")
+    assert again.rollBack() == ""
+    assert not again.canRollBack
+    with pytest.raises(ModuleError):
+        again.choose("/nowhere")
+
+
+def test_a_model_that_was_deleted_is_not_used(tmp_path):
+    models = ModelList(str(tmp_path))
+    (tmp_path / "one").mkdir()
+    models.add(str(tmp_path / "one"), "one")
+    models.choose(str(tmp_path / "one"))
+    (tmp_path / "one").rmdir()
+    assert ModelList(str(tmp_path)).current == ""
+
+
+def test_overlap_is_the_dice_coefficient(make_volume, make_interpreter):
+    made = make_volume()
+    first, second = (segment(made.node, make_interpreter()) for _ in range(2))
+    assert overlap(first, second, made.node) == 1.0
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(second, "tumor", made.node)
+    array[: made.ball.shape[2] // 2] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, second, "tumor", made.node)
+    expected = 2 * array.sum() / (array.sum() + made.ball.sum())
+    assert overlap(first, second, made.node) == pytest.approx(expected)
+
+
+# Installation
+
+
+def test_the_states_of_an_installation(make_interpreter):
+    assert install.checkInstallation(make_interpreter("ok")).isReady
+    assert install.checkInstallation(make_interpreter("missing")).state == "missing"
+    assert install.checkInstallation("/nowhere/python").state == "broken"
+    broken = install.describeInstallation(1, "", ["ImportError: libtorch"])
+    assert (broken.state, "libtorch" in broken.summary) == ("broken", True)
+    without = install.describeInstallation(0, '{"model": {"error": {"message": "No bundle.", "hint": "h"}}}', [])
+    assert without.summary == "No bundle."
+
+
+def test_pip_ensure_is_used_where_slicer_has_it_and_leaves_torch_alone():
+    calls = []
+    packaging = SimpleNamespace(pip_ensure=lambda *words, **options: calls.append((words, options)))
+    assert install.ensureInstalled(packaging)
+    (words, options) = calls[0]
+    assert words == (["lightunet_monai>=0.1.0"],)
+    assert {"torch", "SimpleITK", "numpy"} <= set(options["skip_packages"])
+    assert install.ensureInstalled() is False  # slicer-core has no slicer.packaging
+
+
+def test_pip_offline_and_behind_a_proxy():
+    words = install.pipArguments(wheelFolder="/wheels", proxy="http://p:1", constraints="/c.txt", upgrade=True)
+    assert words[words.index("--find-links") + 1] == "/wheels"
+    assert "--no-index" in words
+    assert words[words.index("--proxy") + 1] == "http://p:1"
+    assert words[words.index("--constraint") + 1] == "/c.txt"
+    assert "--no-index" not in install.pipArguments()
+
+
+def test_pip_really_installs_from_a_folder_of_wheels_without_a_network(tmp_path, monkeypatch):
+    import sys
+    import zipfile
+
+    name = "lightunet_monai-0.1.0"
+    info = f"{name}.dist-info"
+    with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("lightunet_monai/__init__.py", "")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: lightunet_monai\nVersion: 0.1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "site"))
+    monkeypatch.setattr(install, "isOwnInterpreter", lambda _: True)
+    job = install.startInstall(sys.executable, wheelFolder=str(tmp_path), versions={"numpy": np.__version__})
+    folder = job.folder
+    with open(os.path.join(folder, "constraints.txt")) as stream:
+        assert stream.read() == f"numpy=={np.__version__}\n"
+    assert job.wait(120) == "done", list(job.log)
+    job.close()
+    assert (tmp_path / "site" / "lightunet_monai").is_dir()
+    assert not os.path.exists(folder)
+
+
+def test_another_python_is_not_changed():
+    with pytest.raises(ModuleError, match="another Python"):
+        install.startInstall("/usr/bin/elsewhere")
+
+
+def test_torch_comes_from_the_extension_only():
+    calls = []
+    logic = SimpleNamespace(
+        torchInstalled=lambda: False, installTorch=lambda **options: calls.append(options) or object()
+    )
+    install.installTorch(logic)
+    assert calls == [{"askConfirmation": True, "torchVersionRequirement": ">=2.8"}]
+    with pytest.raises(ModuleError, match="not installed"):
+        install.installTorch(SimpleNamespace(torchInstalled=lambda: False, installTorch=lambda **_: None))
+    with pytest.raises(ModuleError, match="PyTorch extension"):
+        install.installTorch()
+
+
+def test_another_python_does_not_get_the_libraries_of_slicer(monkeypatch):
+    monkeypatch.setenv("PYTHONHOME", "/slicer")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/slicer/lib")
+    assert "PYTHONHOME" in childEnvironment("")
+    other = childEnvironment("/usr/bin/elsewhere")
+    assert "PYTHONHOME" not in other
+    assert "LD_LIBRARY_PATH" not in other
+    assert os.path.exists(defaultInterpreter())
+
+
+# Diagnostics
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/home/anna/DOE_JANE/series 1/im.dcm",
+        "C:\\Users\\anna\\DOE.dcm",
+        "DOE^JANE^^Dr",
+        "1.2.840.113619.2.55.3.604688.119",
+        "born 1961-04-12",
+        "19610412",
+        "Mrs Example",
+    ],
+)
+def test_nothing_of_the_patient_is_in_the_diagnostics(text):
+    redacted = diagnostics.redact(f"could not read {text}, stop", names=["Mrs Example"])
+    for part in ("anna", "DOE", "JANE", "1961", "Example", "113619"):
+        assert part not in redacted
+    assert redacted.startswith("could not read ")
+    assert "<" in redacted
+
+
+def test_names_of_nodes_and_patients_are_taken_out(make_volume, scene):
+    make_volume(name="Jane Doe CT")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "Doe, Jane (4711)")
+    error = ModuleError("Jane Doe CT cannot be read.", log=['File "/x/lightunet_monai/inputs/volume.py", line 3'])
+    text = diagnostics.diagnosticsText(error=error, names=diagnostics.patientTexts())
+    assert "Jane" not in text
+    assert "volume.py" in text
+
+
+# Views
+
+
+def test_views_jump_to_a_point_under_a_transform(make_volume, scene):
+    import vtk
+
+    made = make_volume()
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(2, 3, 100.0)
+    transform.SetMatrixTransformToParent(matrix)
+    made.node.SetAndObserveTransformNodeID(transform.GetID())
+    crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode") or scene.AddNewNodeByClass("vtkMRMLCrosshairNode")
+    camera = scene.AddNewNodeByClass("vtkMRMLCameraNode")
+    assert jumpTo((1, 2, 3), made.node) == (1.0, 2.0, 103.0)
+    assert tuple(crosshair.GetCrosshairRAS()) == (1.0, 2.0, 103.0)
+    assert tuple(camera.GetFocalPoint()) == (1.0, 2.0, 103.0)
+
+
+# DICOM
+
+
+def test_export_needs_files_and_an_unedited_result(make_volume, make_interpreter, tmp_path):
+    made = make_volume()
+    segmentation = segment(made.node, make_interpreter())
+    files = {}
+    for number in range(3):
+        path = tmp_path / f"DOE_{number}.dcm"
+        path.write_bytes(b"x")
+        files[f"1.2.{number}"] = str(path)
+    database = SimpleNamespace(fileForInstance=lambda name: files.get(name, ""))
+    made.node.SetAttribute("DICOM.instanceUIDs", " ".join([*files, "1.2.99"]))
+    with pytest.raises(ModuleError, match="1 of 4"):
+        dicom_export.startExport(segmentation, made.node, database=database)
+    made.node.SetAttribute("DICOM.instanceUIDs", " ".join(files))
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", made.node)
+    array[:7] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, "tumor", made.node)
+    with pytest.raises(EditedSegmentationError):
+        dicom_export.startExport(segmentation, made.node, database=database)
+    from LightUNetSegmentationLib.edits import segmentTag
+
+    piece = segmentation.GetSegmentation().GetSegment("tumor")
+    assert segmentTag(piece, "DICOM.SegmentAlgorithmType") == "SEMIAUTOMATIC"
+
+
+def test_exported_files_never_replace_others(tmp_path):
+    folder = tmp_path / "temporary"
+    (folder / "result").mkdir(parents=True)
+    (folder / "result" / "segmentation.dcm").write_bytes(b"new")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "segmentation.dcm").write_bytes(b"old")
+    job = SimpleNamespace(folder=str(folder), error=None, close=lambda: None)
+    (path,) = dicom_export.takeExport(job, str(tmp_path / "out"))
+    assert os.path.basename(path) == "segmentation-2.dcm"
+    assert (tmp_path / "out" / "segmentation.dcm").read_bytes() == b"old"
+
+
+# Layers
+
+
+def test_files_import_slicer_and_the_standard_library_only_and_no_qt_in_the_library():
+    import ast
+    import sys
+
+    allowed = {"slicer", "vtk", "qt", "ctk", "LightUNetSegmentationLib", *sys.stdlib_module_names}
+    windows = {"widget.py", "findings_panel.py", "learning_panel.py", "setup_panel.py", "settings.py"}
+    for path in MODULE.rglob("*.py"):
+        if "Testing" in path.parts:
+            continue
+        names = set()
+        for statement in ast.parse(path.read_text()).body:
+            if isinstance(statement, ast.Import):
+                names |= {one.name.split(".")[0] for one in statement.names}
+            elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
+                names.add(statement.module.split(".")[0])
+        assert names <= allowed, (path.name, names - allowed)
+        if path.name not in windows:
+            assert not names & {"qt", "ctk"}, path.name
+        assert "import lightunet_monai" not in path.read_text()
+
+

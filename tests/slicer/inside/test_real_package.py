@@ -1,0 +1,104 @@
+"""The package itself as the child: the same voxels, codes, measurements and DICOM files."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import slicer
+from conftest import ORIENTATIONS
+from LightUNetSegmentationLib.dicom_export import startExport, takeExport
+from LightUNetSegmentationLib.edits import ownSegmentIds
+from LightUNetSegmentationLib.install import checkInstallation
+from LightUNetSegmentationLib.measure import measureLesions
+from LightUNetSegmentationLib.parameters import RunParameters
+from LightUNetSegmentationLib.results import recordedLesions
+from LightUNetSegmentationLib.segment_run import SegmentRun
+from LightUNetSegmentationLib.threshold import reapplyThreshold
+
+pytestmark = pytest.mark.real_child
+
+
+@pytest.fixture
+def ready(real_interpreter):
+    installation = checkInstallation(real_interpreter)
+    if not installation.isReady:
+        pytest.skip(installation.summary)
+    return SimpleNamespace(interpreter=real_interpreter, model=installation.model)
+
+
+def segment(ready, volume, threshold=None, **options):
+    parameters = RunParameters(device="cpu", threads=1, threshold=threshold)
+    return SegmentRun(volume, parameters, interpreter=ready.interpreter, **options).start().wait(300)
+
+
+def some_threshold(segmentation):
+    """A threshold that splits the probability map, whatever the weights are."""
+    values = slicer.util.arrayFromVolume(segmentation.GetNodeReference("lightunet.probability"))
+    return float(np.round(np.quantile(values, 0.97), 4))
+
+
+def test_labels_threshold_and_measurements_are_those_of_the_package(ready, make_volume):
+    made = make_volume(ORIENTATIONS["oblique"] @ np.diag([1, 1, -1]))  # oblique and left-handed
+    segmentation = segment(ready, made.node)
+    assert ownSegmentIds(segmentation) == [label["name"] for label in ready.model["labels"]]
+    threshold = some_threshold(segmentation)
+    mine = reapplyThreshold(segmentation, threshold, made.node)
+    again = segment(ready, made.node, threshold)
+    masks = [slicer.util.arrayFromSegmentBinaryLabelmap(one, "tumor", made.node) > 0 for one in (segmentation, again)]
+    assert masks[1].any()
+    assert not masks[1].all()
+    # voxels whose probability is the threshold to the last digit may fall on either side
+    assert (masks[0] != masks[1]).sum() <= 2 + masks[1].sum() // 200
+    theirs = recordedLesions(again)
+    measured = measureLesions(again, made.node)
+    assert len(measured) == len(theirs)
+    assert len(mine) > 0
+    for one, other in zip(measured, theirs, strict=True):
+        assert one["voxels"] == other["voxels"]
+        assert one["volume_ml"] == pytest.approx(other["volume_ml"], abs=1e-4)
+        assert one["mean_hu"] == pytest.approx(other["mean_hu"], abs=0.01)
+        assert one["centroid_ras_mm"] == pytest.approx(other["centroid_ras_mm"], abs=0.01)
+        assert one["feret_diameter_mm"] == pytest.approx(other["feret_diameter_mm"], abs=0.01)
+        assert one["axial_long_axis_mm"] == pytest.approx(other["axial_long_axis_mm"], abs=0.01)
+        assert one["axial_short_axis_mm"] == pytest.approx(other["axial_short_axis_mm"], rel=0.03, abs=0.05)
+
+
+def test_dicom_seg_and_sr_are_written_from_the_series(ready, make_volume, tmp_path):
+    series = os.environ.get("LIGHTUNET_DICOM_SERIES", "")
+    if not series:
+        pytest.skip("LIGHTUNET_DICOM_SERIES names no folder of a CT series")
+    files = {f"1.2.{number}": os.path.join(series, name) for number, name in enumerate(sorted(os.listdir(series)))}
+    volume = slicer.vtkSlicerVolumesLogic
+    node = slicer.modules.volumes.logic().AddArchetypeVolume(files["1.2.0"], "CT", 0) or volume
+    node.SetAttribute("DICOM.instanceUIDs", " ".join(files))
+    segmentation = segment(ready, node)
+    database = SimpleNamespace(fileForInstance=files.get)
+    job = startExport(
+        segmentation,
+        node,
+        interpreter=ready.interpreter,
+        parameters=RunParameters(device="cpu", threads=1),
+        database=database,
+    )
+    job.wait(300)
+    paths = takeExport(job, str(tmp_path / "out"))
+    assert [os.path.basename(path) for path in paths] == ["findings_sr.dcm", "segmentation.dcm"]
+
+
+def test_parameter_choices_are_those_of_the_package(real_interpreter):
+    """The window's list of engines is written there; the package has the say."""
+    import subprocess
+
+    from LightUNetSegmentationLib.parameter_node import LightUNetSegmentationParameterNode as Node
+
+    done = subprocess.run(
+        [real_interpreter, "-c", "import json; from lightunet_monai.options import ENGINES; print(json.dumps(ENGINES))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Node._parameters["engine"].validators[0].choices == json.loads(done.stdout)
+
+
