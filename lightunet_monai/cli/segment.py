@@ -13,6 +13,8 @@ from .run_options import add_run_options, run_options
 
 if TYPE_CHECKING:
     from ..outputs import CaseReport
+    from ..segmentation import Segmentation
+    from ..sources import ImageSource
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     parser.add_argument("--keep-empty-frames", action="store_true", help="DICOM SEG: keep frames without a lesion")
     parser.add_argument("--assume-hu", action="store_true", help="take values as Hounsfield units without a rescale")
+    parser.add_argument(
+        "--regularize", action="store_true", help="resample a tilted or uneven series; the result is on its own slices"
+    )
     parser.add_argument(
         "--progress", choices=("auto", "bar", "json", "none"), default="auto", help="a bar, or JSON lines for programs"
     )
@@ -67,7 +72,7 @@ def _segment(arguments: argparse.Namespace) -> tuple[CaseReport, Path]:
     start = time.perf_counter()
     source = choose_series(discover_sources(arguments.study), arguments.series)
     check_output(arguments.output, formats, source=source, overwrite=arguments.overwrite)
-    volume = load_volume(source, assume_hu=arguments.assume_hu)
+    volume = load_volume(source, assume_hu=arguments.assume_hu, regularize=arguments.regularize)
     seconds["read"] = time.perf_counter() - start
 
     tell("open", 0.0)
@@ -86,21 +91,21 @@ def _segment(arguments: argparse.Namespace) -> tuple[CaseReport, Path]:
 
     tell("measure", 0.0)
     start = time.perf_counter()
-    array = volume.as_tensor()[0].numpy()
-    findings = measure_lesions(prediction.segmentation, array)
+    segmentation, array = _on_source_slices(prediction.segmentation, volume, source, arguments)
+    findings = measure_lesions(segmentation, array)
     seconds["measure"] = time.perf_counter() - start
 
     tell("write", 0.0)
     report = describe_case(
         source,
-        segmentation=prediction.segmentation,
+        segmentation=segmentation,
         findings=findings,
         seconds=seconds,
         warnings=prediction.warnings,
     )
     write_case(
         arguments.output,
-        prediction.segmentation,
+        segmentation,
         formats=formats,
         findings=findings,
         report=report,
@@ -111,6 +116,25 @@ def _segment(arguments: argparse.Namespace) -> tuple[CaseReport, Path]:
     )
     tell("write", 1.0)
     return report, arguments.output
+
+
+def _on_source_slices(
+    segmentation: Segmentation, volume: Any, source: ImageSource, arguments: argparse.Namespace
+) -> tuple[Segmentation, Any]:
+    """Give segmentation and Hounsfield units on the source's own slices, whatever grid the model saw."""
+    if arguments.regularize:
+        from dataclasses import replace
+
+        from ..inputs import plan_regularization, read_hu
+
+        regularization = plan_regularization(source)
+        if regularization is not None:
+            original = read_hu(source, dtype="float32", assume_hu=arguments.assume_hu, allow_shear=True)
+            label_map = regularization.to_source_slices(segmentation.label_map)
+            # Probabilities are not carried over: interpolating them twice would no longer match the labels.
+            moved = replace(segmentation, label_map=label_map, affine=original.affine, probability=None)
+            return moved, original.voxels
+    return segmentation, volume.as_tensor()[0].numpy()
 
 
 def _print_summary(report: CaseReport, folder: Path) -> None:

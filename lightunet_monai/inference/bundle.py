@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -145,6 +146,8 @@ def open_bundle(
             overrides[config_id] = f"$torch.device({value!r})" if name == "device" else value
     if threshold is not None:
         overrides["threshold"] = threshold
+    # MONAI warns on standard output that it leaves our logging alone, which is what we asked for.
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     try:
         workflow = ConfigWorkflow(
             config_file=str(root / "configs" / "inference.json"),

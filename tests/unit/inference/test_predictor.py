@@ -1,0 +1,154 @@
+"""The predictor, its engines, and what goes wrong with a bundle."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from lightunet_monai.errors import BundleError, GeometryError, UsageError, WeightsError
+from lightunet_monai.inference import Predictor
+from lightunet_monai.inference.bundle import find_bundle, open_bundle, write_bundle
+from lightunet_monai.inference.engines import choose_engine, fold_batch_norm
+from lightunet_monai.options import RunOptions
+from tests.builders.bundle import random_network, tiny_bundle
+from tests.builders.series import make_series
+from tests.builders.volume import make_affine, make_nifti, make_voxels
+
+
+@pytest.fixture(scope="module")
+def a_bundle(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("model") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def a_predictor(a_bundle):
+    return Predictor(a_bundle)
+
+
+def test_the_segmentation_lies_on_the_grid_of_the_source(a_predictor, tmp_path):
+    affine = make_affine((0.7, 0.9, 1.3), axes=(2, 0, 1), signs=(1, -1, 1), turn_degrees=9)
+    prediction = a_predictor.segment(make_nifti(tmp_path / "a.nii.gz", make_voxels((40, 36, 30)), affine))
+    segmentation = prediction.segmentation
+    assert segmentation.label_map.shape == (40, 36, 30)
+    np.testing.assert_allclose(segmentation.affine, affine, atol=1e-6)
+    assert set(prediction.seconds) == {"prepare", "infer", "restore"}
+    assert len(segmentation.provenance.weights_sha256) == 64
+
+
+def test_a_volume_in_memory_gives_what_its_file_gives(a_predictor, tmp_path):
+    path = make_nifti(tmp_path / "a.nii.gz")
+    volume = MetaTensor(torch.from_numpy(make_voxels().astype(np.float32))[None], affine=torch.as_tensor(make_affine()))
+    by_file, in_memory = a_predictor.segment(path).segmentation, a_predictor.segment(volume).segmentation
+    np.testing.assert_array_equal(by_file.label_map, in_memory.label_map)
+
+
+def test_the_model_is_opened_once_and_cases_do_not_change_it(a_predictor, tmp_path):
+    network = a_predictor.parts.network
+    first = make_nifti(tmp_path / "a.nii.gz", make_voxels((40, 36, 30)))
+    before = a_predictor.segment(first).segmentation.label_map
+    a_predictor.segment(make_nifti(tmp_path / "b.nii.gz", make_voxels((24, 50, 20), seed=3)))
+    np.testing.assert_array_equal(a_predictor.segment(first).segmentation.label_map, before)
+    assert a_predictor.parts.network is network
+
+
+def test_probabilities_agree_with_the_label_map(a_predictor, tmp_path):
+    path = make_nifti(tmp_path / "a.nii.gz", make_voxels((40, 36, 30)))
+    segmentation = a_predictor.segment(path, with_probability=True).segmentation
+    assert segmentation.probability.dtype == np.float32
+    assert ((segmentation.probability >= 0.5) == (segmentation.label_map > 0)).mean() > 0.9999
+
+
+def test_a_threshold_in_place_of_the_bundles_is_recorded(a_bundle, tmp_path):
+    path = make_nifti(tmp_path / "a.nii.gz", make_voxels((40, 36, 30)))
+    low, high = (Predictor(a_bundle, threshold=t).segment(path).segmentation for t in (0.2, 0.8))
+    assert low.label_map.sum() > high.label_map.sum()
+    assert high.provenance.settings["threshold"] == 0.8
+
+
+def test_progress_goes_through_its_stages(a_predictor, tmp_path):
+    told = []
+    a_predictor.segment(make_nifti(tmp_path / "a.nii.gz"), progress=lambda *now: told.append(now))
+    assert [stage for stage, _ in told if stage == "infer"]
+    assert told[0] == ("prepare", 0.0)
+    assert told[-1] == ("restore", 1.0)
+
+
+def test_a_refusal_arrives_as_our_own_error_not_as_monais(a_predictor, tmp_path):
+    make_series(tmp_path / "series", defect="gap")
+    with pytest.raises(GeometryError) as caught:
+        a_predictor.segment(tmp_path / "series")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("options", [{"sw_batch_size": 1}, {"threads": 1}, {"engine": "torch"}, {"device": "cpu"}])
+def test_options_change_how_it_runs_not_what_comes_out(a_bundle, a_predictor, tmp_path, options):
+    path = make_nifti(tmp_path / "a.nii.gz", make_voxels((40, 36, 30)))
+    expected = a_predictor.segment(path).segmentation.label_map
+    found = Predictor(a_bundle, RunOptions(**options)).segment(path).segmentation.label_map
+    assert (expected != found).mean() < 1e-4
+
+
+def test_the_tuned_engine_gives_the_logits_of_the_reference():
+    network = random_network()
+    x = torch.rand(2, 3, 40, 48)
+    reference = choose_engine(network, torch.device("cpu"), RunOptions(engine="torch"))
+    tuned = choose_engine(network, torch.device("cpu"), RunOptions(engine="torch-tuned"))
+    with torch.inference_mode():
+        torch.testing.assert_close(tuned(x), reference(x), rtol=1e-4, atol=1e-4)
+    assert (reference.name, tuned.name) == ("torch", "torch-tuned")
+
+
+def test_folding_leaves_no_batch_norm_and_the_network_as_it_was():
+    network = random_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    folded = fold_batch_norm(network)
+    assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "options", [{"engine": "coal"}, {"sw_batch_size": 0}, {"overlap": 1.0}, {"threads": 0}, {"precision": "float7"}]
+)
+def test_an_impossible_option_is_refused_when_it_is_made(options):
+    with pytest.raises(UsageError, match="expected"):
+        RunOptions(**options)
+
+
+def test_an_incomplete_bundle_names_what_is_missing(tmp_path):
+    with pytest.raises(BundleError, match=r"models/model\.pt"):
+        find_bundle(tmp_path)
+
+
+def test_weights_of_another_network_are_counted_and_named(tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    torch.save({"inc.0.weight": torch.zeros(1)}, bundle / "models" / "model.pt")
+    with pytest.raises(WeightsError, match=r"\d+ of \d+ entries do not fit LightUNet, the first are"):
+        open_bundle(bundle)
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    path = bundle / "models" / "model.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="cannot be read"):
+        open_bundle(bundle)
+
+
+def test_weights_that_differ_from_the_metadata_hash_are_refused(tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    metadata["weights_sha256"] = "0" * 64
+    (bundle / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(WeightsError, match="SHA-256"):
+        open_bundle(bundle)
+
+
+def test_a_new_bundle_is_stamped_and_opens(tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    torch.save(random_network(5).state_dict(), tmp_path / "new.pt")
+    write_bundle(bundle, tmp_path / "new.pt", tmp_path / "out", version="0.1.0+mine", data_source="my cases")
+    parts = open_bundle(tmp_path / "out")
+    assert parts.metadata["version"] == "0.1.0+mine"
+    assert parts.metadata["weights_sha256"] == parts.weights_sha256
