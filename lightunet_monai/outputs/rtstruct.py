@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 from skimage.measure import find_contours
 
@@ -31,6 +33,8 @@ SERIES_OFFSET = 3000
 
 COORDINATE_DECIMALS = 4
 """A tenth of a micrometre; keeps numbers within the 16 characters of a DS."""
+
+_CONTOUR_DATA = Tag("ContourData")
 
 _STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management SOP Class, retired, which RT Referenced Study items still have to name."""
@@ -235,8 +239,16 @@ def _contour(number: int, points: NDArray[np.float64], plane: int, source: Sourc
     item.ContourImageSequence = [image]
     item.ContourGeometricType = "CLOSED_PLANAR"
     item.NumberOfContourPoints = len(points)
-    item.ContourData = [f"{value + 0.0:.{COORDINATE_DECIMALS}f}" for value in world.round(COORDINATE_DECIMALS).ravel()]
+    item[_CONTOUR_DATA] = _coordinates(world)
     return item
+
+
+def _coordinates(world: NDArray[np.float64]) -> RawDataElement:
+    """Contour Data as it stands in the file: pydicom would first turn every number into an object of its own."""
+    numbers = world.round(COORDINATE_DECIMALS).ravel() + 0.0  # no -0.0
+    text = "\\".join([f"{value:.{COORDINATE_DECIMALS}f}" for value in numbers.tolist()])
+    value = (text + " " * (len(text) % 2)).encode("ascii")
+    return RawDataElement(_CONTOUR_DATA, "DS", len(value), value, 0, False, True)
 
 
 def _observation(number: int, region: Region) -> Dataset:
