@@ -205,7 +205,7 @@ def plot_scanner(path: Path, *, with_projection: bool) -> dict[str, object]:
             "noise_hu": round(float(central(noisy - clean).std()), 1),
             "noise_peak_per_mm": round(float(frequency[power.argmax()]), 2),
             "low_to_peak": round(float(power[0] / power.max()), 2),
-            "mtf_10_percent_per_mm": round(float(np.interp(-0.1, -mtf, mtf_frequency)), 2),
+            "mtf_50_percent_per_mm": round(float(np.interp(-0.5, -mtf, mtf_frequency)), 2),
             "centre_minus_edge_hu": round(float(profile[radius < 8].mean() - profile[radius > 40].mean()), 1),
         }
     axes[0].set(xlabel="frequency, 1/mm", ylabel="noise power across the axis (peak 1)")
@@ -311,7 +311,7 @@ def quantiles(values: object) -> dict[str, float]:
 
 
 def save(figure: object, path: Path) -> None:
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=70)
     plt.close(figure)
 
 
