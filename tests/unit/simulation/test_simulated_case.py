@@ -11,7 +11,7 @@ from lightunet_monai.errors import UsageError
 from lightunet_monai.simulation import RECIPES, SimulatedCase, SimulationSettings, Tissue, simulate_case
 
 SMALL = SimulationSettings(max_voxels=64, with_lesion=1.0)
-SEEDS = range(300, 305)
+SEEDS = range(300, 306)
 
 
 @cache
