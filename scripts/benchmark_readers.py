@@ -142,8 +142,13 @@ def make(arguments: argparse.Namespace) -> None:
         tissue = np.where(np.sin(9 * x + k / 40) * np.cos(7 * y) > 0.4, 70, -80)
         voxels[:, :, k] = np.where(x * x + y * y < radius * radius, tissue, -1000) + rng.normal(0, 20, x.shape)
     for syntax in SYNTAXES:
-        make_series(arguments.folder / syntax, voxels=voxels, spacing=(0.3, 0.3, 0.3), syntax=syntax)
+        make_series(arguments.folder / syntax, voxels=voxels, spacing=(0.3, 0.3, 0.3), syntax=syntax, change=_number)
         print(arguments.folder / syntax, flush=True)
+
+
+def _number(index: int, dataset: Any) -> None:
+    """Instance numbers in slice order: dicom2nifti relies on them."""
+    dataset.InstanceNumber = index + 1
 
 
 def run_one(arguments: argparse.Namespace) -> None:

@@ -2,10 +2,7 @@
 
 Decoders are C and C++ code, and a crafted file can crash them or make them eat memory; then this process
 ends and the program that asked goes on. It reads requests from standard input and answers on standard
-output; importing this module does nothing.
-
-A request is a length (4 bytes), that many bytes of JSON, and the frame; an answer is a status byte, a
-length (4 bytes), and the pixels (little endian) or a message.
+output (`decode_protocol`); importing this module does nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +17,12 @@ import warnings
 from typing import Any, BinaryIO
 
 import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
 
-OK, FAILED = b"K", b"F"
+from .decode_protocol import FAILED, OK
+
 _MEMORY_LIMIT_BYTES = 3 * 2**30
 """Address space: the libraries map about 1 GB, and JPEG 2000 needs some 500 MB for the largest plane."""
 
@@ -84,9 +85,6 @@ def decode(frame: bytes, options: dict[str, Any]) -> np.ndarray[Any, Any]:
     -------
     ndarray of integers, shape (rows, columns)
     """
-    from pydicom.encaps import encapsulate
-    from pydicom.pixels import get_decoder
-
     syntax, errors = options["syntax"], []
     for plugin in _PREFERRED.get(syntax, ()):
         with contextlib.suppress(NotImplementedError):
@@ -119,7 +117,7 @@ def decode(frame: bytes, options: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 def _decode_by_gdcm_reader(frame: bytes, options: dict[str, Any]) -> np.ndarray[Any, Any]:
     """12-bit JPEG: GDCM decodes it from a file, but not through pydicom's plugin."""
-    import gdcm
+    import gdcm  # an optional decoder
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "plane.dcm")
@@ -135,9 +133,6 @@ def _decode_by_gdcm_reader(frame: bytes, options: dict[str, Any]) -> np.ndarray[
 
 
 def _write_plane(path: str, frame: bytes, options: dict[str, Any]) -> None:
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.encaps import encapsulate
-
     dataset, meta = Dataset(), FileMetaDataset()
     meta.TransferSyntaxUID = options["syntax"]
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, UnreadableFileError
-from ._decode_worker import OK
 from .codestream import check_codestream
+from .decode_protocol import OK
 
 FRAME_TIMEOUT_SECONDS = 60.0
 """A 512 x 512 plane takes 0.03 s and starting a process 1 s; a busy machine may be ten times slower."""

@@ -84,7 +84,11 @@ def check_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
     """
     found = " x ".join(map(str, shape))
     if len(shape) < 3 or min(shape[:3], default=0) < 2:
-        raise UnsupportedImageError(f"{path}: {found} voxels, expected three dimensions of 2 or more.", reason="not-3d")
+        raise UnsupportedImageError(
+            f"{path}: {found} voxels, expected three dimensions of 2 or more.",
+            hint="Give a whole volume, not a single slice.",
+            reason="not-3d",
+        )
     if any(size != 1 for size in shape[3:]):
         raise UnsupportedImageError(
             f"{path}: {found} voxels, expected one volume; found {int(np.prod(shape[3:]))}.",
