@@ -51,7 +51,11 @@ def check_names() -> str:
 
 def check_line_ends() -> str:
     """Text files have LF alone."""
-    paths = [ENTRY, ROOT / "CMakeLists.txt", *(path for path in EXTENSION.rglob("*") if path.suffix in (".py", ".txt", ".ui"))]
+    paths = [
+        ENTRY,
+        ROOT / "CMakeLists.txt",
+        *(path for path in EXTENSION.rglob("*") if path.suffix in (".py", ".txt", ".ui")),
+    ]
     return ", ".join(path.name for path in paths if b"\r" in path.read_bytes())
 
 
@@ -103,7 +107,9 @@ def check_file_scope() -> str:
                 names = [one.name.split(".")[0] for one in statement.names]
             elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
                 names = [(statement.module or "").split(".")[0]]
-            found += [f"{path.name} imports {name}" for name in names if name not in {*BUNDLED, *sys.stdlib_module_names}]
+            found += [
+                f"{path.name} imports {name}" for name in names if name not in {*BUNDLED, *sys.stdlib_module_names}
+            ]
             if isinstance(statement, ast.Expr) and not isinstance(statement.value, ast.Constant):
                 found.append(f"{path.name}:{statement.lineno} runs code")
     return ", ".join(found)

@@ -1,4 +1,4 @@
-"""Started by ``run_in_slicer.sh`` inside of a complete Slicer: runs the module's tests and ends with their exit code."""
+"""Started by ``run_in_slicer.sh`` in a complete Slicer: runs the module's tests and ends with their exit code."""
 
 import runpy
 import sys

@@ -42,6 +42,9 @@ if ! .venv-slicer/bin/python -c "import slicer" >/dev/null 2>&1; then
     .venv-slicer/bin/python -m pip install -q "slicer-core==$slicer_version" numpy; } >/dev/null 2>&1 ||
     note_missing "slicer-core"
 fi
+# What the tests of the Slicer module need beside it.
+.venv-slicer/bin/python -c "import slicer, PySide6, pytest, cmake" >/dev/null 2>&1 ||
+  .venv-slicer/bin/python -m pip install -q PySide6-Essentials pytest cmake >/dev/null 2>&1 || note_missing "PySide6"
 
 if [ -n "$missing" ]; then
   echo "Not installed, their tests will be skipped:$missing"

@@ -1,10 +1,11 @@
 """Registers the module with 3D Slicer; everything else stands in LightUNetSegmentationLib."""
 
-from LightUNetSegmentationLib.logic import LightUNetSegmentationLogic  # noqa: F401 - Slicer looks for it here
-from LightUNetSegmentationLib.widget import LightUNetSegmentationWidget  # noqa: F401 - Slicer looks for it here
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+
+from LightUNetSegmentationLib.logic import LightUNetSegmentationLogic  # noqa: F401 - Slicer looks for it here
+from LightUNetSegmentationLib.widget import LightUNetSegmentationWidget  # noqa: F401 - Slicer looks for it here
 
 
 class LightUNetSegmentation(ScriptedLoadableModule):

@@ -25,7 +25,9 @@ def configured(tmp_path_factory):
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "slicer_extension", source / "slicer_extension", ignore=ignored)
     project = source / "CMakeLists.txt"
-    project.write_text(project.read_text().replace("project(LightUNetSegmentation)", "project(LightUNetSegmentation NONE)"))
+    project.write_text(
+        project.read_text().replace("project(LightUNetSegmentation)", "project(LightUNetSegmentation NONE)")
+    )
     command = [program, "-S", source, "-B", build, f"-DSlicer_DIR={STUB}", "-G", "Unix Makefiles"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

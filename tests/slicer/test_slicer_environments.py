@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders.series import make_series
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 ENVIRONMENTS = {"5.12": ".venv-slicer", "5.13": ".venv-slicer-next"}
 
 
 @pytest.mark.slicer
 @pytest.mark.parametrize("version", ENVIRONMENTS)
-def test_the_module_on_slicer_core(version):
+def test_the_module_on_slicer_core(version, tmp_path):
     python = ROOT / ENVIRONMENTS[version] / "bin" / "python"
     if not python.exists():
         pytest.skip(f"{ENVIRONMENTS[version]} is missing; make it with scripts/setup_slicer_tests.sh")
@@ -22,8 +24,9 @@ def test_the_module_on_slicer_core(version):
     if probe.returncode:
         pytest.skip(f"{ENVIRONMENTS[version]} lacks slicer-core, PySide6 or pytest; scripts/setup_slicer_tests.sh")
     environment = {**os.environ, "LIGHTUNET_CHILD_PYTHON": sys.executable, "QT_QPA_PLATFORM": "offscreen"}
+    environment["LIGHTUNET_DICOM_SERIES"] = str(make_series(tmp_path / "series", orientation=CORONAL).folder)
     environment.pop("PYTHONPATH", None)
-    command = [python, "-m", "pytest", "-c", HERE / "pytest.ini", "--rootdir", HERE, "-q", "--tb=short"]
+    command = [python, "-m", "pytest", "-c", HERE / "slicer_core.ini", "--rootdir", HERE, "-q", "--tb=short"]
     if version != "5.12":  # the second environment is there for Slicer's side, which the fake package exercises
         command += ["-m", "not real_child"]
     done = subprocess.run([*command, HERE / "inside"], capture_output=True, text=True, env=environment, check=False)

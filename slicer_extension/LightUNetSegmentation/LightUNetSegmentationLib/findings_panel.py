@@ -159,9 +159,7 @@ class FindingsPanel:
         self.segmentation.SetAttribute(FINDINGS, json.dumps(self.lesions))
         self.fillTable()
         edited = _(" as edited") if isEdited(self.segmentation) else ""
-        self.ui.statusLabel.text = _("{count} lesions measured{edited}.").format(
-            count=len(self.lesions), edited=edited
-        )
+        self.ui.statusLabel.text = _("{count} lesions measured{edited}.").format(count=len(self.lesions), edited=edited)
 
     def onCopyText(self, checked=False):
         """Put the table on the clipboard."""
@@ -207,4 +205,3 @@ class FindingsPanel:
         display = self.segmentation.GetDisplayNode() if self.segmentation is not None else None
         if display is not None:
             display.SetVisibility3D(isShown)
-

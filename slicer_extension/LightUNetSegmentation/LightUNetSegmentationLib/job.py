@@ -190,9 +190,7 @@ class Job:
                 self.lastProgress = event
                 events.append(event)
             elif event["event"] == "error":
-                self._failure = ModuleError(
-                    event.get("message", ""), event.get("hint", ""), kind=event.get("kind", "")
-                )
+                self._failure = ModuleError(event.get("message", ""), event.get("hint", ""), kind=event.get("kind", ""))
             elif event["event"] == "done":
                 self.result = event
 

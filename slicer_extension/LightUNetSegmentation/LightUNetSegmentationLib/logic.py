@@ -93,4 +93,3 @@ class LightUNetSegmentationLogic(ScriptedLoadableModuleLogic):
             return run.wait(timeoutSeconds)
         finally:
             run.cancel()
-

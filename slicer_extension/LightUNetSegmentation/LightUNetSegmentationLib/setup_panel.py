@@ -96,7 +96,8 @@ class SetupPanel:
         if job.error is not None and not job.log:
             self.installation = Installation("broken", job.error.message, job.error.hint)
         else:
-            self.installation = describeInstallation(0 if job.error is None else 1, "\n".join(job.output), list(job.log))
+            code = 0 if job.error is None else 1
+            self.installation = describeInstallation(code, "\n".join(job.output), list(job.log))
         job.close()
         self._show()
         self.host.refresh()
@@ -155,4 +156,3 @@ class SetupPanel:
         text = diagnosticsText(self.installation, run, self.host.lastError, patientTexts())
         qt.QApplication.clipboard().setText(text)
         self.ui.statusLabel.text = _("Diagnostics copied; they hold no names, paths, dates or identifiers.")
-

@@ -14,9 +14,9 @@ STANDINS = HERE.parent / "standins"
 MODULE = Path(os.environ.get("LIGHTUNET_SLICER_MODULE", HERE.parents[2] / "slicer_extension" / "LightUNetSegmentation"))
 sys.path[:0] = [str(STANDINS), str(MODULE), str(HERE)]
 
-import slicer  # noqa: E402
-import slicer.util  # noqa: E402
-import vtk  # noqa: E402
+import slicer
+import slicer.util
+import vtk
 
 slicer.__path__.append(str(STANDINS / "slicer_parts"))
 
@@ -72,7 +72,8 @@ def temporary():
 ORIENTATIONS = {
     "axial": np.diag([-0.8, -0.8, 2.0]),
     "sagittal": np.array([[0, 0, 1.5], [0.7, 0, 0], [0, -0.7, 0]]),
-    "oblique": np.linalg.qr(np.array([[1.0, 0.2, -0.3], [-0.3, 1.0, 0.1], [0.25, -0.2, 1.0]]))[0] @ np.diag([0.8, 0.9, 1.7]),
+    "oblique": np.linalg.qr(np.array([[1.0, 0.2, -0.3], [-0.3, 1.0, 0.1], [0.25, -0.2, 1.0]]))[0]
+    @ np.diag([0.8, 0.9, 1.7]),
     "left-handed": np.diag([-0.8, -0.8, -2.0]),
 }
 SHAPE = (28, 26, 14)

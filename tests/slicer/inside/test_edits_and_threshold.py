@@ -54,9 +54,7 @@ def test_edits_are_not_replaced_without_being_told(result, make_interpreter):
 def test_a_replacement_can_be_undone(result, make_interpreter):
     erase_half(result.segmentation, result.node)
     kept, history = mask_of(result.segmentation, result.node), EditHistory()
-    segment(
-        result.node, make_interpreter(), target=result.segmentation, whenEdited="replace", history=history
-    )
+    segment(result.node, make_interpreter(), target=result.segmentation, whenEdited="replace", history=history)
     assert mask_of(result.segmentation, result.node).sum() == result.ball.sum()
     assert history.restore(result.segmentation)
     assert np.array_equal(mask_of(result.segmentation, result.node), kept)
@@ -162,3 +160,13 @@ def test_volume_and_mean_agree_with_slicers_own_statistics_filter(result):
     (lesion,) = measureLesions(result.segmentation, result.node)
     assert lesion["voxels"] == accumulate.GetVoxelCount()
     assert lesion["mean_hu"] == pytest.approx(accumulate.GetMean()[0], abs=1e-3)
+
+
+def test_lesions_that_touch_by_a_corner_are_one_and_others_are_numbered_by_size(result):
+    array = np.zeros(result.ball.T.shape, np.uint8)
+    array[2:4, 2:4, 2:4] = 1
+    array[4:6, 4:6, 4:6] = 1  # shares a corner with the first block
+    array[10, 20:22, 20] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, result.segmentation, "tumor", result.node)
+    lesions = measureLesions(result.segmentation, result.node)
+    assert [(lesion["number"], lesion["voxels"]) for lesion in lesions] == [(1, 16), (2, 2)]

@@ -145,7 +145,9 @@ def test_a_volume_that_was_removed_meanwhile_is_told(make_volume, make_interpret
         run.wait(60)
 
 
-def test_an_empty_volume_and_a_far_region_are_refused_before_anything_starts(make_volume, make_interpreter, scene, temporary):
+def test_an_empty_volume_and_a_far_region_are_refused_before_anything_starts(
+    make_volume, make_interpreter, scene, temporary
+):
     empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
     with pytest.raises(ModuleError, match="no voxels"):
         SegmentRun(empty, interpreter=make_interpreter()).start()
@@ -187,7 +189,9 @@ def test_all_frames_of_a_sequence_become_a_sequence_in_step(make_volume, make_in
     batch = segmentSequence(proxy, lambda volume: SegmentRun(volume, interpreter=interpreter)).start()
     batch.wait()
     assert [run.error for run in batch.outcomes] == [None, None]
-    results = scene.GetFirstNodeByName("frame segmentation") or scene.GetFirstNodeByName(f"{proxy.GetName()} segmentation")
+    results = scene.GetFirstNodeByName("frame segmentation") or scene.GetFirstNodeByName(
+        f"{proxy.GetName()} segmentation"
+    )
     sequences = [one for one in slicer.util.getNodesByClass("vtkMRMLSequenceNode") if one is not sequence]
     assert len(sequences) == 1
     assert sequences[0].GetNumberOfDataNodes() == 2

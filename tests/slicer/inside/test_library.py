@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import slicer
-from conftest import MODULE
 from LightUNetSegmentationLib import diagnostics, dicom_export, install, training_cases
 from LightUNetSegmentationLib.errors import EditedSegmentationError, ModuleError
 from LightUNetSegmentationLib.fine_tuning import FineTuning, TrainingCurves
@@ -17,6 +16,8 @@ from LightUNetSegmentationLib.parameters import TrainParameters
 from LightUNetSegmentationLib.report import lesionCsv, lesionRows, lesionText, readReport
 from LightUNetSegmentationLib.segment_run import SegmentRun
 from LightUNetSegmentationLib.views import jumpTo
+
+from conftest import MODULE
 
 LABELS = [{"value": 1, "name": "tumor", "title": "Breast mass", "color": [230, 60, 60]}]
 LESION = {"number": 1, "label": "tumor", "volume_ml": 1.25, "centroid_ras_mm": [1.0, -2.5, 3.0], "mean_hu": None}
@@ -181,7 +182,9 @@ def test_pip_really_installs_from_a_folder_of_wheels_without_a_network(tmp_path,
     with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as wheel:
         wheel.writestr("lightunet_monai/__init__.py", "")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: lightunet_monai\nVersion: 0.1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
     monkeypatch.setenv("PIP_TARGET", str(tmp_path / "site"))
     monkeypatch.setattr(install, "isOwnInterpreter", lambda _: True)
@@ -336,5 +339,3 @@ def test_files_import_slicer_and_the_standard_library_only_and_no_qt_in_the_libr
         if path.name not in windows:
             assert not names & {"qt", "ctk"}, path.name
         assert "import lightunet_monai" not in path.read_text()
-
-

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import slicer
-from conftest import ORIENTATIONS
 from LightUNetSegmentationLib.dicom_export import startExport, takeExport
 from LightUNetSegmentationLib.edits import ownSegmentIds
 from LightUNetSegmentationLib.install import checkInstallation
@@ -16,6 +15,8 @@ from LightUNetSegmentationLib.parameters import RunParameters
 from LightUNetSegmentationLib.results import recordedLesions
 from LightUNetSegmentationLib.segment_run import SegmentRun
 from LightUNetSegmentationLib.threshold import reapplyThreshold
+
+from conftest import ORIENTATIONS
 
 pytestmark = pytest.mark.real_child
 
@@ -70,21 +71,25 @@ def test_dicom_seg_and_sr_are_written_from_the_series(ready, make_volume, tmp_pa
     if not series:
         pytest.skip("LIGHTUNET_DICOM_SERIES names no folder of a CT series")
     files = {f"1.2.{number}": os.path.join(series, name) for number, name in enumerate(sorted(os.listdir(series)))}
-    volume = slicer.vtkSlicerVolumesLogic
-    node = slicer.modules.volumes.logic().AddArchetypeVolume(files["1.2.0"], "CT", 0) or volume
+    node = slicer.modules.volumes.logic().AddArchetypeVolume(files["1.2.0"], "CT", 0)
     node.SetAttribute("DICOM.instanceUIDs", " ".join(files))
     segmentation = segment(ready, node)
-    database = SimpleNamespace(fileForInstance=files.get)
+    reapplyThreshold(segmentation, some_threshold(segmentation), node)
+    shown = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", node).sum()
     job = startExport(
         segmentation,
         node,
         interpreter=ready.interpreter,
         parameters=RunParameters(device="cpu", threads=1),
-        database=database,
+        database=SimpleNamespace(fileForInstance=files.get),
     )
-    job.wait(300)
+    assert job.wait(300) == "done", list(job.log)
+    with open(os.path.join(job.folder, "result", "report.json")) as stream:
+        exported = sum(lesion["voxels"] for lesion in json.load(stream)["findings"]["lesions"])
+    assert abs(exported - shown) <= 2 + shown // 200
     paths = takeExport(job, str(tmp_path / "out"))
     assert [os.path.basename(path) for path in paths] == ["findings_sr.dcm", "segmentation.dcm"]
+    assert job.folder is None
 
 
 def test_parameter_choices_are_those_of_the_package(real_interpreter):
@@ -94,11 +99,13 @@ def test_parameter_choices_are_those_of_the_package(real_interpreter):
     from LightUNetSegmentationLib.parameter_node import LightUNetSegmentationParameterNode as Node
 
     done = subprocess.run(
-        [real_interpreter, "-c", "import json; from lightunet_monai.options import ENGINES; print(json.dumps(ENGINES))"],
+        [
+            real_interpreter,
+            "-c",
+            "import json; from lightunet_monai.options import ENGINES; print(json.dumps(ENGINES))",
+        ],
         capture_output=True,
         text=True,
         check=True,
     )
     assert Node._parameters["engine"].validators[0].choices == json.loads(done.stdout)
-
-

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from conftest import ORIENTATIONS, world_points
 from LightUNetSegmentationLib.edits import ownSegmentIds, segmentTag
 from LightUNetSegmentationLib.segment_run import SegmentRun
+
+from conftest import ORIENTATIONS, world_points
 
 
 def segment(volume, interpreter, **options):
@@ -168,3 +169,16 @@ def test_a_new_run_adds_a_new_segmentation(make_volume, make_interpreter):
     first, second = (segment(made.node, make_interpreter()) for _ in range(2))
     assert first is not second
     assert first.GetName() != second.GetName()
+
+
+def test_the_colour_table_gives_names_colours_and_codes(scene):
+    from conftest import MODULE
+
+    table = scene.AddNewNodeByClass("vtkMRMLColorTableNode")
+    table.SetTypeToUser()
+    storage = slicer.vtkMRMLColorTableStorageNode()
+    scene.AddNode(storage)
+    storage.SetFileName(str(MODULE / "Resources" / "Colors" / "LightUNetSegmentation.csv"))
+    assert storage.ReadData(table)
+    assert table.GetColorName(1) == "Breast mass"
+    assert "SCT^4147007^Mass" in table.GetTerminologyAsString(1)

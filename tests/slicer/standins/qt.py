@@ -4,14 +4,33 @@ PySide's own names (`Signal`, `Slot`, `Property`) are not offered: a module that
 """
 
 import xml.etree.ElementTree as ElementTree
+from typing import ClassVar
 
 from PySide6 import QtCore as _core
 from PySide6 import QtUiTools as _tools
 from PySide6 import QtWidgets as _widgets
 
 _PROPERTIES = frozenset(
-    "enabled visible text toolTip value checked currentText currentIndex collapsed currentPath filters minimum maximum "
-    "placeholderText plainText count title readOnly".split()
+    [
+        "enabled",
+        "visible",
+        "text",
+        "toolTip",
+        "value",
+        "checked",
+        "currentText",
+        "currentIndex",
+        "collapsed",
+        "currentPath",
+        "filters",
+        "minimum",
+        "maximum",
+        "placeholderText",
+        "plainText",
+        "count",
+        "title",
+        "readOnly",
+    ]
 )
 
 
@@ -54,10 +73,21 @@ def styled(base):
 
 WIDGETS = {
     name: styled(getattr(_widgets, name))
-    for name in (
-        "QWidget QLabel QPushButton QComboBox QCheckBox QSpinBox QDoubleSpinBox QProgressBar QTableWidget QLineEdit "
-        "QPlainTextEdit QFrame QGroupBox"
-    ).split()
+    for name in [
+        "QWidget",
+        "QLabel",
+        "QPushButton",
+        "QComboBox",
+        "QCheckBox",
+        "QSpinBox",
+        "QDoubleSpinBox",
+        "QProgressBar",
+        "QTableWidget",
+        "QLineEdit",
+        "QPlainTextEdit",
+        "QFrame",
+        "QGroupBox",
+    ]
 }
 globals().update(WIDGETS)
 QTimer = styled(_core.QTimer)
@@ -71,7 +101,7 @@ QMessageBox = _widgets.QMessageBox
 class QSettings:
     """Settings of the test, in memory."""
 
-    values = {}
+    values: ClassVar = {}
 
     def value(self, key, default=None):
         return self.values.get(key, default)
@@ -83,7 +113,7 @@ class QSettings:
 class QFileDialog:
     """Gives the answers that a test has put down."""
 
-    answers = []
+    answers: ClassVar = []
 
     @classmethod
     def getSaveFileName(cls, *_):

@@ -4,7 +4,6 @@ import qt
 from PySide6 import QtCore, QtWidgets
 
 
-
 class _MRMLWidget(QtWidgets.QWidget):
     mrmlSceneChanged = QtCore.Signal(object)
     _sceneReceivers = ()
@@ -73,7 +72,9 @@ class _NodeComboBox(QtWidgets.QWidget):
             raise RuntimeError(f"{self.objectName()} has no scene: is its connection in the .ui file?")
         if node not in self._nodes:
             self._fill()
-        self._combo.setCurrentIndex(self._nodes.index(node) if node in self._nodes else (0 if None in self._nodes else -1))
+        self._combo.setCurrentIndex(
+            self._nodes.index(node) if node in self._nodes else (0 if None in self._nodes else -1)
+        )
 
 
 class _CollapsibleButton(QtWidgets.QGroupBox):

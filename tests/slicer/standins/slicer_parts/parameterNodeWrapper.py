@@ -140,4 +140,3 @@ class _Binding:
         if self.kind == "QComboBox":
             return self.widget.currentText
         return self.widget.checked if self.kind == "QCheckBox" else self.widget.value
-

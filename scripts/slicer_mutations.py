@@ -1,0 +1,280 @@
+"""Plants faults in a copy of the Slicer module, one at a time; each has to be caught by the module's tests.
+
+    python scripts/slicer_mutations.py [NUMBER ...]
+
+Uses the environment ``.venv-slicer``. A fault is a piece of text and what takes its place, and the tests that should
+see it: only those are run, so the script takes a few minutes. The exit code is 1 if a fault survives.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULE = ROOT / "slicer_extension" / "LightUNetSegmentation"
+TESTS = ROOT / "tests" / "slicer"
+PYTHON = ROOT / ".venv-slicer" / "bin" / "python"
+LIBRARY = "LightUNetSegmentationLib/"
+WINDOW = "Resources/UI/LightUNetSegmentation.ui"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One planted fault: in which file, what, and which tests look there."""
+
+    title: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+FAULTS = (
+    Fault(
+        "the scene is not passed to a node selector",
+        WINDOW,
+        "<receiver>roiSelector</receiver>",
+        "<receiver>resultSelector</receiver>",
+        "selector_gets_the_scene",
+    ),
+    Fault(
+        "a parameter name is misspelt",
+        WINDOW,
+        "<string>device</string>",
+        "<string>devise</string>",
+        "parameter_is_bound",
+    ),
+    Fault("a control is renamed", WINDOW, 'name="measureButton"', 'name="measurButton"', "control_of_the_file"),
+    Fault("an unknown widget class", WINDOW, 'class="QSpinBox"', 'class="QSpinBoxes"', "node_selector"),
+    Fault(
+        "a button is not connected",
+        LIBRARY + "findings_panel.py",
+        'self.ui.saveCsvButton.connect("clicked(bool)", self.onSaveCsv)',
+        "pass",
+        "every_button_has_a_slot or copied_and_saved",
+    ),
+    Fault(
+        "a slot misspells a setter",
+        LIBRARY + "widget.py",
+        "self.ui.progressBar.setValue(",
+        "self.ui.progressBar.setValeu(",
+        "click_gives",
+    ),
+    Fault(
+        "the controls stay bound after cleanup",
+        LIBRARY + "widget.py",
+        "self._parameterNode.disconnectGui(self._guiTag)",
+        "pass",
+        "after_cleanup",
+    ),
+    Fault(
+        "closing the scene does not stop the run",
+        LIBRARY + "widget.py",
+        'what runs belongs to nodes that go away."""\n        self.cancelTask()',
+        'what runs belongs to nodes that go away."""',
+        "closing_the_scene",
+    ),
+    Fault(
+        "cancel kills the child but not what it started",
+        LIBRARY + "job.py",
+        "os.killpg(self._process.pid, number)",
+        "os.kill(self._process.pid, number)",
+        "cancel_takes",
+    ),
+    Fault(
+        "the temporary folder stays",
+        LIBRARY + "job.py",
+        "shutil.rmtree(self.folder, ignore_errors=True)",
+        "pass",
+        "no_temporary or leaves_no_process",
+    ),
+    Fault(
+        "an error of the child is swallowed",
+        LIBRARY + "segment_run.py",
+        "raise self.job.error",
+        "return",
+        "crash",
+    ),
+    Fault(
+        "the button can be pressed while it runs",
+        LIBRARY + "widget.py",
+        "enabled = isIdle and not reason",
+        "enabled = not reason",
+        "only_cancel",
+    ),
+    Fault(
+        "the volume is written without its orientation",
+        LIBRARY + "volumes.py",
+        "copy.SetIJKToRASMatrix(matrix)",
+        "pass",
+        "same_voxels",
+    ),
+    Fault(
+        "a region moves the result",
+        LIBRARY + "volumes.py",
+        "moved.SetElement(axis, 3, origin[axis])",
+        "pass",
+        "region_gives",
+    ),
+    Fault(
+        "edits are replaced without asking",
+        LIBRARY + "results.py",
+        "if isEdited(target) or",
+        "if False or",
+        "edits",
+    ),
+    Fault(
+        "a replacement takes no snapshot",
+        LIBRARY + "results.py",
+        "(history or EditHistory()).save(target)",
+        "pass",
+        "undone",
+    ),
+    Fault(
+        "segments of the user are removed with ours",
+        LIBRARY + "edits.py",
+        "if segmentTag(inner.GetSegment(name), OWN_TAG)]",
+        "]",
+        "segments_of_the_user or no_case or somebody_else",
+    ),
+    Fault(
+        "the result has no reference geometry",
+        LIBRARY + "results.py",
+        "segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)",
+        "pass",
+        "reference_geometry",
+    ),
+    Fault(
+        "the result is not placed in the study",
+        LIBRARY + "subjects.py",
+        "hierarchy.SetItemParent(item, parent)",
+        "pass",
+        "in_the_study",
+    ),
+    Fault(
+        "the threshold is exclusive at the wrong side",
+        LIBRARY + "threshold.py",
+        "cut.ThresholdByUpper(threshold)",
+        "cut.ThresholdByLower(threshold)",
+        "second_run",
+    ),
+    Fault(
+        "lesions that touch by a corner are two",
+        LIBRARY + "measure.py",
+        "islands.SetFullyConnected(True)",
+        "islands.SetFullyConnected(False)",
+        "touch_by_a_corner",
+    ),
+    Fault(
+        "a batch stops at the first failure",
+        LIBRARY + "batch.py",
+        'self.run.state, self.run.error = "failed", error',
+        "raise",
+        "batch_takes",
+    ),
+    Fault(
+        "progress lines of another schema are taken",
+        LIBRARY + "progress.py",
+        'return event.get("schema") == SCHEMA',
+        "return True",
+        "another_schema",
+    ),
+    Fault(
+        "the file is named like the patient",
+        LIBRARY + "volumes.py",
+        "os.path.join(folder, FILE_NAME)",
+        'os.path.join(folder, volume.GetName() + ".nrrd")',
+        "name_of_the_patient",
+    ),
+    Fault(
+        "names stay in the diagnostics",
+        LIBRARY + "diagnostics.py",
+        '"<name>", text, flags=re.IGNORECASE',
+        "name, text, flags=re.IGNORECASE",
+        "taken_out or nothing_of_the_patient",
+    ),
+    Fault(
+        "the program to run is saved with the scene",
+        LIBRARY + "setup_panel.py",
+        "            writeSetting(name, value)\n",
+        "            writeSetting(name, value)\n"
+        "            self.host.parameters.parameterNode.SetParameter(name, value)\n",
+        "programs_are_not or another_python",
+    ),
+    Fault(
+        "pip may replace torch",
+        LIBRARY + "install.py",
+        "skip_packages=list(KEPT)",
+        "skip_packages=[]",
+        "pip_ensure",
+    ),
+    Fault(
+        "a training case is not on the grid of its volume",
+        LIBRARY + "training_cases.py",
+        "    node.CopyOrientation(volume)\n",
+        "    labelMap = labelMap[::-1].copy()\n",
+        "case_is_on_the_grid",
+    ),
+)
+
+
+def is_caught(fault: Fault, folder: Path) -> bool:
+    """Plant a fault in a copy of the module, and run the tests that should see it."""
+    copy = folder / "LightUNetSegmentation"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(MODULE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    path = copy / fault.file
+    text = path.read_text(encoding="utf-8")
+    if fault.old not in text:
+        raise SystemExit(f"{fault.title}: {fault.file} has changed; the text to replace is not in it")
+    path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+    environment = {**os.environ, "LIGHTUNET_SLICER_MODULE": str(copy), "QT_QPA_PLATFORM": "offscreen"}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
+    command = [
+        PYTHON,
+        "-m",
+        "pytest",
+        "-c",
+        TESTS / "slicer_core.ini",
+        "--rootdir",
+        TESTS,
+        "-q",
+        "-x",
+        "-k",
+        fault.tests,
+    ]
+    try:
+        done = subprocess.run(
+            [*command, TESTS / "inside"], capture_output=True, env=environment, timeout=180, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    if done.returncode == 5:
+        raise SystemExit(f"{fault.title}: no test matches {fault.tests}")
+    return done.returncode != 0
+
+
+def main() -> int:
+    """Plant each fault; print which ones were caught."""
+    if not PYTHON.exists():
+        print("skipped: .venv-slicer is missing; make it with scripts/setup_slicer_tests.sh")
+        return 0
+    chosen = {int(word) for word in sys.argv[1:]} or set(range(1, len(FAULTS) + 1))
+    survived = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for number, fault in enumerate(FAULTS, start=1):
+            if number not in chosen:
+                continue
+            caught = is_caught(fault, Path(folder))
+            survived += not caught
+            print(f"{number:2d} {'caught  ' if caught else 'SURVIVED'} {fault.title}", flush=True)
+    print(f"{len(chosen) - survived} of {len(chosen)} faults caught")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
