@@ -81,8 +81,7 @@ class Segmentation:
             raise BundleError(
                 f"the probability map has shape {self.probability.shape}, the label map {self.label_map.shape}."
             )
-        found = np.flatnonzero(np.bincount(self.label_map.reshape(-1, order="A"), minlength=256))
-        unknown = sorted(set(found.tolist()) - {0, *self.labels.values})
+        unknown = sorted(_values(self.label_map) - {0, *self.labels.values})
         if unknown:
             raise BundleError(
                 f"the label map holds the values {unknown}, the label table has {list(self.labels.values)}.",
@@ -103,3 +102,14 @@ class Segmentation:
     def volume_ml(self, value: int) -> float:
         """Volume of one structure in millilitres."""
         return float(np.count_nonzero(self.label_map == value)) * self.voxel_volume_ml
+
+
+def _values(label_map: NDArray[np.uint8]) -> set[int]:
+    # The largest value is quick to find and mostly answers the question; else plane by plane, without a large copy.
+    largest = int(label_map.max(initial=0))
+    if largest <= 1:
+        return {0, largest}
+    seen = np.zeros(256, dtype=bool)
+    for index in range(label_map.shape[2]):
+        seen[label_map[:, :, index]] = True
+    return set(np.flatnonzero(seen).tolist())

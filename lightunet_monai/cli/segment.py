@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--series", metavar="UID", help="which series, where a study has several")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     parser.add_argument("--keep-empty-frames", action="store_true", help="DICOM SEG: keep frames without a lesion")
+    parser.add_argument(
+        "--deterministic-uids",
+        action="store_true",
+        help="DICOM objects get the same UIDs when the same run is repeated",
+    )
     parser.add_argument("--assume-hu", action="store_true", help="take values as Hounsfield units without a rescale")
     parser.add_argument(
         "--regularize", action="store_true", help="resample a tilted or uneven series; the result is on its own slices"
@@ -60,6 +65,7 @@ def _segment(arguments: argparse.Namespace) -> tuple[CaseReport, Path]:
     from ..inputs import choose_series, discover_sources, load_volume
     from ..outputs import check_output, describe_case, measure_lesions, write_case
     from ..outputs.formats import choose_formats
+    from ..outputs.uids import Stamp
     from ..review.overview import write_overview
 
     tell = choose_reporter(arguments.progress)
@@ -113,6 +119,7 @@ def _segment(arguments: argparse.Namespace) -> tuple[CaseReport, Path]:
         overwrite=arguments.overwrite,
         overview=write_overview,
         keep_empty_frames=arguments.keep_empty_frames,
+        stamp=Stamp.derived(segmentation) if arguments.deterministic_uids else None,
     )
     tell("write", 1.0)
     return report, arguments.output

@@ -84,7 +84,7 @@ class Summary:
         lines.append("")
         lines.append(
             f"{self.cases} volumes, {self.false_positives_per_case:.2f} false positives per volume; "
-            f"{self.clean_cases} of them without a lesion, {self.false_positives_per_clean_case:.2f} false positives each."
+            f"{self.clean_cases} of them without a lesion, with {self.false_positives_per_clean_case:.2f} each."
         )
         return "\n".join(lines)
 

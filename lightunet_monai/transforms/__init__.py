@@ -5,12 +5,14 @@ from .load_volume import LoadImageVolumed
 from .model_grid import ToModelGridd
 from .restore import RestoreLabelMapd, RestoreProbabilityd
 from .sample_slices import RandSampleSlicesd
+from .save_label_map import SaveImageLabelMapd
 
 __all__ = [
     "LoadImageVolumed",
     "RandSampleSlicesd",
     "RestoreLabelMapd",
     "RestoreProbabilityd",
+    "SaveImageLabelMapd",
     "ToModelGridd",
     "list_cases",
     "list_labelled_cases",

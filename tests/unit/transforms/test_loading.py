@@ -8,11 +8,23 @@ import pytest
 import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
-from monai.transforms import LoadImaged
+from monai.transforms import LoadImaged, SaveImaged
 
-from lightunet_monai.errors import GeometryError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
+from lightunet_monai.errors import (
+    GeometryError,
+    NoImageFoundError,
+    OutputError,
+    UnreadableFileError,
+    UnsupportedImageError,
+)
 from lightunet_monai.sources import DicomSeries, ImageFile
-from lightunet_monai.transforms import LoadImageVolumed, RandSampleSlicesd, list_cases, list_labelled_cases
+from lightunet_monai.transforms import (
+    LoadImageVolumed,
+    RandSampleSlicesd,
+    SaveImageLabelMapd,
+    list_cases,
+    list_labelled_cases,
+)
 from lightunet_monai.transforms.load_label_map import load_label_map
 from tests.builders.series import make_series
 from tests.builders.volume import make_affine, make_nifti, make_voxels
@@ -139,3 +151,27 @@ def test_training_slices_have_their_neighbours_and_hold_lesions_as_often_as_aske
     share = np.mean([bool(item["label"].any()) for item in found])
     assert 0.4 < share < 0.65
     assert float(found[0]["image"][0, 0, -1]) == 0.0  # 30 columns filled up to 32 with air
+
+
+def test_label_maps_of_two_sources_with_one_name_do_not_replace_each_other(tmp_path):
+    save = SaveImageLabelMapd("pred", tmp_path / "out")
+    assert isinstance(save, SaveImaged)
+    affine = torch.as_tensor(make_affine(axes=(2, 0, 1), signs=(-1, 1, -1), turn_degrees=12))
+    for value in (1, 2):
+        label_map = MetaTensor(
+            torch.full((1, 4, 5, 6), value), affine=affine, meta={"filename_or_obj": "a/case.nii.gz"}
+        )
+        save({"pred": label_map})
+    first, second = (nib.load(tmp_path / "out" / name) for name in ("case_seg.nii.gz", "case_2_seg.nii.gz"))
+    assert np.asarray(first.dataobj).max() == 1
+    assert np.asarray(second.dataobj).min() == 2
+    assert first.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(first.affine, affine, atol=1e-5)
+    np.testing.assert_allclose(first.get_qform(), affine, atol=1e-4)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    save = SaveImageLabelMapd("pred", tmp_path / "file" / "out")
+    with pytest.raises(OutputError, match="cannot be written"):
+        save({"pred": MetaTensor(torch.zeros(1, 2, 2, 2), meta={"filename_or_obj": "x"})})
