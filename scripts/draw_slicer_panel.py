@@ -42,7 +42,7 @@ def main() -> int:
     base.FOLDER = str(MODULE)
     load_volume(slicer, path)
     qt.QSettings().setValue("LightUNetSegmentation/interpreter", interpreter)
-    qt.QSettings().setValue("LightUNetSegmentation/casesFolder", os.path.join(tempfile.gettempdir(), "no-cases"))
+    qt.QSettings().setValue("LightUNetSegmentation/casesFolder", "Documents/LightUNetSegmentation")
     spec = importlib.util.spec_from_file_location("LightUNetSegmentation", MODULE / "LightUNetSegmentation.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

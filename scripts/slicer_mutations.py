@@ -153,7 +153,7 @@ FAULTS = (
         LIBRARY + "subjects.py",
         "hierarchy.SetItemParent(item, parent)",
         "pass",
-        "in_the_study",
+        "in_the_study or moved_to_the_study",
     ),
     Fault(
         "the threshold is exclusive at the wrong side",

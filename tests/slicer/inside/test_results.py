@@ -105,6 +105,19 @@ def test_the_result_is_in_the_study_of_its_volume(make_volume, make_interpreter,
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(segmentation)) == study
 
 
+def test_an_item_that_slicer_made_itself_is_moved_to_the_study(make_volume, scene):
+    from LightUNetSegmentationLib.subjects import placeNextTo
+
+    made = make_volume()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "Study")
+    hierarchy.CreateItem(study, made.node)
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    hierarchy.CreateItem(hierarchy.GetSceneItemID(), segmentation)
+    placeNextTo(segmentation, made.node)
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(segmentation)) == study
+
+
 def test_a_region_gives_the_part_of_the_result_inside_of_it(make_volume, make_interpreter, scene):
     made = make_volume("oblique")
     roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
