@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LightUNetError
+from ..errors import LightUNetError, UsageError
+from . import DISCLAIMER, print_error
 from .progress import choose_reporter, print_event
 from .run_options import add_run_options, run_options
 
 if TYPE_CHECKING:
+    from ..inference import Predictor
     from ..outputs import CaseReport
     from ..segmentation import Segmentation
     from ..sources import ImageSource
@@ -29,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="nifti, nrrd, segnrrd, seg, seg-labelmap, seg-fractional, sr, rtstruct, probability, stl, obj (nifti)",
     )
     parser.add_argument("--series", metavar="UID", help="which series, where a study has several")
+    parser.add_argument("--all", action="store_true", help="every volume of the study, each into a folder of its own")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     parser.add_argument("--keep-empty-frames", action="store_true", help="DICOM SEG: keep frames without a lesion")
     parser.add_argument(
@@ -47,82 +52,118 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment one study."""
-    try:
-        report, folder = _segment(arguments)
-    except LightUNetError as error:
+    """Segment one study: the volume that is meant, or with ``--all`` each of its volumes."""
+    if arguments.all and arguments.series:
+        raise UsageError("options --all and --series: found both, expected one of them.")
+    session = _Session(arguments)
+    failed = 0
+    for source, folder in session.volumes():
+        try:
+            report = session.segment(source, folder)
+        except LightUNetError as error:
+            session.tell_error(error)
+            if not arguments.all:
+                raise
+            failed += 1
+            print_error(error)
+            continue
         if arguments.progress == "json":
+            print_event("done", report=str(folder / "report.json"))
+        else:
+            _print_summary(report, folder)
+    return 1 if failed else 0
+
+
+class _Session:
+    """One call of the command: what was asked for, and the model once it is open."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.formats = [name.strip() for name in arguments.formats.split(",") if name.strip()]
+        self.options = run_options(arguments)
+        self.tell = choose_reporter(arguments.progress)
+        self.predictor: Predictor | None = None
+
+    def tell_error(self, error: LightUNetError) -> None:
+        if self.arguments.progress == "json":
             print_event("error", kind=type(error).__name__, reason=error.reason, message=error.message, hint=error.hint)
-        raise
-    if arguments.progress == "json":
-        print_event("done", report=str(folder / "report.json"))
-    else:
-        _print_summary(report, folder)
-    return 0
+
+    def volumes(self) -> list[tuple[ImageSource, Path]]:
+        """Find what is to be segmented, and the folder of each result."""
+        from ..inputs import choose_series, discover_sources
+        from ..outputs import check_output
+
+        try:
+            self.tell("read", 0.0)
+            if not self.arguments.all:  # before anything is read: a folder that cannot be written ends it here
+                check_output(self.arguments.output, self.formats, overwrite=self.arguments.overwrite)
+            sources = discover_sources(self.arguments.study)
+            if self.arguments.all:
+                return [(source, self.arguments.output / source.name) for source in sources]
+            return [(choose_series(sources, self.arguments.series), self.arguments.output)]
+        except LightUNetError as error:
+            self.tell_error(error)
+            raise
+
+    def segment(self, source: ImageSource, folder: Path) -> CaseReport:
+        """Take one volume from its source to the files of its result."""
+        from ..inputs import load_volume
+        from ..outputs import check_output, describe_case, measure_lesions, write_case
+        from ..outputs.formats import choose_formats
+        from ..outputs.uids import Stamp
+        from ..review.overview import write_overview
+
+        arguments = self.arguments
+        seconds: dict[str, float] = {}
+        check_output(folder, self.formats, source=source, overwrite=arguments.overwrite)
+        with _timed(seconds, "read"):
+            volume = load_volume(source, assume_hu=arguments.assume_hu, regularize=arguments.regularize)
+        self.tell("open", 0.0)
+        with _timed(seconds, "open"):
+            predictor = self._open_model()
+        prediction = predictor.segment(
+            volume,
+            source=source,
+            with_probability=any(item.needs_probability for item in choose_formats(self.formats)),
+            progress=self.tell,
+        )
+        seconds.update(prediction.seconds)
+        self.tell("measure", 0.0)
+        with _timed(seconds, "measure"):
+            segmentation, array = _on_source_slices(prediction.segmentation, volume, source, arguments)
+            findings = measure_lesions(segmentation, array)
+        self.tell("write", 0.0)
+        report = describe_case(
+            source, segmentation=segmentation, findings=findings, seconds=seconds, warnings=prediction.warnings
+        )
+        write_case(
+            folder,
+            segmentation,
+            formats=self.formats,
+            findings=findings,
+            report=report,
+            volume=array,
+            overwrite=arguments.overwrite,
+            overview=write_overview,
+            keep_empty_frames=arguments.keep_empty_frames,
+            stamp=Stamp.derived(segmentation) if arguments.deterministic_uids else None,
+        )
+        self.tell("write", 1.0)
+        return report
+
+    def _open_model(self) -> Predictor:
+        if self.predictor is None:
+            from ..inference import Predictor
+
+            self.predictor = Predictor(self.arguments.bundle, self.options, threshold=self.arguments.threshold)
+        return self.predictor
 
 
-def _segment(arguments: argparse.Namespace) -> tuple[CaseReport, Path]:
-    from ..inputs import choose_series, discover_sources, load_volume
-    from ..outputs import check_output, describe_case, measure_lesions, write_case
-    from ..outputs.formats import choose_formats
-    from ..outputs.uids import Stamp
-    from ..review.overview import write_overview
-
-    tell = choose_reporter(arguments.progress)
-    formats = [name.strip() for name in arguments.formats.split(",") if name.strip()]
-    options = run_options(arguments)
-    check_output(arguments.output, formats, overwrite=arguments.overwrite)
-    seconds: dict[str, float] = {}
-
-    tell("read", 0.0)
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
     start = time.perf_counter()
-    source = choose_series(discover_sources(arguments.study), arguments.series)
-    check_output(arguments.output, formats, source=source, overwrite=arguments.overwrite)
-    volume = load_volume(source, assume_hu=arguments.assume_hu, regularize=arguments.regularize)
-    seconds["read"] = time.perf_counter() - start
-
-    tell("open", 0.0)
-    start = time.perf_counter()
-    from ..inference import Predictor
-
-    predictor = Predictor(arguments.bundle, options, threshold=arguments.threshold)
-    seconds["open"] = time.perf_counter() - start
-    prediction = predictor.segment(
-        volume,
-        source=source,
-        with_probability=any(item.needs_probability for item in choose_formats(formats)),
-        progress=tell,
-    )
-    seconds.update(prediction.seconds)
-
-    tell("measure", 0.0)
-    start = time.perf_counter()
-    segmentation, array = _on_source_slices(prediction.segmentation, volume, source, arguments)
-    findings = measure_lesions(segmentation, array)
-    seconds["measure"] = time.perf_counter() - start
-
-    tell("write", 0.0)
-    report = describe_case(
-        source,
-        segmentation=segmentation,
-        findings=findings,
-        seconds=seconds,
-        warnings=prediction.warnings,
-    )
-    write_case(
-        arguments.output,
-        segmentation,
-        formats=formats,
-        findings=findings,
-        report=report,
-        volume=array,
-        overwrite=arguments.overwrite,
-        overview=write_overview,
-        keep_empty_frames=arguments.keep_empty_frames,
-        stamp=Stamp.derived(segmentation) if arguments.deterministic_uids else None,
-    )
-    tell("write", 1.0)
-    return report, arguments.output
+    yield
+    seconds[step] = time.perf_counter() - start
 
 
 def _on_source_slices(
@@ -145,8 +186,6 @@ def _on_source_slices(
 
 
 def _print_summary(report: CaseReport, folder: Path) -> None:
-    from . import DISCLAIMER
-
     for warning in report.warnings:
         print(f"warning: {warning}")
     volumes = ", ".join(f"{name} {volume:.2f} ml" for name, volume in report.volume_ml.items())

@@ -231,3 +231,27 @@ def test_evaluate_prints_a_table_and_a_free_response_curve(a_bundle, tmp_path, c
     assert "false positives per volume" in capsys.readouterr().out
     results = json.loads((tmp_path / "e.json").read_text())["results"]
     assert [result["threshold"] for result in results] == [0.3, 0.7]
+
+
+def test_a_study_of_two_series_is_ambiguous_and_all_takes_both(a_bundle, tmp_path, capsys):
+    first = make_series(tmp_path / "study" / "a", series=1)
+    make_series(tmp_path / "study" / "b", series=2)
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "out") == 1
+    message = capsys.readouterr().err
+    assert first.series_uid in message
+    assert "--all" in message
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "one", "--series", first.series_uid) == 0
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "out", "--all") == 0
+    assert len(list((tmp_path / "out").glob("*/report.json"))) == 2
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "x", "--all", "--series", first.series_uid) == 2
+
+
+def test_repeated_runs_with_deterministic_uids_give_the_same_object(a_bundle, tmp_path):
+    import pydicom
+
+    make_series(tmp_path / "study", shape=(40, 36, 12))
+    uids = []
+    for name in ("one", "two"):
+        _segment(a_bundle, tmp_path / "study", tmp_path / name, "--formats", "seg", "--deterministic-uids")
+        uids.append(pydicom.dcmread(tmp_path / name / "segmentation.dcm").SOPInstanceUID)
+    assert uids[0] == uids[1]
