@@ -207,6 +207,8 @@ class Job:
         self.state, self.error = state, error
 
 
+ERROR_PREFIX = "error: "
+"""Starts the line in which the command line tells an error, with its hint, to people."""
 START_HINT = "Choose the Python program in Setup, or install the package there."
 
 _CAUSES = (
@@ -223,6 +225,9 @@ def _plainCause(code, log):
     for text, cause, _ in _CAUSES:
         if any(text in line for line in log):
             return cause
+    told = [line for line in log if line.startswith(ERROR_PREFIX)]
+    if told:
+        return told[-1][len(ERROR_PREFIX) :]
     if code < 0 or code == 137:
         return f"The process was ended by the system (signal {-code if code < 0 else 9}), as when memory runs out."
     return f"The process stopped with exit code {code}; its last lines are below."

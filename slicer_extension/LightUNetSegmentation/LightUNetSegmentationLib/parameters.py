@@ -68,6 +68,8 @@ class TrainParameters:
         Passes over the cases; 0 for the model's own number.
     device : str
         As in `RunParameters`.
+    volumesPerBatch : int
+        0 for the model's own number; not more than there are training cases, or there would be no batch.
     """
 
     datalist: str
@@ -75,6 +77,7 @@ class TrainParameters:
     modelFolder: str = ""
     epochs: int = 0
     device: str = AUTOMATIC
+    volumesPerBatch: int = 0
 
     def toArguments(self):
         """Give the arguments after the interpreter."""
@@ -83,7 +86,10 @@ class TrainParameters:
         options = {
             "--bundle": self.modelFolder,
             "--max-epochs": str(self.epochs) if self.epochs else "",
+            # Few epochs could end before the model's own interval; and each one gives a point of the curve.
+            "--val-interval": "1" if self.epochs else "",
             "--device": "" if self.device == AUTOMATIC else self.device,
+            "--set": f"volumes_per_batch={self.volumesPerBatch}" if self.volumesPerBatch else "",
         }
         return arguments + _given(options)
 

@@ -131,6 +131,12 @@ def test_too_little_memory_on_the_processor_is_told(make_volume, make_interprete
         run.wait(10)
 
 
+def test_an_error_in_words_of_the_command_line_is_the_message():
+    job = Job(["/bin/sh", "-c", "echo noise >&2; echo 'error: No validation. (Lower it.)' >&2; exit 1"]).start()
+    job.wait(10)
+    assert job.error.message == "No validation. (Lower it.)"
+
+
 def test_a_killed_child_is_explained(tmp_path):
     job = Job(["/bin/sh", "-c", "kill -9 $$"]).start()
     assert job.wait(10) == "failed"

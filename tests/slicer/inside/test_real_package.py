@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 import slicer
 from LightUNetSegmentationLib.dicom_export import startExport, takeExport
 from LightUNetSegmentationLib.edits import ownSegmentIds
+from LightUNetSegmentationLib.fine_tuning import FineTuning, TrainingCurves, datalistPath
 from LightUNetSegmentationLib.install import checkInstallation
 from LightUNetSegmentationLib.measure import measureLesions
-from LightUNetSegmentationLib.parameters import RunParameters
+from LightUNetSegmentationLib.parameters import RunParameters, TrainParameters
 from LightUNetSegmentationLib.results import recordedLesions
 from LightUNetSegmentationLib.segment_run import SegmentRun
 from LightUNetSegmentationLib.threshold import reapplyThreshold
+from LightUNetSegmentationLib.training_cases import saveCase
 
 from conftest import ORIENTATIONS
 
@@ -90,6 +93,30 @@ def test_dicom_seg_and_sr_are_written_from_the_series(ready, make_volume, tmp_pa
     paths = takeExport(job, str(tmp_path / "out"))
     assert [os.path.basename(path) for path in paths] == ["findings_sr.dcm", "segmentation.dcm"]
     assert job.folder is None
+
+
+@pytest.mark.skipif("LIGHTUNET_TRAIN" not in os.environ, reason="LIGHTUNET_TRAIN=1 trains for minutes")
+def test_saved_cases_train_a_model_that_segments(ready, make_volume, tmp_path):
+    made = make_volume("oblique")
+    segmentation = segment(ready, made.node)
+    reapplyThreshold(segmentation, some_threshold(segmentation), made.node)
+    for _ in range(2):
+        saveCase(made.node, segmentation, str(tmp_path / "cases"), ready.model["labels"])
+    parameters = TrainParameters(datalistPath(str(tmp_path / "cases")), str(tmp_path / "new"), epochs=1, device="cpu")
+    training = FineTuning(parameters, interpreter=ready.interpreter, curves=TrainingCurves()).start()
+    while training.isRunning:
+        training.poll()
+        time.sleep(0.1)
+    assert training.error is None, training.error.text()
+    assert len(training.curves.rows()) == 1
+    assert training.modelFolder
+    again = SegmentRun(
+        made.node,
+        RunParameters(device="cpu", threads=1, modelFolder=training.modelFolder),
+        interpreter=ready.interpreter,
+    )
+    result = again.start().wait(300)
+    assert result.GetAttribute("LightUNet.WeightsSHA256") != segmentation.GetAttribute("LightUNet.WeightsSHA256")
 
 
 def test_parameter_choices_are_those_of_the_package(real_interpreter):
