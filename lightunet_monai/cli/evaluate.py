@@ -66,10 +66,26 @@ def _predict(predictor: Any, case: dict[str, Any], thresholds: list[float | None
     check_same_grid(label_map, volume, case["label"])
     result = predictor.segment(volume, with_probability=thresholds != [None]).segmentation
     masks = (
-        (threshold, result.label_map > 0 if threshold is None else result.probability >= threshold)
+        (threshold, result.label_map > 0 if threshold is None else _cut(predictor, result, threshold))
         for threshold in thresholds
     )
     return label_map.as_tensor()[0].numpy() > 0, masks, result.voxel_volume_ml
+
+
+def _cut(predictor: Any, result: Any, threshold: float) -> Any:
+    """Mask of a threshold other than the bundle's, with the bundle's own removal of small pieces."""
+    import numpy as np
+    import torch
+    from monai.data import MetaTensor
+
+    from ..transforms import RemoveSmallPiecesd
+
+    mask = MetaTensor(
+        torch.from_numpy((result.probability >= threshold).astype(np.uint8))[None],
+        affine=torch.as_tensor(result.affine),
+    )
+    clean = RemoveSmallPiecesd("pred", predictor.parts.settings["minimum_diameter"])
+    return clean({"pred": mask})["pred"].as_tensor()[0].numpy() > 0
 
 
 def _write(path: Path, summaries: dict[float | None, Any], predictor: Any) -> None:

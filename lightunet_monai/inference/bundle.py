@@ -22,6 +22,9 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 REQUIRED_FILES = ("configs/metadata.json", "configs/inference.json", "models/model.pt")
 
+SETTING_IDS = ("model_spacing", "threshold", "temperature", "minimum_diameter")
+"""Ids whose values a report names."""
+
 OPTION_IDS = {"device": "device", "sw_batch_size": "inferer#sw_batch_size", "overlap": "inferer#overlap"}
 """Field of `RunOptions` to id in the configuration. The other fields choose how the network is run, not what it is."""
 
@@ -163,7 +166,7 @@ def open_bundle(
             name: parser.get_parsed_content(name)
             for name in ("preprocessing", "inferer", "postprocessing", "probability")
         }
-        settings = {name: parser.get_parsed_content(name) for name in ("model_spacing", "threshold", "temperature")}
+        settings = {name: parser.get_parsed_content(name) for name in SETTING_IDS}
     except (KeyError, ValueError, RuntimeError, ModuleNotFoundError) as error:
         raise BundleError(f"{root}: inference.json cannot be used: {error}.") from error
     metadata = read_metadata(root)

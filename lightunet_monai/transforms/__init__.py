@@ -3,6 +3,7 @@
 from .cases import list_cases, list_labelled_cases
 from .load_volume import LoadImageVolumed
 from .model_grid import ToModelGridd
+from .remove_small import RemoveSmallPiecesd
 from .restore import RestoreLabelMapd, RestoreProbabilityd
 from .sample_slices import RandSampleSlicesd
 from .save_label_map import SaveImageLabelMapd
@@ -10,6 +11,7 @@ from .save_label_map import SaveImageLabelMapd
 __all__ = [
     "LoadImageVolumed",
     "RandSampleSlicesd",
+    "RemoveSmallPiecesd",
     "RestoreLabelMapd",
     "RestoreProbabilityd",
     "SaveImageLabelMapd",

@@ -1,0 +1,65 @@
+"""Pieces too small to be a lesion leave the label map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import cc3d
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+CONNECTIVITY = 26
+"""Voxels that touch by a corner belong together."""
+
+
+class RemoveSmallPiecesd(MapTransform):
+    """Set connected pieces of a label map to background whose volume is below that of a small sphere.
+
+    Takes and gives a `MetaTensor` of uint8 (1, X, Y, Z); the affine tells the volume of a voxel.
+
+    Parameters
+    ----------
+    keys : keys of the label maps
+    minimum_diameter : float
+        Diameter of the sphere, mm; 0 removes nothing.
+    """
+
+    def __init__(self, keys: KeysCollection, minimum_diameter: float) -> None:
+        super().__init__(keys)
+        self.minimum_diameter = minimum_diameter
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Clean each key; other entries pass through."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self._clean(out[key])
+        return out
+
+    def _clean(self, label_map: MetaTensor) -> MetaTensor:
+        labels = label_map.as_tensor()[0]
+        box = _box(labels)
+        voxel_volume = abs(np.linalg.det(np.asarray(label_map.affine, dtype=np.float64)[:3, :3]))
+        fewest = math.ceil(math.pi / 6 * self.minimum_diameter**3 / voxel_volume)
+        if box is None or fewest <= 1:
+            return label_map
+        part = np.asfortranarray(labels[box].cpu().numpy())
+        kept = cc3d.dust(part, threshold=fewest, connectivity=CONNECTIVITY, in_place=False)
+        cleaned: MetaTensor = label_map.clone()
+        cleaned.as_tensor()[0][box] = torch.from_numpy(np.ascontiguousarray(kept)).to(labels.device)
+        return cleaned
+
+
+def _box(labels: torch.Tensor) -> tuple[slice, ...] | None:
+    sides = []
+    for axis in range(3):
+        others = [a for a in range(3) if a != axis]
+        used = labels.amax(dim=others).nonzero().flatten()
+        if used.numel() == 0:
+            return None
+        sides.append(slice(int(used[0]), int(used[-1]) + 1))
+    return tuple(sides)
