@@ -53,7 +53,7 @@ def _measureImage(image, label, volume):
     image.GetImageToWorldMatrix(matrix)
     extent = image.GetExtent()
     affine = slicer.util.arrayFromVTKMatrix(matrix)
-    components = _components(image)
+    components = findPieces(image)
     lesions = []
     for value in range(1, int(components.max()) + 1):
         index = numpy.argwhere(components == value)[:, ::-1] + [extent[0], extent[2], extent[4]]  # K, J, I to I, J, K
@@ -76,7 +76,7 @@ def _measureImage(image, label, volume):
     return lesions
 
 
-def _components(image):
+def findPieces(image):
     """26-connected components, the largest first: array (K, J, I) of int."""
     from vtk.util.numpy_support import vtk_to_numpy
 

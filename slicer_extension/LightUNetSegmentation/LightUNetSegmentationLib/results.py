@@ -85,6 +85,7 @@ def describeRun(segmentation, report):
         "LightUNet.Engine": run.get("engine", ""),
         "LightUNet.Device": run.get("device", ""),
         "LightUNet.Threshold": repr((run.get("settings") or {}).get("threshold", "")),
+        "LightUNet.MinimumDiameter": repr((run.get("settings") or {}).get("minimum_diameter", 0.0)),
         "LightUNet.Created": report.get("created", ""),
         "LightUNet.Warnings": json.dumps(report.get("warnings", [])),
         STATEMENT: report.get("statement", ""),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import slicer
 import vtk
 
 from .edits import ownSegmentIds, rememberAsMade
 from .errors import ModuleError
-from .measure import measureLesions
+from .measure import findPieces, measureLesions
 from .results import FINDINGS, PROBABILITY_ROLE, REFUSE, checkReplaceable, show
 
 
@@ -64,7 +65,8 @@ def reapplyThreshold(segmentation, threshold, volume=None, history=None, whenEdi
     if history is not None:
         history.save(segmentation)
     (segmentId,) = ownSegmentIds(segmentation)
-    image = _atLeast(segmentation.GetNodeReference(PROBABILITY_ROLE), threshold)
+    diameter = float(segmentation.GetAttribute("LightUNet.MinimumDiameter") or 0.0)
+    image = _atLeast(segmentation.GetNodeReference(PROBABILITY_ROLE), threshold, diameter)
     slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(image, segmentation, segmentId)
     segmentation.SetAttribute("LightUNet.Threshold", repr(float(threshold)))
     rememberAsMade(segmentation)
@@ -74,7 +76,8 @@ def reapplyThreshold(segmentation, threshold, volume=None, history=None, whenEdi
     return lesions
 
 
-def _atLeast(probability, threshold):
+def _atLeast(probability, threshold, minimumDiameter):
+    """Voxels with at least this probability, without pieces below a sphere of the diameter (mm) the model named."""
     cut = vtk.vtkImageThreshold()
     cut.SetInputData(probability.GetImageData())
     cut.ThresholdByUpper(threshold)
@@ -86,5 +89,20 @@ def _atLeast(probability, threshold):
     image.DeepCopy(cut.GetOutput())
     matrix = vtk.vtkMatrix4x4()
     probability.GetIJKToRASMatrix(matrix)
+    fewest = math.ceil(math.pi / 6 * minimumDiameter**3 / abs(matrix.Determinant()))
+    if fewest > 1:
+        _removePieces(image, fewest)
     image.SetGeometryFromImageToWorldMatrix(matrix)
     return image
+
+
+def _removePieces(image, fewest):
+    """Set 26-connected pieces of fewer voxels than this to 0, in place."""
+    import numpy
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    labels = findPieces(image)
+    sizes = numpy.bincount(labels.ravel())
+    keep = sizes >= fewest
+    keep[0] = False
+    vtk_to_numpy(image.GetPointData().GetScalars())[:] = keep[labels].ravel()
