@@ -37,6 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; an interrupted training goes on when the same command is given again."""
+    try:
+        return _train(arguments)
+    except LightUNetError as error:
+        if arguments.progress == "json":
+            print_event("error", kind=type(error).__name__, reason=error.reason, message=error.message, hint=error.hint)
+        raise
+
+
+def _train(arguments: argparse.Namespace) -> int:
     import logging
 
     from ..inference.bundle import find_bundle, open_training, read_metadata, write_bundle

@@ -6,7 +6,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from lightunet_monai.errors import WeightsError
-from lightunet_monai.training import KeepBest, ResumeState, start_from
+from lightunet_monai.training import FixBatchNorm, KeepBest, ResumeState, start_from
 
 
 def _training(folder, stop_after=None):
@@ -81,3 +81,32 @@ def test_a_start_from_weights_of_another_network_is_refused(tmp_path):
         start_from(network, tmp_path / "bad.pt")
     with pytest.raises(WeightsError, match=r"absent\.pt"):
         start_from(network, tmp_path / "absent.pt")
+
+
+def test_fixed_batch_norm_makes_training_and_evaluation_the_same_function():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    batches = [{"image": torch.randn(2, 3, 8, 8) * (k + 1) + k} for k in range(3)]
+
+    def step(engine, batch):
+        network.train()  # as MONAI's trainer does at each iteration
+        outputs.append((network(batch["image"]), network.eval()(batch["image"])))
+
+    outputs = []
+    trainer = Engine(step)
+    FixBatchNorm(network, batches, batches=3).attach(trainer)
+    trainer.run(batches, max_epochs=1)
+    for in_training, in_evaluation in outputs:
+        assert torch.equal(in_training, in_evaluation)
+    with torch.no_grad():
+        means = torch.stack([network[0](batch["image"]).mean(dim=(0, 2, 3)) for batch in batches])
+    torch.testing.assert_close(network[1].running_mean, means.mean(dim=0))
+    assert network[1].weight.requires_grad
+
+
+def test_no_batches_leave_batch_norm_as_it_is():
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    trainer = Engine(lambda engine, batch: network.train())
+    FixBatchNorm(network, [], batches=0).attach(trainer)
+    trainer.run([0], max_epochs=1)
+    assert network[0].training
