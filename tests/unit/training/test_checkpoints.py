@@ -6,7 +6,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from lightunet_monai.errors import WeightsError
-from lightunet_monai.training import FixBatchNorm, KeepBest, ResumeState, start_from
+from lightunet_monai.training import KeepBest, PreciseBatchNorm, ResumeState, start_from
 
 
 def _training(folder, stop_after=None):
@@ -83,30 +83,23 @@ def test_a_start_from_weights_of_another_network_is_refused(tmp_path):
         start_from(network, tmp_path / "absent.pt")
 
 
-def test_fixed_batch_norm_makes_training_and_evaluation_the_same_function():
+def test_batch_norm_is_measured_on_all_batches_with_the_same_weight():
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
     batches = [{"image": torch.randn(2, 3, 8, 8) * (k + 1) + k} for k in range(3)]
-
-    def step(engine, batch):
-        network.train()  # as MONAI's trainer does at each iteration
-        outputs.append((network(batch["image"]), network.eval()(batch["image"])))
-
-    outputs = []
-    trainer = Engine(step)
-    FixBatchNorm(network, batches, batches=3).attach(trainer)
-    trainer.run(batches, max_epochs=1)
-    for in_training, in_evaluation in outputs:
-        assert torch.equal(in_training, in_evaluation)
+    trainer = Engine(lambda engine, batch: None)
+    PreciseBatchNorm(network, batches, batches=6).attach(trainer)
+    trainer.run([0], max_epochs=1)
     with torch.no_grad():
         means = torch.stack([network[0](batch["image"]).mean(dim=(0, 2, 3)) for batch in batches])
     torch.testing.assert_close(network[1].running_mean, means.mean(dim=0))
-    assert network[1].weight.requires_grad
+    assert network[1].momentum == 0.1
+    assert not network.training
 
 
-def test_no_batches_leave_batch_norm_as_it_is():
+def test_no_batches_leave_the_running_averages():
     network = nn.Sequential(nn.BatchNorm2d(3))
-    trainer = Engine(lambda engine, batch: network.train())
-    FixBatchNorm(network, [], batches=0).attach(trainer)
+    trainer = Engine(lambda engine, batch: None)
+    PreciseBatchNorm(network, [], batches=0).attach(trainer)
     trainer.run([0], max_epochs=1)
-    assert network[0].training
+    assert network[0].running_mean.tolist() == [0, 0, 0]
