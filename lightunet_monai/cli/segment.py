@@ -99,7 +99,7 @@ class _Session:
                 check_output(self.arguments.output, self.formats, overwrite=self.arguments.overwrite)
             sources = discover_sources(self.arguments.study)
             if self.arguments.all:
-                return [(source, self.arguments.output / source.name) for source in sources]
+                return [(source, self.arguments.output / name) for source, name in _folder_names(sources)]
             return [(choose_series(sources, self.arguments.series), self.arguments.output)]
         except LightUNetError as error:
             self.tell_error(error)
@@ -157,6 +157,14 @@ class _Session:
 
             self.predictor = Predictor(self.arguments.bundle, self.options, threshold=self.arguments.threshold)
         return self.predictor
+
+
+def _folder_names(sources: list[ImageSource]) -> Iterator[tuple[ImageSource, str]]:
+    """Name a folder for each source; sources of one name get a number."""
+    taken: dict[str, int] = {}
+    for source in sources:
+        taken[source.name] = number = taken.get(source.name, 0) + 1
+        yield source, source.name if number == 1 else f"{source.name}_{number}"
 
 
 @contextmanager
