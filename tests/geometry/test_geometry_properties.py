@@ -1,5 +1,7 @@
 """Whatever the orientation, order, spacing or gap: right, or refused with the right numbers."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -117,7 +119,8 @@ def test_a_label_map_of_whole_blocks_returns_to_the_slices_it_came_from(count, l
     regular = regularization.to_regular(voxels)
     assert regular.shape == regularization.shape
     back = regularization.to_source_slices((regular > -400).astype(np.uint8))
-    assert ((voxels > -400) == back.astype(bool)).mean() > 0.97
+    # A lean of half a voxel puts an edge exactly between two voxels: one row of eight may go either way.
+    assert ((voxels > -400) == back.astype(bool)).mean() > 1 - 8 / (16 * 14) - 1e-6
 
 
 @settings(max_examples=60, deadline=None)
