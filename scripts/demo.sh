@@ -11,6 +11,7 @@ sh scripts/setup.sh
 lightunet=.venv/bin/lightunet
 formats=nifti,segnrrd,seg,sr
 if [ -z "$study" ]; then
+  rm -rf demo/study
   study=demo/study/images/case_0001
   echo "simulating a breast CT study as DICOM ..."
   "$lightunet" simulate -n 1 --seed 11 --format dicom --size 256 -o demo/study --quiet >/dev/null
