@@ -22,6 +22,7 @@ COMMANDS = {
     "datalist": "list volumes and label maps for training",
     "train": "train or fine-tune the model on labelled cases",
     "evaluate": "compare label maps with references: lesion and voxel figures",
+    "calibrate": "fit the temperature and choose the operating threshold",
     "profile": "parameters, operations and memory of the networks",
 }
 """Name of a subcommand, which is also its module here, and one line of help."""

@@ -58,21 +58,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _predict(predictor: Any, case: dict[str, Any], thresholds: list[float | None]) -> tuple[Any, Iterator[Any], float]:
+    volume, reference = read_case(case)
+    result = predictor.segment(volume, with_probability=thresholds != [None]).segmentation
+    masks = (
+        (threshold, result.label_map > 0 if threshold is None else cut_at(predictor, result, threshold))
+        for threshold in thresholds
+    )
+    return reference, masks, result.voxel_volume_ml
+
+
+def read_case(case: dict[str, Any]) -> tuple[Any, Any]:
+    """Load one entry of a datalist: volume (1, X, Y, Z) in Hounsfield units, reference mask (X, Y, Z)."""
     from ..inputs import choose_series, discover_sources, load_volume
     from ..transforms.load_label_map import check_same_grid, load_label_map
 
     volume = load_volume(choose_series(discover_sources(Path(case["image"]))))
     label_map = load_label_map(Path(case["label"]))
     check_same_grid(label_map, volume, case["label"])
-    result = predictor.segment(volume, with_probability=thresholds != [None]).segmentation
-    masks = (
-        (threshold, result.label_map > 0 if threshold is None else _cut(predictor, result, threshold))
-        for threshold in thresholds
-    )
-    return label_map.as_tensor()[0].numpy() > 0, masks, result.voxel_volume_ml
+    return volume, label_map.as_tensor()[0].numpy() > 0
 
 
-def _cut(predictor: Any, result: Any, threshold: float) -> Any:
+def cut_at(predictor: Any, result: Any, threshold: float) -> Any:
     """Mask of a threshold other than the bundle's, with the bundle's own removal of small pieces."""
     import numpy as np
     import torch

@@ -2,5 +2,6 @@
 
 from .batch_norm import PreciseBatchNorm
 from .checkpoints import KeepBest, ResumeState, start_from
+from .gradients import ClipGradients
 
-__all__ = ["KeepBest", "PreciseBatchNorm", "ResumeState", "start_from"]
+__all__ = ["ClipGradients", "KeepBest", "PreciseBatchNorm", "ResumeState", "start_from"]

@@ -1,5 +1,6 @@
 """The bundle's voxel work that MONAI does not have, and MONAI's way into the inputs."""
 
+from .anchor_adipose import AnchorAdiposed
 from .cases import list_cases, list_labelled_cases
 from .load_volume import LoadImageVolumed
 from .model_grid import ToModelGridd
@@ -9,6 +10,7 @@ from .sample_slices import RandSampleSlicesd
 from .save_label_map import SaveImageLabelMapd
 
 __all__ = [
+    "AnchorAdiposed",
     "LoadImageVolumed",
     "RandSampleSlicesd",
     "RemoveSmallPiecesd",

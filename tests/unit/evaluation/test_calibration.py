@@ -1,0 +1,77 @@
+"""A known temperature is found again; the operating point follows its rule."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from lightunet_monai.cli.calibrate import write_numbers
+from lightunet_monai.errors import BundleError
+from lightunet_monai.evaluation.calibration import Calibration, OperatingPoint, choose_point, to_logit
+from lightunet_monai.evaluation.lesions import CaseScore, LesionScore
+from lightunet_monai.evaluation.summary import summarize
+from tests.builders.bundle import SHIPPED
+
+
+def _voxels(temperature, count=200_000):
+    random = np.random.default_rng(0)
+    logit = random.normal(-1.0, 2.0, count)
+    reference = random.random(count) < 1 / (1 + np.exp(-logit))
+    said = 1 / (1 + np.exp(-logit * temperature))  # too sure of itself by this factor
+    shape = (count // 100, 10, 10)
+    return said.astype(np.float32).reshape(shape), reference.reshape(shape)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
+def test_the_temperature_that_was_put_in_is_found(temperature):
+    calibration = Calibration()
+    for _ in range(2):
+        calibration.add(*_voxels(temperature))
+    found = calibration.fit_temperature()
+    assert found == pytest.approx(temperature, rel=0.03)
+    assert calibration.calibration_error(found) < 0.01
+    if temperature != 1.0:
+        assert calibration.calibration_error(1.0) > 0.04
+        assert calibration.negative_log_likelihood(found) < calibration.negative_log_likelihood(1.0)
+
+
+def test_without_lesions_the_temperature_stays():
+    calibration = Calibration()
+    calibration.add(np.full((2, 2, 2), 0.3, dtype=np.float32), np.zeros((2, 2, 2), dtype=bool))
+    assert calibration.fit_temperature() == 1.0
+
+
+def test_logits_are_finite_at_both_ends():
+    assert to_logit(np.array([0.0, 0.5, 1.0])) == pytest.approx([-20.0, 0.0, 20.0])
+
+
+def test_the_best_dice_within_the_false_positives_is_chosen():
+    points = [
+        OperatingPoint(0.2, 0.95, 0.80, 3.0),
+        OperatingPoint(0.5, 0.90, 0.78, 0.5),
+        OperatingPoint(0.8, 0.80, 0.70, 0.1),
+    ]
+    assert choose_point(points, 0.5).threshold == 0.5
+    assert choose_point(points, 10.0).threshold == 0.2
+    assert choose_point(points, 0.05).threshold == 0.8  # none keeps it: the fewest
+
+
+def test_a_point_takes_lesions_from_five_millimetres():
+    lesions = (LesionScore(4.0, 0.03, 0.0, 0.0), LesionScore(10.0, 0.5, 0.8, 0.5), LesionScore(20.0, 4.2, 0.0, 0.0))
+    point = OperatingPoint.from_summary(0.3, summarize([CaseScore("a", lesions, 3, 0.5), CaseScore("b", (), 0, 0.5)]))
+    assert point == OperatingPoint(0.3, 0.5, 0.4, 1.5)
+
+
+def test_only_the_two_numbers_of_the_configuration_change(tmp_path):
+    config = tmp_path / "inference.json"
+    shutil.copyfile(SHIPPED / "configs" / "inference.json", config)
+    before = config.read_text()
+    write_numbers(config, threshold=0.325, temperature=1.75)
+    after = config.read_text()
+    assert json.loads(after) == {**json.loads(before), "threshold": 0.325, "temperature": 1.75}
+    changed = [line for line, old in zip(after.splitlines(), before.splitlines(), strict=True) if line != old]
+    assert len(changed) == 2
+    with pytest.raises(BundleError, match="found 0 times"):
+        write_numbers(config, no_such_number=1.0)
+    assert config.read_text() == after
