@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import nn
 
 from ..errors import UsageError
 from ..options import RunOptions
+from .engine import Engine, EngineRequest, EngineUnavailableError, fold_batch_norm
+from .onnx_engines import start_onnxruntime, start_tensorrt
+from .openvino_engine import start_openvino
+from .optional import is_installed
+from .torch_engines import start_reference, start_tuned
 
+__all__ = ["Engine", "choose_engine", "fold_batch_norm"]
 
-@dataclass
-class Engine:
-    """A network ready to run: tensor (B, C, H, W) in, logits (B, K, H, W) out.
+Start = Callable[[EngineRequest], Engine]
 
-    Parameters
-    ----------
-    call : callable
-    name : str
-        ``"torch"`` is the reference.
-    precision : str
-        Of the arithmetic inside; logits are float32.
-    reason : str
-        Why this engine, for the report.
-    warnings : list of str
-    """
+STARTS: dict[str, Start] = {
+    "torch": start_reference,
+    "torch-tuned": start_tuned,
+    "openvino": start_openvino,
+    "onnxruntime": start_onnxruntime,
+    "tensorrt": start_tensorrt,
+}
 
-    call: Callable[[Tensor], Tensor]
-    name: str
-    precision: str
-    reason: str = ""
-    warnings: list[str] = field(default_factory=list)
+PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime", "tensorrt": "tensorrt"}
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Run the network."""
-        return self.call(x)
+FASTEST_FIRST = {
+    "cpu": ("openvino", "onnxruntime", "torch-tuned", "torch"),
+    "cuda": ("torch-tuned", "torch"),
+    "mps": ("torch-tuned", "torch"),
+}
+"""What ``auto`` tries, in the order that ``scripts/benchmark.py engines`` measured. TensorRT takes minutes to build: it
+is there for the asking."""
+
+_log = logging.getLogger(__name__)
 
 
 def choose_engine(network: nn.Module, device: Any, options: RunOptions) -> Engine:
@@ -50,57 +51,56 @@ def choose_engine(network: nn.Module, device: Any, options: RunOptions) -> Engin
         In evaluation mode, on ``device``. It is not changed.
     device : torch.device
     options : RunOptions
-        ``engine`` and ``precision``; None and ``"auto"`` choose.
+        ``engine``, ``precision`` and ``threads``; None and ``"auto"`` choose.
 
     Returns
     -------
     Engine
+        ``reason`` says why; ``warnings`` say what failed to start before it.
 
     Raises
     ------
     UsageError
-        If the engine asked for is not available.
+        If the engine asked for is not available, or no engine has the precision asked for.
     """
+    device = torch.device(device)
+    request = EngineRequest(network, device, options.precision, options.threads or torch.get_num_threads())
     name = options.engine or "auto"
-    if name == "torch":
-        return Engine(network, "torch", "float32", "asked for")
-    if name in ("auto", "torch-tuned"):
-        reason = "asked for" if name == "torch-tuned" else "the fastest that is installed"
-        return _tuned(network, device, reason)
-    raise UsageError(f"engine {name} is not available.", hint="Use --engine torch.")
+    if name == "auto":
+        return _first_that_starts(request)
+    try:
+        engine = STARTS[name](request)
+    except EngineUnavailableError as error:
+        raise UsageError(f"{error}.", hint="Leave --engine out, and the fastest that is there is taken.") from error
+    engine.reason = "asked for"
+    return engine
 
 
-def _tuned(network: nn.Module, device: Any, reason: str) -> Engine:
-    folded: nn.Module = fold_batch_norm(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def _first_that_starts(request: EngineRequest) -> Engine:
+    passed_over, warnings = [], []
+    refusal: UsageError | None = None
+    for name in FASTEST_FIRST.get(request.device.type, ("torch",)):
+        if name in PACKAGES and not is_installed(PACKAGES[name]):
+            passed_over.append(f"{name} is not installed")
+            continue
+        try:
+            engine = STARTS[name](request)
+        except UsageError as error:  # another engine may have the precision that this one lacks
+            passed_over.append(f"{name} has no {request.precision}")
+            refusal = error
+            continue
+        except Exception as error:  # whatever an engine met when it started, the next one may work
+            _log.warning("engine %s did not start", name, exc_info=True)
+            warnings.append(f"engine {name} did not start ({_first_line(error)}); a slower one is used.")
+            passed_over.append(f"{name} did not start")
+            continue
+        engine.reason = "; ".join(["the fastest that is installed", *passed_over])
+        engine.warnings = [*warnings, *engine.warnings]
+        return engine
+    if refusal is not None:
+        raise refusal
+    raise UsageError(f"no engine starts on {request.device}.", hint="Use --device cpu --engine torch.")
 
-    def call(x: Tensor) -> Tensor:
-        logits: Tensor = folded(x.contiguous(memory_format=torch.channels_last))
-        return logits
 
-    return Engine(call, "torch-tuned", "float32", reason)
-
-
-def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Give a copy of a network in which batch norms are folded into the convolutions before them.
-
-    Parameters
-    ----------
-    network : Module
-        In evaluation mode; convolution and batch norm follow one another in `torch.nn.Sequential`.
-
-    Returns
-    -------
-    Module
-        Same tensor in, same logits out up to rounding.
-    """
-    import copy
-
-    copied = copy.deepcopy(network).eval()
-    for module in copied.modules():
-        if isinstance(module, nn.Sequential):
-            for index in range(len(module) - 1):
-                first, second = module[index], module[index + 1]
-                if isinstance(first, (nn.Conv2d, nn.Conv3d)) and isinstance(second, (nn.BatchNorm2d, nn.BatchNorm3d)):
-                    module[index] = fuse_conv_bn_eval(first, second)
-                    module[index + 1] = nn.Identity()
-    return copied
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from ..segmentation import Provenance, Segmentation
 from ..sources import DicomSeries, ImageFile, ImageSource
 from .bundle import BundleParts, open_bundle
 from .engines import Engine, choose_engine
+from .memory import Load, MemoryLadder
 
 Progress = Callable[[str, float], None]
 """Called with (stage, fraction done); stages are "prepare", "infer" and "restore"."""
@@ -76,6 +78,7 @@ class Predictor:
             torch.set_num_threads(self.options.threads)
         self.parts: BundleParts = open_bundle(bundle, self.options, threshold=threshold)
         self.engine: Engine = choose_engine(self.parts.network, self.parts.device, self.options)
+        self._ladder = _ladder(self.parts)
 
     def segment(
         self,
@@ -118,11 +121,8 @@ class Predictor:
                 tell("prepare", 0.0)
                 case = self.parts.preprocessing({"image": image})
             with _timed(seconds, "infer"):
-                inputs = case["image"].as_tensor()[None].to(self.parts.device)
-                logits = self.parts.inferer(
-                    inputs, self.engine, progress=lambda done, total: tell("infer", done / max(1, total))
-                )
-                case["pred"] = logits[0]
+                volume = case["image"].as_tensor()[None]
+                case["pred"] = self._ladder.run(lambda load: self._infer(volume, load, tell))[0]
             with _timed(seconds, "restore"):
                 tell("restore", 0.0)
                 restored = self.parts.postprocessing(case)["pred"]
@@ -138,8 +138,26 @@ class Predictor:
                 probability=None if probability is None else probability.as_tensor()[0].cpu().numpy(),
             ),
             seconds=seconds,
-            warnings=list(case["image"].meta.get("warnings", [])) + self.engine.warnings,
+            warnings=[*case["image"].meta.get("warnings", []), *self.engine.warnings, *self._ladder.steps],
         )
+
+    def _infer(self, volume: torch.Tensor, load: Load, tell: Progress) -> torch.Tensor:
+        if load.device == "cpu" and self.parts.device.type != "cpu":
+            self._move_to_cpu()
+        logits: torch.Tensor = self.parts.inferer(
+            volume.to(load.device),
+            self.engine,
+            progress=lambda done, total: tell("infer", done / max(1, total)),
+            sw_batch_size=load.sw_batch_size,
+            roi_size=load.roi_size,
+        )
+        return logits
+
+    def _move_to_cpu(self) -> None:
+        device = torch.device("cpu")
+        network = self.parts.network.cpu()
+        self.parts = replace(self.parts, network=network, device=device)
+        self.engine = choose_engine(network, device, replace(self.options, engine=None, precision=None))
 
     def _provenance(self) -> Provenance:
         metadata = self.parts.metadata
@@ -150,8 +168,14 @@ class Predictor:
             engine=self.engine.name,
             precision=self.engine.precision,
             device=str(self.parts.device),
-            settings=dict(self.parts.settings),
+            settings={**self.parts.settings, "engine_reason": self.engine.reason},
         )
+
+
+def _ladder(parts: BundleParts) -> MemoryLadder:
+    inferer: Any = parts.inferer
+    load = Load(inferer.sw_batch_size, tuple(inferer.roi_size), str(parts.device))
+    return MemoryLadder(load, exact=inferer.overlap is None)
 
 
 def _source_of(image: str | Path | ImageSource | MetaTensor) -> ImageSource:

@@ -16,6 +16,9 @@ Progress = Callable[[int, int], None]
 
 Network = Callable[[Tensor], Tensor]
 
+Load = tuple[int, tuple[int, ...]]
+"""Windows at once, and the largest window."""
+
 PROBE_SIZE = 16
 """Size of the window that tells the number of channels when a volume holds no tissue at all."""
 
@@ -75,22 +78,35 @@ class SliceInferer(Inferer):
         self.overlap = overlap
 
     def __call__(
-        self, inputs: Tensor, network: Network, *args: Any, progress: Progress | None = None, **kwargs: Any
+        self,
+        inputs: Tensor,
+        network: Network,
+        *args: Any,
+        progress: Progress | None = None,
+        sw_batch_size: int | None = None,
+        roi_size: Sequence[int] | None = None,
+        **kwargs: Any,
     ) -> Tensor:
-        """Give the logits (1, K, X, Y, Z) of a volume (1, 1, X, Y, Z)."""
+        """Give the logits (1, K, X, Y, Z) of a volume (1, 1, X, Y, Z).
+
+        ``sw_batch_size`` and ``roi_size`` take the place of the inferer's own in this call, where memory is short.
+        """
+        load = (sw_batch_size or self.sw_batch_size, tuple(roi_size or self.roi_size))
         if inputs.shape[:2] != (1, 1):
             raise ValueError(f"expected one volume of one channel, (1, 1, X, Y, Z), found {tuple(inputs.shape)}")
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         slices = volume[0, 0].movedim(self.slice_axis, 0)  # (S, H, W)
-        logits = self._blended(slices, network) if self.overlap is not None else self._exact(slices, network, progress)
+        run = self._exact if self.overlap is None else self._blended
+        logits = run(slices, network, load, progress)
         return logits.movedim(1, 1 + self.slice_axis)[None]  # (K, S, H, W) -> (1, K, X, Y, Z)
 
-    def _exact(self, slices: Tensor, network: Network, progress: Progress | None) -> Tensor:
+    def _exact(self, slices: Tensor, network: Network, load: Load, progress: Progress | None) -> Tensor:
+        batch_size, roi_size = load
         tissue = slices > self.tissue_threshold
         wanted = self._stack_any(tissue.flatten(1).any(dim=1)).nonzero().flatten().tolist()
         logits: Tensor | None = None
-        windows = self._windows(tissue)
-        batches = [wanted[i : i + self.sw_batch_size] for i in range(0, len(wanted), self.sw_batch_size)]
+        windows = self._windows(tissue, roi_size)
+        batches = [wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size)]
         total, done = len(batches) * len(windows), 0
         for batch in batches:
             stack = self._stack(slices, batch)  # (B, C, H, W)
@@ -114,7 +130,7 @@ class SliceInferer(Inferer):
             logits = self._background(answer, slices)
         return logits
 
-    def _windows(self, tissue: Tensor) -> list[tuple[Any, Any]]:
+    def _windows(self, tissue: Tensor, roi_size: tuple[int, ...]) -> list[tuple[Any, Any]]:
         # One box for the whole volume, so that no voxel's context depends on which slices share a batch.
         plane = tissue.any(dim=0)
         if not bool(plane.any()):
@@ -122,8 +138,8 @@ class SliceInferer(Inferer):
         height, width = plane.shape
         rows = plane.any(dim=1).nonzero().flatten()
         columns = plane.any(dim=0).nonzero().flatten()
-        row_spans = plan_spans(int(rows[0]), int(rows[-1]) + 1, height, self.roi_size[0], halo=self.halo)
-        column_spans = plan_spans(int(columns[0]), int(columns[-1]) + 1, width, self.roi_size[1], halo=self.halo)
+        row_spans = plan_spans(int(rows[0]), int(rows[-1]) + 1, height, roi_size[0], halo=self.halo)
+        column_spans = plan_spans(int(columns[0]), int(columns[-1]) + 1, width, roi_size[1], halo=self.halo)
         return [(r, c) for r in row_spans for c in column_spans]
 
     def _stack_any(self, has_tissue: Tensor) -> Tensor:
@@ -147,17 +163,20 @@ class SliceInferer(Inferer):
         logits[0] = self.background_logit
         return logits
 
-    def _blended(self, slices: Tensor, network: Network) -> Tensor:
+    def _blended(self, slices: Tensor, network: Network, load: Load, progress: Progress | None) -> Tensor:
         parts = []
+        batch_size, roi_size = load
         for index in range(slices.shape[0]):
             parts.append(
                 sliding_window_inference(
                     self._stack(slices, [index]),
-                    self.roi_size,
-                    self.sw_batch_size,
+                    roi_size,
+                    batch_size,
                     network,
                     overlap=self.overlap,
                     mode="gaussian",
                 )[0]
             )
+            if progress is not None:
+                progress(index + 1, slices.shape[0])
         return torch.stack(parts, dim=1)

@@ -1,0 +1,103 @@
+"""Compiled models on disk, so that only the first run compiles.
+
+A file is named by everything that went into it (weights, structure, engine and its version, precision, processor) and
+holds its own checksum. Files are written beside their target and renamed: processes that start
+together may both compile, but none ever reads half a file. The folder is the user's, and may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import nn
+
+KEPT_FILES = 16
+"""Compiled models that are kept, about 17 MB each; the ones unused for longest go first."""
+
+CHECKSUM_BYTES = 32
+
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Give the folder of compiled models, where the platform keeps caches; it may not exist yet."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME", "") or str(Path.home() / ".cache")
+    return Path(base) / "lightunet_monai" / "compiled"
+
+
+def network_key(network: nn.Module, parts: Iterable[str]) -> str:
+    """Name a compiled model.
+
+    Parameters
+    ----------
+    network : Module
+        Its structure and all its weights count.
+    parts : iterable of str
+        What else counts: engine, version, precision, processor.
+
+    Returns
+    -------
+    str
+        40 hexadecimal digits.
+    """
+    digest = hashlib.sha256("\n".join([repr(network), *parts]).encode())
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:40]
+
+
+def read_compiled(key: str) -> bytes | None:
+    """Read a compiled model; None where there is none or it is damaged."""
+    path = cache_folder() / key
+    try:
+        content = path.read_bytes()
+        os.utime(path)  # what is used stays
+    except OSError:
+        return None
+    body = content[CHECKSUM_BYTES:]
+    if hashlib.sha256(body).digest() != content[:CHECKSUM_BYTES]:
+        _log.warning("%s is damaged and will be made anew", path)
+        return None
+    return body
+
+
+def write_compiled(key: str, body: bytes) -> None:
+    """Keep a compiled model. A folder that cannot be written costs time at the next start, not the result."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, part = tempfile.mkstemp(dir=folder, prefix=f".{key[:8]}", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(body).digest())
+                file.write(body)
+            os.replace(part, folder / key)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+        _remove_oldest(folder)
+    except OSError as error:
+        _log.info("compiled model not kept in %s: %s", folder, error)
+
+
+def _remove_oldest(folder: Path) -> None:
+    ages = []
+    for path in folder.iterdir():
+        try:
+            ages.append((path.stat().st_mtime, path))
+        except FileNotFoundError:  # another process was quicker
+            continue
+    for _, path in sorted(ages, reverse=True)[KEPT_FILES:]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,223 @@
+"""Every engine against the reference, on random and on the shipped weights; how one is chosen."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from lightunet_monai.errors import UsageError
+from lightunet_monai.inference import compiled_cache, engines
+from lightunet_monai.inference.engine import Engine, EngineRequest, EngineUnavailableError
+from lightunet_monai.inference.engines import choose_engine
+from lightunet_monai.inference.onnx_engines import start_tensorrt
+from lightunet_monai.inference.openvino_engine import start_openvino
+from lightunet_monai.inference.torch_engines import start_tuned
+from lightunet_monai.networks import LightUNet
+from lightunet_monai.options import RunOptions
+from tests.builders.bundle import SHIPPED, random_network
+
+CPU = torch.device("cpu")
+INSTALLED = ("torch", "torch-tuned", "openvino", "onnxruntime")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    # One folder for the module: what one test compiles the next one reads.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setattr(sys, "platform", "linux")
+
+
+@pytest.fixture(scope="module")
+def shipped_network():
+    state = torch.load(SHIPPED / "models" / "model.pt", map_location="cpu", weights_only=True)
+    network = LightUNet().eval()
+    network.load_state_dict(state)
+    return network
+
+
+def _slices(batch, height, width, seed=0):
+    # Smooth shapes under noise, so that both labels occur in pieces that have contours.
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(batch, 3, height // 8 + 2, width // 8 + 2, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+    return (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+
+
+def _dice(found, expected):
+    return float(2 * (found & expected).sum() / (found.sum() + expected.sum()))
+
+
+def _margin(logits):
+    return logits[:, 1] - logits[:, 0]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("shape", [(1, 64, 64), (4, 83, 98), (3, 31, 50), (2, 9, 120)])
+def test_an_engine_gives_the_logits_of_the_reference_at_any_size(name, shape):
+    network = random_network()
+    engine = choose_engine(network, CPU, RunOptions(engine=name, threads=1))
+    x = _slices(*shape)
+    with torch.inference_mode():
+        torch.testing.assert_close(engine(x), network(x), rtol=1e-4, atol=1e-4)
+    assert (engine.name, engine.precision, engine.reason) == (name, "float32", "asked for")
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("weights", ["random", "shipped"])
+def test_an_engine_gives_the_label_map_of_the_reference(name, weights, shipped_network):
+    network = shipped_network if weights == "shipped" else random_network(2)
+    engine = choose_engine(network, CPU, RunOptions(engine=name, threads=1))
+    x = _slices(2, 104, 97)
+    with torch.inference_mode():
+        expected, found = _margin(network(x)), _margin(engine(x))
+    cut = expected.median()  # whatever the weights, both labels occur and contours are many
+    assert _dice(found > cut, expected > cut) >= 0.999
+    assert (found - expected).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("float16", 0.02), ("bfloat16", 0.15)])
+def test_half_weights_stay_near_the_reference(precision, bound, shipped_network):
+    engine = start_tuned(EngineRequest(shipped_network, CPU, precision, 1))
+    x = _slices(1, 64, 72)
+    with torch.inference_mode():
+        logits = engine(x)
+        difference = (logits - shipped_network(x)).abs().max()
+    assert logits.dtype == torch.float32
+    assert 0 < difference < bound
+    assert engine.precision == precision
+
+
+def test_float16_keeps_the_label_map_of_the_shipped_weights(shipped_network):
+    engine = start_tuned(EngineRequest(shipped_network, CPU, "float16", 1))
+    x = _slices(1, 104, 97)
+    with torch.inference_mode():
+        expected, found = _margin(shipped_network(x)), _margin(engine(x))
+    cut = expected.median()  # whatever the weights, both labels occur and contours are many
+    assert _dice(found > cut, expected > cut) >= 0.999
+
+
+def test_auto_takes_the_fastest_that_is_installed_and_says_so():
+    engine = choose_engine(random_network(), CPU, RunOptions(threads=1))
+    assert (engine.name, engine.reason, engine.warnings) == ("openvino", "the fastest that is installed", [])
+
+
+def test_auto_says_what_is_not_installed(monkeypatch):
+    monkeypatch.setattr(engines, "is_installed", lambda module: False)
+    engine = choose_engine(random_network(), CPU, RunOptions())
+    assert engine.name == "torch-tuned"
+    assert engine.reason == ("the fastest that is installed; openvino is not installed; onnxruntime is not installed")
+
+
+def test_auto_goes_on_with_a_warning_when_an_engine_does_not_start(monkeypatch):
+    def broken(request):
+        raise RuntimeError("no such instruction\nmore")
+
+    monkeypatch.setitem(engines.STARTS, "openvino", broken)
+    engine = choose_engine(random_network(), CPU, RunOptions(threads=1))
+    assert engine.name == "onnxruntime"
+    assert engine.warnings == ["engine openvino did not start (no such instruction); a slower one is used."]
+
+
+def test_auto_with_a_precision_takes_the_first_engine_that_has_it():
+    has_it = "BF16" in __import__("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    engine = choose_engine(random_network(), CPU, RunOptions(precision="bfloat16", threads=1))
+    assert engine.name == ("openvino" if has_it else "torch-tuned")
+    assert engine.precision == "bfloat16"
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+def test_a_precision_that_an_engine_lacks_is_refused_by_name(name):
+    with pytest.raises(UsageError, match=f"found bfloat16, expected float32 with engine {name} on this CPU"):
+        choose_engine(random_network(), CPU, RunOptions(engine=name, precision="bfloat16"))
+
+
+def test_an_engine_of_another_device_is_refused_by_name():
+    with pytest.raises(UsageError, match="tensorrt runs on NVIDIA GPUs, not on cpu"):
+        choose_engine(random_network(), CPU, RunOptions(engine="tensorrt"))
+    with pytest.raises(EngineUnavailableError, match="runs on the CPU, not on cuda"):
+        start_openvino(EngineRequest(random_network(), torch.device("cuda"), None, 1))
+
+
+@pytest.mark.parametrize(("name", "module"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime")])
+def test_a_missing_package_names_the_extra_that_installs_it(monkeypatch, name, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError, match=rf"needs the package {module}: pip install 'lightunet_monai\[{name}\]'"):
+        choose_engine(random_network(), CPU, RunOptions(engine=name))
+
+
+def test_tensorrt_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(EngineUnavailableError, match="needs the package tensorrt"):
+        start_tensorrt(EngineRequest(random_network(), torch.device("cuda"), None, 1))
+
+
+def test_a_compiled_model_is_read_the_second_time(monkeypatch):
+    network = random_network(11)
+    first = start_openvino(EngineRequest(network, CPU, None, 1))
+    monkeypatch.setattr("lightunet_monai.inference.openvino_engine._convert", lambda network: pytest.fail("converted"))
+    second = start_openvino(EngineRequest(network, CPU, None, 2))
+    x = _slices(1, 40, 40)
+    assert torch.equal(first(x), second(x))
+
+
+def test_other_weights_are_another_compiled_model():
+    x = _slices(1, 40, 40)
+    for seed in (21, 22):
+        network = random_network(seed)
+        engine = start_openvino(EngineRequest(network, CPU, None, 1))
+        with torch.inference_mode():
+            torch.testing.assert_close(engine(x), network(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:5000], lambda content: content[:-1] + b"x"])
+def test_a_damaged_compiled_model_is_made_anew(damage):
+    network = random_network(31)
+    first = start_openvino(EngineRequest(network, CPU, None, 1))
+    paths = sorted(compiled_cache.cache_folder().iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    newest = paths[-1]
+    good = newest.read_bytes()
+    newest.write_bytes(damage(good))
+    second = start_openvino(EngineRequest(network, CPU, None, 1))
+    x = _slices(1, 40, 40)
+    assert torch.equal(first(x), second(x))
+    assert len(newest.read_bytes()) == len(good)
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    engine = start_openvino(EngineRequest(random_network(), CPU, None, 1))
+    assert engine(_slices(1, 16, 16)).shape == (1, 2, 16, 16)
+
+
+def test_engines_that_start_at_once_leave_whole_files_only(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    body = bytes(range(256)) * 4000
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            list(pool.map(lambda _: compiled_cache.write_compiled("key", body), range(4)))
+            assert compiled_cache.read_compiled("key") == body
+    assert [path.name for path in compiled_cache.cache_folder().iterdir()] == ["key"]
+
+
+def test_the_cache_keeps_what_was_used_last(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for index in range(compiled_cache.KEPT_FILES + 3):
+        compiled_cache.write_compiled(f"key{index}", b"body")
+        compiled_cache.read_compiled("key0")
+    assert len(list(compiled_cache.cache_folder().iterdir())) == compiled_cache.KEPT_FILES
+    assert compiled_cache.read_compiled("key0") == b"body"
+
+
+def test_several_threads_may_share_an_engine():
+    engine = choose_engine(random_network(), CPU, RunOptions(engine="openvino", threads=1))
+    inputs = [_slices(1, 40 + 8 * (index % 3), 48, seed=index) for index in range(12)]
+    expected = [engine(x) for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(engine, inputs))
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_an_engine_is_called_like_the_network():
+    assert Engine(lambda x: x + 1, "torch", "float32")(torch.ones(1)).item() == 2
