@@ -27,6 +27,9 @@ COMMANDS = {
 }
 """Name of a subcommand, which is also its module here, and one line of help."""
 
+QUICK_START = ("segment",)
+"""Commands that run the model and never train: their process leaves out most of MONAI when it starts."""
+
 DISCLAIMER = "Research use only, not for diagnosis. The shipped weights were trained on simulated breast CT volumes."
 
 
@@ -53,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = importlib.import_module(f".{name.replace('-', '_')}", __name__)
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
+    if argv is None and chosen in QUICK_START:  # the process is this command's alone
+        importlib.import_module("..inference.startup", __name__).quicken_monai()
     arguments = parser.parse_args(words)
     logging.basicConfig(
         stream=sys.stderr,

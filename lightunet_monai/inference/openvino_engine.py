@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .compiled_cache import network_key, read_compiled, write_compiled
 from .engine import Engine, EngineRequest, EngineUnavailableError, trace
-from .optional import import_optional
+from .optional import import_openvino
 
 DEVICE = "CPU"
 
@@ -36,7 +36,7 @@ def start_openvino(request: EngineRequest) -> Engine:
     """
     if request.device.type != "cpu":
         raise EngineUnavailableError(f"engine openvino runs on the CPU, not on {request.device.type}")
-    ov = import_optional("openvino", "engine openvino", "openvino")
+    ov = import_openvino()
     core = ov.Core()
     capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     order = ("float16", "float32", "bfloat16")

@@ -1,4 +1,4 @@
-"""Packages that make it faster and may be missing."""
+"""Packages that make it faster and may be missing, and those that are kept out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from .engine import EngineUnavailableError
+from .startup import hidden_modules
 
 
 def is_installed(module: str) -> bool:
@@ -31,3 +32,15 @@ def import_optional(module: str, feature: str, extra: str) -> Any:
         raise EngineUnavailableError(
             f"{feature} needs the package {module}: pip install 'lightunet_monai[{extra}]'"
         ) from error
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which sends an event over the network on every import.
+
+    Raises
+    ------
+    EngineUnavailableError
+        If OpenVINO is not installed.
+    """
+    with hidden_modules("openvino_telemetry"):  # OpenVINO then takes its own stub
+        return import_optional("openvino", "engine openvino", "openvino")
