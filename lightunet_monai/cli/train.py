@@ -9,6 +9,9 @@ from typing import Any
 from ..errors import InferenceError, LightUNetError, UsageError
 from .progress import choose_reporter, print_event
 
+LOSSES = ("dice_ce", "dice", "ce", "focal", "dice_focal")
+"""Keys under ``losses`` in train.json."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
@@ -21,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-epochs", type=int, metavar="N", help="passes over the training cases (the bundle's)")
     parser.add_argument("--val-interval", type=int, metavar="N", help="epochs between validations (the bundle's)")
     parser.add_argument("--learning-rate", type=float, metavar="R", help="largest learning rate (the bundle's)")
+    parser.add_argument("--loss", choices=LOSSES, help="what is minimised (the bundle's: dice_ce)")
+    parser.add_argument("--fold", type=int, metavar="K", help="cross-validation: hold out this fold of the datalist")
+    parser.add_argument("--patience", type=int, metavar="N", help="stop after N validations without a better model")
+    parser.add_argument("--mlflow", metavar="URI", help="also log to MLflow, for example sqlite:///mlflow.db")
     parser.add_argument("--seed", type=int, metavar="N", help="of all that is random (the bundle's)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps")
     parser.add_argument(
@@ -83,9 +90,11 @@ def _overrides(arguments: argparse.Namespace, root: Path) -> dict[str, Any]:
         "output_dir": str(arguments.output.absolute()),
         "pretrained": "" if arguments.from_scratch else str(root / "models" / "model.pt"),
     }
-    for name in ("max_epochs", "val_interval", "learning_rate", "seed"):
+    for name in ("max_epochs", "val_interval", "learning_rate", "seed", "loss", "fold", "patience"):
         if getattr(arguments, name) is not None:
             overrides[name] = getattr(arguments, name)
+    if arguments.mlflow:
+        overrides["mlflow_uri"] = arguments.mlflow
     if arguments.device:
         overrides["device"] = f"$torch.device({arguments.device!r})"
     for item in arguments.set:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
@@ -130,7 +131,12 @@ class ResumeState:
 
 
 def write_state(state: Mapping[str, Any], path: Path) -> None:
-    """Write a state with `torch.save` beside its target, flush it to disk, then put it in place."""
+    """Write a state with `torch.save` beside its target, flush it to disk, then put it in place.
+
+    Of several processes that train one model, the first one writes.
+    """
+    if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     with temporary.open("wb") as file:

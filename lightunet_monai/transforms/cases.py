@@ -48,8 +48,11 @@ def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
     return cases
 
 
-def list_labelled_cases(datalist: str | Path, section: str) -> list[dict[str, Any]]:
+def list_labelled_cases(datalist: str | Path, section: str, fold: int | None = None) -> list[dict[str, Any]]:
     """Read one section of a Decathlon-style datalist.
+
+    For cross-validation the cases under ``"training"`` carry a number, ``"fold"``. With a fold, that fold is the
+    section ``"validation"`` and all others are ``"training"``.
 
     Parameters
     ----------
@@ -58,6 +61,8 @@ def list_labelled_cases(datalist: str | Path, section: str) -> list[dict[str, An
         start from the folder of the file.
     section : str
         ``"training"``, ``"validation"`` or ``"test"``.
+    fold : int, optional
+        Which fold is held out.
 
     Returns
     -------
@@ -73,15 +78,21 @@ def list_labelled_cases(datalist: str | Path, section: str) -> list[dict[str, An
     """
     path = Path(datalist)
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))[section]
+        lists = json.loads(path.read_text(encoding="utf-8"))
+        items = lists[section] if fold is None or section == "test" else _of_fold(lists["training"], section, fold)
         cases = [{key: str((path.parent / item[key]).absolute()) for key in ("image", "label")} for item in items]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableFileError(
             f"{path}: no section {section!r} with image and label for each case ({error!r}).",
-            hint="Write the datalist as {'training': [{'image': ..., 'label': ...}], 'validation': [...]}.",
+            hint="Write the datalist as {'training': [{'image': ..., 'label': ...}], 'validation': [...]}; "
+            "for folds each case under 'training' needs 'fold': NUMBER.",
         ) from error
     missing = [name for case in cases for name in case.values() if not Path(name).exists()]
     if missing or not cases:
         found = f"{len(missing)} files are missing, the first is {missing[0]}" if missing else "no case"
         raise NoImageFoundError(f"{path}: section {section!r}: {found}.", hint="Check the paths in the datalist.")
     return cases
+
+
+def _of_fold(items: list[dict[str, Any]], section: str, fold: int) -> list[dict[str, Any]]:
+    return [item for item in items if (item["fold"] == fold) == (section == "validation")]

@@ -136,6 +136,20 @@ def test_a_datalist_gives_absolute_paths_and_names_what_is_missing(a_pair, tmp_p
         list_labelled_cases(path, "training")
 
 
+def test_a_fold_is_held_out_and_the_others_train(a_pair, tmp_path):
+    pair = {"image": str(a_pair[0]), "label": str(a_pair[1])}
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"training": [{**pair, "fold": fold} for fold in (0, 1, 1, 2)], "test": [pair] * 5}))
+    assert [len(list_labelled_cases(path, "training", fold)) for fold in (0, 1, 2)] == [3, 2, 3]
+    assert [len(list_labelled_cases(path, "validation", fold)) for fold in (0, 1, 2)] == [1, 2, 1]
+    assert len(list_labelled_cases(path, "test", 1)) == 5
+    with pytest.raises(NoImageFoundError, match="no case"):
+        list_labelled_cases(path, "validation", 3)
+    path.write_text(json.dumps({"training": [pair]}))
+    with pytest.raises(UnreadableFileError, match="fold"):
+        list_labelled_cases(path, "training", 0)
+
+
 def test_training_slices_have_their_neighbours_and_hold_lesions_as_often_as_asked():
     image = torch.arange(20.0).reshape(1, 1, 1, 20).expand(1, 40, 30, 20) + 1
     label = torch.zeros(1, 40, 30, 20)

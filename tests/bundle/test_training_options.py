@@ -1,0 +1,97 @@
+"""What train.json leaves open: losses, folds, early stopping, tracking, several processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from lightunet_monai.cli.train import LOSSES
+from tests.builders.bundle import SHIPPED, random_network, tiny_bundle
+from tests.builders.volume import make_nifti, make_voxels
+
+CONFIGS = SHIPPED / "configs"
+SMALL = {"train_window": [32, 32], "volumes_per_batch": 1, "precise_batch_norm_batches": 2, "tensorboard": False}
+
+
+@pytest.fixture
+def a_datalist(tmp_path):
+    pairs = []
+    for index in range(4):
+        image = make_nifti(tmp_path / f"image_{index}.nii.gz")
+        label = make_nifti(tmp_path / f"label_{index}.nii.gz", (make_voxels() > 40).astype("uint8"))
+        pairs.append({"image": image.name, "label": label.name, "fold": index % 2})
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"training": pairs}))
+    return path
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_of_the_configuration_is_smaller_for_the_right_answer_and_has_a_gradient(name):
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "inference.json"), str(CONFIGS / "train.json")])
+    parser["loss"] = name
+    loss = parser.get_parsed_content("train#loss")
+    label = torch.zeros(2, 1, 8, 8)
+    label[:, :, 2:6, 2:6] = 1
+    right = torch.cat([1 - 2 * label, 2 * label - 1], dim=1).requires_grad_()
+    value, opposite = loss(right, label), loss(-right, label)
+    value.backward()
+    assert 0 <= float(value.detach()) < float(opposite.detach())
+    assert float(right.grad.abs().sum()) > 0
+
+
+def test_the_command_offers_the_losses_of_the_configuration():
+    assert list(LOSSES) == list(json.loads((CONFIGS / "train.json").read_text())["losses"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own, about its database
+def test_a_fold_with_early_stopping_and_mlflow_ends_early_and_is_tracked(a_datalist, tmp_path):
+    pytest.importorskip("mlflow", reason="needs the extra 'mlflow'")
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    command = [
+        sys.executable, "-m", "lightunet_monai", "train", "--data", str(a_datalist), "--fold", "1",
+        "--bundle", str(tiny_bundle(tmp_path / "bundle")), "-o", str(tmp_path / "new"), "--device", "cpu",
+        "--val-interval", "1", "--max-epochs", "30", "--patience", "2", "--learning-rate", "0", "--loss", "focal",
+        "--mlflow", store, "--progress", "json",
+        *(word for key, value in SMALL.items() for word in ("--set", f"{key}={json.dumps(value)}")),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"schema"')]
+    epochs = [event["epoch"] for event in events if "epoch" in event]
+    assert epochs
+    assert max(epochs) < 30  # with a learning rate of 0 nothing improves
+    import mlflow
+
+    client = mlflow.MlflowClient(store)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    metrics = set().union(*(run.data.metrics for run in client.search_runs(ids)))
+    assert {"train_loss", "val_mean_dice"} <= metrics
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(a_datalist, tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    configs = [str(bundle / "configs" / name) for name in ("inference.json", "train.json", "multi_gpu_train.json")]
+    overrides = {**SMALL, "max_epochs": 2, "val_interval": 1, "fold": 0, "datalist": str(a_datalist)}
+    overrides.update(output_dir=str(tmp_path / "out"), bundle_root=str(bundle), learning_rate=0.01)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle",
+        "run", "--config_file", json.dumps(configs), "--workflow_type", "train",
+        "--meta_file", str(bundle / "configs" / "metadata.json"), "--logging_file",
+        str(bundle / "configs" / "logging.conf"),
+        *(word for key, value in overrides.items() for word in (f"--{key}", str(value))),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    state = torch.load(tmp_path / "out" / "model.pt", weights_only=True)
+    start = random_network().state_dict()
+    assert state.keys() == start.keys()
+    assert any(not torch.equal(state[key], start[key]) for key in start)
+    assert not list(tmp_path.rglob("*.part"))
