@@ -54,7 +54,8 @@ class Plane:
 
     def cut(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """Values of this plane, shape (along `up`, along `across`)."""
-        plane = np.asarray(np.take(volume, self.index, axis=self.axis))
+        # Indexing gives a view; numpy.take would copy the whole volume first where its axes are not in C order.
+        plane = volume[tuple(self.index if axis == self.axis else slice(None) for axis in range(3))]
         return plane if self.up < self.across else plane.T
 
     def place(self, voxel: tuple[float, float, float]) -> NDArray[np.float64]:
