@@ -118,19 +118,23 @@ def resample(volume: Tensor, maps: tuple[AxisMap, ...], shape: tuple[int, ...], 
     Tensor of float32, shape (X', Y', Z')
     """
     target_of = [next(t for t, m in enumerate(maps) if m.source_axis == s) for s in range(3)]
-    wx, wy, wz = (
+    weights = [
         axis_weights(maps[t], volume.shape[s], shape[t], antialias=True).to(volume.device)
         for s, t in enumerate(target_of)
-    )
-    planes = volume.permute(2, 1, 0)  # (Z, Y, X): contiguous for volumes read slice by slice
-    out = torch.zeros((wz.shape[0], wy.shape[0], wx.shape[0]), dtype=torch.float32, device=volume.device)
+    ]
+    # Slabs are cut along the axis that varies slowest in memory, whichever that is: each is one piece, read once.
+    strides = volume.stride()
+    order = sorted(range(3), key=lambda axis: -strides[axis])
+    planes = volume.permute(order)  # (A, B, C)
+    wa, wb, wc = (weights[axis] for axis in order)
+    out = torch.zeros((wa.shape[0], wb.shape[0], wc.shape[0]), dtype=torch.float32, device=volume.device)
     for start in range(0, planes.shape[0], slab):
-        part = planes[start : start + slab].float()  # (z, Y, X)
-        part = torch.matmul(wy, torch.matmul(part, wx.T))  # (z, Y', X')
-        touched = wz[:, start : start + slab]
+        part = planes[start : start + slab].float()  # (a, B, C)
+        part = torch.matmul(wb, torch.matmul(part, wc.T))  # (a, B', C')
+        touched = wa[:, start : start + slab]
         rows = touched.any(dim=1).nonzero().flatten()
         if rows.numel():
             low, high = int(rows[0]), int(rows[-1]) + 1
             out[low:high] += torch.tensordot(touched[low:high], part, dims=1)
-    # out has the source's axis order (Z, Y, X); target axis t runs along source axis maps[t].source_axis.
-    return out.permute(*(2 - m.source_axis for m in maps)).contiguous()
+    # out has the axes of the source in the order of memory; target axis t runs along source axis maps[t].source_axis.
+    return out.permute(*(order.index(m.source_axis) for m in maps)).contiguous()
