@@ -5,8 +5,10 @@ The only list of structures is in the bundle's ``metadata.json``; this module gi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .errors import BundleError
@@ -82,6 +84,22 @@ class LabelTable:
             if label.value == value:
                 return label
         raise KeyError(value)
+
+    @classmethod
+    def shipped(cls) -> LabelTable:
+        """Read the table of the bundle that comes with the package: inside of it, or beside it in a checkout.
+
+        Raises
+        ------
+        BundleError
+            If there is none.
+        """
+        package = Path(__file__).resolve().parent
+        for root in (package, package.parent):
+            path = root / "monai_bundle" / "configs" / "metadata.json"
+            if path.is_file():
+                return cls.from_metadata(json.loads(path.read_text(encoding="utf-8")))
+        raise BundleError("no bundle in or beside the package.", hint="Reinstall the package.")
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> LabelTable:

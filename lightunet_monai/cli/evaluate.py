@@ -70,11 +70,10 @@ def _predict(predictor: Any, case: dict[str, Any], thresholds: list[float | None
 def read_case(case: dict[str, Any]) -> tuple[Any, Any]:
     """Load one entry of a datalist: volume (1, X, Y, Z) in Hounsfield units, reference mask (X, Y, Z)."""
     from ..inputs import choose_series, discover_sources, load_volume
-    from ..transforms.load_label_map import check_same_grid, load_label_map
+    from ..transforms.load_label_map import load_label_map
 
     volume = load_volume(choose_series(discover_sources(Path(case["image"]))))
-    label_map = load_label_map(Path(case["label"]))
-    check_same_grid(label_map, volume, case["label"])
+    label_map = load_label_map(Path(case["label"]), volume)
     return volume, label_map.as_tensor()[0].numpy() > 0
 
 

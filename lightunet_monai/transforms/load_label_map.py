@@ -12,18 +12,27 @@ from monai.data import MetaTensor
 from nibabel.filebasedimages import ImageFileError
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
+from ..labels import LabelTable
+from .label_grid import LabelGrid
+from .read_dicom_seg import is_dicom, paint_dicom_seg
+from .read_seg_nrrd import is_seg_nrrd, itk_affine, paint_seg_nrrd, read_seg_nrrd
 
 SAME_GRID_TOLERANCE_MM = 0.05
 """How far corners of a label map may lie from those of its volume: rounding of headers, not a shift."""
 
 
-def load_label_map(path: Path) -> MetaTensor:
+def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTable | None = None) -> MetaTensor:
     """Read a label map.
 
     Parameters
     ----------
     path : Path
-        NIfTI; NRRD and MetaImage through SimpleITK.
+        NIfTI; NRRD and MetaImage, whose values are label values; a segmentation of 3D Slicer (``.seg.nrrd``) or a
+        DICOM Segmentation, whose segments are matched with the labels by code and name.
+    like : MetaTensor, shape (1, X, Y, Z)
+        The volume, on whose grid the label map has to lie. A DICOM Segmentation needs it: it leaves out empty slices.
+    labels : LabelTable
+        What segments may be; those of the shipped model by default.
 
     Returns
     -------
@@ -35,21 +44,43 @@ def load_label_map(path: Path) -> MetaTensor:
     UnreadableFileError
         If the file cannot be read.
     UnsupportedImageError
-        If it is not three-dimensional or holds values that are not labels 0 to 255.
+        If it is not three-dimensional, holds values that are not labels 0 to 255, or segments that are not labels.
+    GeometryError
+        If it does not lie on the grid of the volume.
     """
+    if is_seg_nrrd(path) or is_dicom(path):
+        return _load_segments(path, like, labels or LabelTable.shipped())
     array, affine = _read_nifti(path) if path.name.lower().endswith((".nii", ".nii.gz")) else _read_itk(path)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3:
         raise UnsupportedImageError(f"{path}: {array.ndim} dimensions, a label map has 3.", reason="dimensions")
-    labels = array.astype(np.uint8)
-    if not np.array_equal(labels, array):
+    values = array.astype(np.uint8)
+    if not np.array_equal(values, array):
         raise UnsupportedImageError(
             f"{path}: values between {array.min()} and {array.max()}, expected whole numbers from 0 to 255.",
             hint="Give the label map, not the volume.",
             reason="label-values",
         )
-    return MetaTensor(torch.from_numpy(labels)[None], affine=torch.as_tensor(affine))
+    label_map = MetaTensor(torch.from_numpy(values)[None], affine=torch.as_tensor(affine))
+    if like is not None:
+        check_same_grid(label_map, like, str(path))
+    return label_map
+
+
+def _load_segments(path: Path, like: MetaTensor | None, labels: LabelTable) -> MetaTensor:
+    grid = None if like is None else LabelGrid(tuple(like.shape[1:]), np.asarray(like.affine), str(path))
+    if is_seg_nrrd(path):
+        segmentation = read_seg_nrrd(path)
+        grid = grid or segmentation.new_grid(str(path))
+        paint_seg_nrrd(segmentation, grid, labels)
+    elif grid is None:
+        raise UnsupportedImageError(
+            f"{path}: a DICOM Segmentation without its volume, expected both.", hint="Name the volume with it."
+        )
+    else:
+        paint_dicom_seg(path, grid, labels)
+    return MetaTensor(torch.from_numpy(grid.labels)[None], affine=torch.as_tensor(grid.affine))
 
 
 def check_same_grid(label_map: MetaTensor, volume: MetaTensor, name: str) -> None:
@@ -101,7 +132,4 @@ def _read_itk(path: Path) -> tuple[Any, Any]:
         raise UnreadableFileError(f"{path}: cannot be read as a label map.") from error
     if image.GetDimension() != 3:
         raise UnsupportedImageError(f"{path}: {image.GetDimension()} dimensions, a label map has 3.")
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return sitk.GetArrayFromImage(image).T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS to RAS
+    return sitk.GetArrayFromImage(image).T, itk_affine(image)

@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged, MapTransform
 
 from ..inputs import choose_series, discover_sources, load_volume
+from ..labels import LabelTable
 from ..sources import DicomSeries, ImageFile
 from .load_label_map import check_same_grid, load_label_map
 
@@ -36,6 +37,9 @@ class LoadImageVolumed(LoadImaged):
         Do not fail on a key that is not there.
     assume_hu : bool
         Take stored values as Hounsfield units where a series has no rescale.
+    metadata : mapping
+        Content of ``metadata.json``, whose labels the segments of a DICOM SEG or ``.seg.nrrd`` may be; that of the
+        shipped bundle by default.
 
     Raises
     ------
@@ -49,11 +53,13 @@ class LoadImageVolumed(LoadImaged):
         label_keys: KeysCollection = (),
         allow_missing_keys: bool = False,
         assume_hu: bool = False,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         # Not LoadImaged's own: it would register MONAI's readers, which this loader must never fall back to.
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.label_keys = (label_keys,) if isinstance(label_keys, str) else tuple(label_keys)
         self.assume_hu = assume_hu
+        self.labels = None if metadata is None else LabelTable.from_metadata(metadata)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         """Load each key; other entries pass through. ``reader`` is MONAI's and not used."""
@@ -62,7 +68,7 @@ class LoadImageVolumed(LoadImaged):
             out[key] = self._load(out[key])
         for key in self.label_keys:
             if key in out:
-                out[key] = _load_label_map(out[key], like=out[self.first_key(out)])
+                out[key] = self._load_label_map(out[key], like=out[self.first_key(out)])
         return out
 
     def _load(self, item: Any) -> MetaTensor:
@@ -72,13 +78,9 @@ class LoadImageVolumed(LoadImaged):
             item = choose_series(discover_sources(Path(item)))
         return load_volume(item, assume_hu=self.assume_hu)
 
-
-def _load_label_map(item: Any, like: MetaTensor) -> MetaTensor:
-    if isinstance(item, (torch.Tensor, np.ndarray)):
+    def _load_label_map(self, item: Any, like: MetaTensor) -> MetaTensor:
+        if not isinstance(item, (torch.Tensor, np.ndarray)):
+            return load_label_map(Path(item), like, self.labels)
         label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
-        name = "the label map"
-    else:
-        label_map = load_label_map(Path(item))
-        name = str(item)
-    check_same_grid(label_map, like, name)
-    return label_map
+        check_same_grid(label_map, like, "the label map")
+        return label_map

@@ -1,0 +1,112 @@
+"""Labels are put on the grid of a volume by their position in the patient, never by their place in a file."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GeometryError, UnsupportedImageError
+
+OFF_VOXEL_TOLERANCE = 0.1
+"""How far labelled voxels may lie from those of the volume, in voxels: writers repeat the jitter of slice positions."""
+
+_HINT = "Draw the segmentation on the grid of the volume."
+
+
+class LabelGrid:
+    """A label map that is filled segment by segment.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Voxels of the volume along X, Y, Z.
+    affine : array, shape (4, 4)
+        Voxel index to RAS+ mm.
+    name : str
+        What to call the segmentation in messages.
+
+    Attributes
+    ----------
+    labels : ndarray of uint8, shape (X, Y, Z)
+    """
+
+    def __init__(self, shape: tuple[int, ...], affine: NDArray[np.float64], name: str) -> None:
+        self.labels = np.zeros(shape, dtype=np.uint8)
+        self.affine = np.asarray(affine, dtype=np.float64)
+        self.name = name
+        self._to_voxel = np.linalg.inv(self.affine)
+
+    def paint(self, mask: NDArray[np.bool_], affine: NDArray[np.float64], value: int) -> None:
+        """Give the voxels of a mask a label value.
+
+        Parameters
+        ----------
+        mask : ndarray of bool, shape (x, y, z)
+            On its own grid, which may be a part of the volume's, or have its axes in another order or direction.
+        affine : ndarray of float64, shape (4, 4)
+            Voxel index of the mask to RAS+ mm.
+        value : int
+            1 to 255.
+
+        Raises
+        ------
+        GeometryError
+            If the voxels do not lie on those of the volume, or outside of it.
+        UnsupportedImageError
+            If a voxel has another label already.
+        """
+        to_voxel = self._to_voxel @ affine
+        self._check_lattice(mask.shape, to_voxel)
+        if mask.shape == self.labels.shape and np.abs(to_voxel - np.eye(4)).max() < OFF_VOXEL_TOLERANCE / sum(
+            mask.shape
+        ):
+            place: tuple[NDArray[np.intp], ...] = np.nonzero(mask)
+        else:
+            place = self._places(np.argwhere(mask), to_voxel)
+        taken = self.labels[place]
+        clash = np.count_nonzero((taken != 0) & (taken != value))
+        if clash:
+            other = int(taken[(taken != 0) & (taken != value)][0])
+            raise UnsupportedImageError(
+                f"{self.name}: {clash} voxels belong to the labels {value} and {other}, expected one label a voxel.",
+                hint="Take the overlap out of one of the segments.",
+                reason="label-overlap",
+            )
+        self.labels[place] = value
+
+    def _check_lattice(self, shape: tuple[int, ...], to_voxel: NDArray[np.float64]) -> None:
+        axes = [axis for axis in range(3) if shape[axis] > 1]
+        steps = to_voxel[:3, axes]
+        whole = np.rint(steps)
+        is_turned = (np.abs(whole).sum(axis=0) == 1).all() and (np.abs(whole).sum(axis=1) <= 1).all()
+        spread = np.abs(steps - whole) @ (np.array(shape)[axes] - 1.0)
+        offset = np.abs(to_voxel[:3, 3] - np.rint(to_voxel[:3, 3]))
+        deviation = float((spread + offset).max())
+        if not is_turned:
+            raise GeometryError(
+                f"{self.name}: one voxel is {self._steps(steps)} voxels of its volume, expected the same grid.",
+                hint=_HINT,
+                reason="label-grid",
+            )
+        if deviation > OFF_VOXEL_TOLERANCE:
+            raise GeometryError(
+                f"{self.name}: lies up to {deviation:.3f} voxels beside those of its volume, "
+                f"expected at most {OFF_VOXEL_TOLERANCE}.",
+                hint=_HINT,
+                reason="label-grid",
+            )
+
+    @staticmethod
+    def _steps(steps: NDArray[np.float64]) -> str:
+        return " x ".join(f"{length:.4g}" for length in np.linalg.norm(steps, axis=0))
+
+    def _places(self, index: NDArray[np.intp], to_voxel: NDArray[np.float64]) -> tuple[NDArray[np.intp], ...]:
+        places = np.rint(index @ to_voxel[:3, :3].T + to_voxel[:3, 3]).astype(np.intp)
+        outside = np.count_nonzero(((places < 0) | (places >= self.labels.shape)).any(axis=1))
+        if outside:
+            raise GeometryError(
+                f"{self.name}: {outside} of {len(places)} labelled voxels lie outside of the volume.",
+                hint="Give the segmentation of this volume.",
+                reason="label-grid",
+            )
+        return places[:, 0], places[:, 1], places[:, 2]
