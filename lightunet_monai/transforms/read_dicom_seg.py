@@ -40,6 +40,25 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def referenced_series(path: Path) -> tuple[str, ...]:
+    """Series Instance UIDs that a DICOM Segmentation says it was drawn on; empty if the file is none.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the object is damaged.
+    """
+    if not is_dicom(path):
+        return ()
+    try:
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "ReferencedSeriesSequence"])
+        if str(dataset.get("SOPClassUID", "")) not in SEGMENTATION_STORAGES:
+            return ()
+        return tuple(str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or [])
+    except (InvalidDicomError, *_DAMAGE) as error:
+        raise UnreadableFileError(f"{path}: cannot be read as DICOM: {type(error).__name__}.") from error
+
+
 def paint_dicom_seg(path: Path, grid: LabelGrid, labels: LabelTable) -> None:
     """Put the segments of a DICOM Segmentation on a grid.
 

@@ -1,0 +1,83 @@
+"""Pairs of volumes and label maps: by name, and DICOM series by the segmentation that refers to them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lightunet_monai.cli import main
+from lightunet_monai.inputs import choose_series, discover_sources, load_volume
+from lightunet_monai.outputs import write_dicom_seg, write_seg_nrrd
+from lightunet_monai.transforms import LoadImageVolumed, list_labelled_cases
+from tests.builders.segmentation import make_lesions, make_segmentation
+from tests.builders.series import make_series
+from tests.builders.volume import make_nifti, make_voxels
+
+SHAPE = (40, 36, 20)
+
+
+def run(tmp_path, images, labels, *words):
+    path = tmp_path / "list.json"
+    code = main(["datalist", str(images), str(labels), "-o", str(path), "--validation", "0", *words])
+    return code, (list_labelled_cases(path, "training") if code == 0 else [])
+
+
+@pytest.fixture
+def cases(tmp_path):
+    """Two patients: DICOM folders below `images`, their DICOM SEG below `labels` under names of their own."""
+    made = {}
+    for number in (1, 2):
+        folder = tmp_path / "images" / f"patient_{number}" / "CT"
+        make_series(folder, shape=SHAPE, spacing=(0.8, 0.9, 1.5), series=number, study=number)
+        source = choose_series(discover_sources(folder))
+        segmentation = make_segmentation(np.roll(make_lesions(SHAPE), number, 0), np.array(source.affine), source)
+        (tmp_path / "labels" / "deep").mkdir(parents=True, exist_ok=True)
+        write_dicom_seg(segmentation, tmp_path / "labels" / "deep" / f"seg_{3 - number}.dcm")
+        made[str(folder)] = segmentation
+    return made
+
+
+def test_a_series_is_paired_with_the_seg_that_refers_to_it_and_loads(cases, tmp_path):
+    code, found = run(tmp_path, tmp_path / "images", tmp_path / "labels")
+    assert code == 0
+    assert {item["image"] for item in found} == set(cases)
+    load = LoadImageVolumed("image", label_keys="label")
+    for item in found:
+        label = load(item)["label"].as_tensor()[0].numpy()
+        np.testing.assert_array_equal(label, cases[item["image"]].label_map)
+    content = json.loads((tmp_path / "list.json").read_text())
+    assert content["labels"] == {"0": "background", "1": "tumor"}
+
+
+def test_a_series_without_a_seg_and_one_with_two_are_told(cases, tmp_path, capsys):
+    make_series(tmp_path / "images" / "patient_3", series=3)
+    assert run(tmp_path, tmp_path / "images", tmp_path / "labels")[0] == 1
+    assert "no label map for 1 of 3 volumes, the first is patient_3" in capsys.readouterr().err
+    first = next(iter(cases.values()))
+    write_dicom_seg(first, tmp_path / "labels" / "again.dcm")
+    assert run(tmp_path, tmp_path / "images", tmp_path / "labels")[0] == 2
+    assert "2 DICOM Segmentations refer to it" in capsys.readouterr().err
+
+
+def test_two_series_in_one_folder_are_refused_because_the_loader_could_not_choose(cases, tmp_path, capsys):
+    make_series(tmp_path / "images" / "patient_1" / "CT", shape=SHAPE, series=7)
+    assert run(tmp_path, tmp_path / "images", tmp_path / "labels")[0] == 1
+    assert "Put each series into a folder of its own" in capsys.readouterr().err
+
+
+def test_volumes_are_paired_with_seg_nrrd_files_also_in_their_own_folder(tmp_path, capsys):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("a", "b"):
+        image = make_nifti(folder / f"{name}.nii.gz", make_voxels(SHAPE))
+        source = choose_series(discover_sources(image))
+        affine = np.asarray(load_volume(source).affine, dtype=float)
+        write_seg_nrrd(make_segmentation(make_lesions(SHAPE), affine, source), folder / f"{name}.seg.nrrd")
+    code, found = run(tmp_path, folder, folder)
+    assert code == 0
+    assert [item["label"] for item in sorted(found, key=str)] == [str(folder / f"{n}.seg.nrrd") for n in "ab"]
+    label = LoadImageVolumed("image", label_keys="label")(found[0])["label"].as_tensor()[0].numpy()
+    np.testing.assert_array_equal(label, make_lesions(SHAPE))
+    make_nifti(folder / "a.nii", make_voxels(SHAPE))
+    assert run(tmp_path, folder, folder)[0] == 2
+    assert "label maps have its name" in capsys.readouterr().err
