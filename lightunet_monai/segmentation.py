@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,13 @@ from .errors import BundleError
 from .labels import LabelTable
 from .sources import ImageSource
 
+AlgorithmType = Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]
+"""As DICOM's Segment Algorithm Type: drawn by the model, by the model and then edited, or by hand."""
+
 
 @dataclass(frozen=True)
 class Provenance:
-    """Which model made a segmentation, and how.
+    """Who made a segmentation: which model, and how.
 
     Parameters
     ----------
@@ -26,6 +30,8 @@ class Provenance:
         What ran the network, for example ``"torch"``, ``"float32"``, ``"cpu"``.
     settings : dict
         Everything else that this run set, such as the threshold; JSON values only.
+    algorithm_type : str
+        ``"SEMIAUTOMATIC"`` if people edited what the model drew, ``"MANUAL"`` if it had no part in it.
     """
 
     model_name: str
@@ -35,6 +41,7 @@ class Provenance:
     precision: str
     device: str
     settings: dict[str, object] = field(default_factory=dict)
+    algorithm_type: AlgorithmType = "AUTOMATIC"
 
 
 @dataclass(frozen=True)

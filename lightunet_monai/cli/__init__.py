@@ -17,6 +17,7 @@ from ..errors import LightUNetError, UsageError
 
 COMMANDS = {
     "segment": "segment one study: label map, report and picture",
+    "export": "write an edited label map as DICOM SEG, SR, RTSTRUCT and more, on its source",
     "inspect": "show what is in a folder or file, and what the model is",
     "simulate": "make labelled breast CT volumes, NIfTI or DICOM",
     "datalist": "list volumes and label maps for training",

@@ -20,10 +20,10 @@ from pydicom.valuerep import DSfloat
 from lightunet_monai.errors import OutputError, UsageError
 from lightunet_monai.segmentation import Segmentation
 
-from .atomic import atomic_file
+from .dicom_object import object_header, write_object
 from .dicom_segments import Segment, describe_segment, list_segments, probability_segment, segment_of_lesion
 from .dicom_source import CT_IMAGE_STORAGE, SourceSeries, read_source
-from .dicom_terms import MANUFACTURER, NO_SERIAL_NUMBER, package_version, processing_equipment, set_creation_time
+from .dicom_terms import NO_SERIAL_NUMBER, set_creation_time
 from .lesions import LesionMask, find_lesions
 from .marking import RESEARCH_USE
 from .uids import Stamp
@@ -32,6 +32,8 @@ KINDS = ("binary", "labelmap", "fractional")
 
 SERIES_OFFSET = {"binary": 1000, "labelmap": 1001, "fractional": 1002}
 """Added to the source's series number."""
+
+_CONTENT_LABELS = {"AUTOMATIC": "AI_SEGMENTATION", "SEMIAUTOMATIC": "EDITED_AI_SEG", "MANUAL": "SEGMENTATION"}
 
 _PLACEHOLDER = "2.25.1."
 """Root of the UIDs that stand for planes while highdicom builds the object."""
@@ -78,9 +80,7 @@ def write_dicom_seg(
     if kind not in KINDS:
         raise UsageError(f"kind: found {kind}, expected one of {', '.join(KINDS)}.")
     dataset = make_dicom_seg(segmentation, kind=kind, keep_empty_frames=keep_empty_frames, stamp=stamp)
-    with atomic_file(Path(path)) as part:
-        dataset.save_as(part, enforce_file_format=True)
-    return Path(path)
+    return write_object(dataset, path)
 
 
 def make_dicom_seg(
@@ -160,32 +160,20 @@ def _build(
     omit_empty_frames: bool,
     stamp: Stamp,
 ) -> Dataset:
-    now = stamp.clock()
+    provenance = segmentation.provenance
     dataset = DicomSegmentation(
         source_images=_headers(source, segmentation.label_map.shape, planes),
         pixel_array=np.ascontiguousarray(numbers.transpose(2, 1, 0)),  # planes, rows, columns
         segmentation_type=kind.upper(),
         segment_descriptions=[describe_segment(segment, segmentation, source) for segment in segments],
-        series_instance_uid=stamp.new_uid(f"{kind}.series"),
-        series_number=source.new_series_number(SERIES_OFFSET[kind]),
-        sop_instance_uid=stamp.new_uid(f"{kind}.instance"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=segmentation.provenance.model_name[:64],
-        software_versions=package_version(),
         device_serial_number=NO_SERIAL_NUMBER,
         max_fractional_value=255,
-        content_label="AI_SEGMENTATION",
+        content_label=_CONTENT_LABELS[provenance.algorithm_type],
         content_description=RESEARCH_USE,
         omit_empty_frames=omit_empty_frames and bool(numbers.any()),
-        contributing_equipment=[processing_equipment(segmentation.provenance)],
-        series_description=f"{RESEARCH_USE}: AI segmentation",
-        content_date=now.date(),
-        content_time=now.time(),
-        series_date=now.date(),
-        series_time=now.time(),
+        **object_header(source, provenance, stamp, role=kind, kind="segmentation", series_offset=SERIES_OFFSET[kind]),
     )
-    set_creation_time(dataset, now)
+    set_creation_time(dataset, stamp.clock())
     dataset.PositionReferenceIndicator = source.common.PositionReferenceIndicator
     dimensions = stamp.new_uid(f"{kind}.dimensions")
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):

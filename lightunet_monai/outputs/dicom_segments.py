@@ -13,7 +13,7 @@ from lightunet_monai.segmentation import Segmentation
 from .dicom_source import SourceSeries
 from .dicom_terms import algorithm, concept, region_item
 from .lesions import LesionMask, is_lesion
-from .marking import NOTHING_FOUND, RESEARCH_STATEMENT
+from .marking import RESEARCH_STATEMENT, statement
 from .uids import lesion_tracking_uid
 
 _LESION_TYPE = Code("SCT", "52988006", "Lesion")
@@ -65,8 +65,8 @@ def list_segments(segmentation: Segmentation, lesions: tuple[LesionMask, ...]) -
     if not lesions:
         others = list(segmentation.labels)
     for label in others:
-        is_present = bool((segmentation.label_map == label.value).any())
-        text = RESEARCH_STATEMENT if is_present else f"{NOTHING_FOUND} {RESEARCH_STATEMENT}"
+        is_empty = not (segmentation.label_map == label.value).any()
+        text = statement(segmentation.provenance.algorithm_type, is_empty=is_empty)
         segments.append(Segment(len(segments) + 1, label.title, text, label))
     return segments
 
@@ -82,13 +82,14 @@ def probability_segment(segmentation: Segmentation) -> Segment:
 
 def describe_segment(segment: Segment, segmentation: Segmentation, source: SourceSeries) -> SegmentDescription:
     """Turn a segment into highdicom's description: codes, side, algorithm, colour and tracking."""
+    provenance = segmentation.provenance
     description = SegmentDescription(
         segment_number=segment.number,
         segment_label=segment.title[:64],
         segmented_property_category=concept(segment.label.category),
         segmented_property_type=concept(segment.label.type),
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm(segmentation.provenance),
+        algorithm_type=SegmentAlgorithmTypeValues(provenance.algorithm_type),
+        algorithm_identification=algorithm(provenance),
         tracking_uid=segment.tracking_uid or None,
         tracking_id=segment.tracking_id or None,
         display_color=CIELabColor.from_rgb(*segment.label.color),

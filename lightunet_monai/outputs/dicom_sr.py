@@ -30,13 +30,13 @@ from lightunet_monai.errors import OutputError
 from lightunet_monai.labels import Label
 from lightunet_monai.segmentation import Provenance, Segmentation
 
-from .atomic import atomic_file
+from .dicom_object import object_header, write_object
 from .dicom_segments import segment_of_lesion
 from .dicom_source import SourceSeries, read_source
-from .dicom_terms import ABSENT, MANUFACTURER, concept, package_version, processing_equipment, set_creation_time, side
+from .dicom_terms import ABSENT, MANUFACTURER, concept, set_creation_time, side
 from .findings import Findings, Lesion
 from .lesions import is_lesion
-from .marking import NOTHING_FOUND, RESEARCH_STATEMENT, RESEARCH_USE
+from .marking import statement
 from .uids import Stamp, derived_uid
 
 SERIES_OFFSET = 2000
@@ -105,9 +105,7 @@ def write_dicom_sr(
     seg = seg if isinstance(seg, Dataset) else dcmread(seg, stop_before_pixels=True)
     _check_same_lesions(findings, seg)
     report = _build(segmentation, findings, seg, read_source(segmentation), stamp or Stamp.random())
-    with atomic_file(Path(path)) as part:
-        report.save_as(part, enforce_file_format=True)
-    return Path(path)
+    return write_object(report, path)
 
 
 def _check_same_lesions(findings: Findings, seg: Dataset) -> None:
@@ -124,37 +122,25 @@ def _check_same_lesions(findings: Findings, seg: Dataset) -> None:
 def _build(
     segmentation: Segmentation, findings: Findings, seg: Dataset, source: SourceSeries, stamp: Stamp
 ) -> Comprehensive3DSR:
-    now = stamp.clock()
+    provenance = segmentation.provenance
     labels = {label.name: label for label in segmentation.labels}
-    groups = [_lesion_group(item, labels[item.label], seg, source, segmentation.provenance) for item in findings]
+    groups = [_lesion_group(item, labels[item.label], seg, source, provenance) for item in findings]
     content = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=_observer(segmentation.provenance)),
+        observation_context=ObservationContext(observer_device_context=_observer(provenance)),
         procedure_reported=CodedConcept("77477000", "SCT", "Computed tomography"),
         imaging_measurements=groups or [_absence_group(label, source) for label in labels.values() if is_lesion(label)],
         title=CodedConcept("126000", "DCM", "Imaging Measurement Report"),
     )
-    _add_comment(content, RESEARCH_STATEMENT if groups else f"{NOTHING_FOUND} {RESEARCH_STATEMENT}")
+    _add_comment(content, statement(provenance.algorithm_type, is_empty=not groups))
     report = Comprehensive3DSR(
         evidence=_evidence(seg, source),
         content=content[0],
-        series_instance_uid=stamp.new_uid("sr.series"),
-        series_number=source.new_series_number(SERIES_OFFSET),
-        sop_instance_uid=stamp.new_uid("sr.instance"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=segmentation.provenance.model_name[:64],
-        software_versions=package_version(),
         is_complete=True,
         is_final=False,
         is_verified=False,
-        series_description=f"{RESEARCH_USE}: AI findings",
-        contributing_equipment=[processing_equipment(segmentation.provenance)],
-        content_date=now.date(),
-        content_time=now.time(),
-        series_date=now.date(),
-        series_time=now.time(),
+        **object_header(source, provenance, stamp, role="sr", kind="findings", series_offset=SERIES_OFFSET),
     )
-    set_creation_time(report, now)
+    set_creation_time(report, stamp.clock())
     return report
 
 
@@ -172,12 +158,18 @@ def _lesion_group(
         finding_type=concept(label.type),
         finding_category=concept(label.category),
         finding_sites=_sites(label, source),
-        algorithm_id=AlgorithmIdentification(
-            name=provenance.model_name,
-            version=provenance.model_version,
-            parameters=[f"weights_sha256={provenance.weights_sha256}"],
-        ),
+        algorithm_id=_algorithm(provenance),
         measurements=_measurements(lesion),
+    )
+
+
+def _algorithm(provenance: Provenance) -> AlgorithmIdentification | None:
+    if provenance.algorithm_type == "MANUAL":
+        return None
+    return AlgorithmIdentification(
+        name=provenance.model_name,
+        version=provenance.model_version,
+        parameters=[f"weights_sha256={provenance.weights_sha256}"],
     )
 
 

@@ -51,10 +51,13 @@ def package_version() -> str:
     return metadata.version(MANUFACTURER)
 
 
-def algorithm(provenance: Provenance) -> AlgorithmIdentificationSequence:
-    """Identify the model: name, version, and what makes a run repeatable."""
+def algorithm(provenance: Provenance) -> AlgorithmIdentificationSequence | None:
+    """Identify the model: name, version, and what makes a run repeatable; None if no model had a part in it."""
+    if provenance.algorithm_type == "MANUAL":
+        return None
     settings = {"weights_sha256": provenance.weights_sha256, "engine": provenance.engine}
     settings |= {"precision": provenance.precision, **{key: str(value) for key, value in provenance.settings.items()}}
+    settings = {key: value for key, value in settings.items() if value}
     return AlgorithmIdentificationSequence(
         name=provenance.model_name[:64],
         family=ARTIFICIAL_INTELLIGENCE,

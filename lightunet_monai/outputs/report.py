@@ -75,7 +75,7 @@ class CaseReport:
     model : dict or None
         ``name``, ``version``, ``weights_sha256``.
     run : dict or None
-        ``engine``, ``precision``, ``device``, ``settings``.
+        ``engine``, ``precision``, ``device``, ``settings``, ``algorithm_type``.
     seconds : dict
         Seconds per step.
     volume_ml : dict
@@ -175,6 +175,7 @@ def describe_case(
             "precision": provenance.precision,
             "device": provenance.device,
             "settings": dict(provenance.settings),
+            "algorithm_type": provenance.algorithm_type,
         }
         if provenance
         else None,
@@ -256,7 +257,9 @@ def _all_warnings(
 ) -> tuple[str, ...]:
     known = list(source.warnings) if isinstance(source, DicomSeries) else []
     if segmentation is not None and not segmentation.label_map.any():
-        known.append("Nothing was found: the label map is empty. This does not mean that there is no lesion.")
+        is_model = segmentation.provenance.algorithm_type == "AUTOMATIC"
+        what = "Nothing was found" if is_model else "Nothing is marked"
+        known.append(f"{what}: the label map is empty. This does not mean that there is no lesion.")
     return tuple(dict.fromkeys([*known, *warnings]))
 
 

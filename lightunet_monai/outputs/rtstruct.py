@@ -21,11 +21,11 @@ from skimage.measure import find_contours
 from lightunet_monai.labels import Label
 from lightunet_monai.segmentation import Segmentation
 
-from .atomic import atomic_file
+from .dicom_object import write_object
 from .dicom_source import SourceSeries, read_source
 from .dicom_terms import MANUFACTURER, NO_SERIAL_NUMBER, concept, package_version, processing_equipment
 from .lesions import find_lesions, is_lesion
-from .marking import NOTHING_FOUND, RESEARCH_STATEMENT, RESEARCH_USE
+from .marking import RESEARCH_STATEMENT, RESEARCH_USE, description, statement
 from .uids import Stamp
 
 SERIES_OFFSET = 3000
@@ -33,6 +33,8 @@ SERIES_OFFSET = 3000
 
 COORDINATE_DECIMALS = 4
 """A tenth of a micrometre; keeps numbers within the 16 characters of a DS."""
+
+_SET_LABELS = {"AUTOMATIC": "AI_CONTOURS", "SEMIAUTOMATIC": "EDITED_AI", "MANUAL": "CONTOURS"}
 
 _CONTOUR_DATA = Tag("ContourData")
 
@@ -105,9 +107,7 @@ def write_rtstruct(segmentation: Segmentation, path: Path, *, stamp: Stamp | Non
     """
     source = read_source(segmentation)
     dataset = _build(segmentation, source, _regions(segmentation), stamp or Stamp.random())
-    with atomic_file(Path(path)) as part:
-        dataset.save_as(part, enforce_file_format=True)
-    return Path(path)
+    return write_object(dataset, path)
 
 
 def _regions(segmentation: Segmentation) -> list[Region]:
@@ -119,7 +119,7 @@ def _regions(segmentation: Segmentation) -> list[Region]:
     for label in segmentation.labels:
         if label.value not in found and not (found and is_lesion(label)):
             planes = _plane_masks(segmentation.label_map == label.value, (0, 0, 0))
-            text = RESEARCH_STATEMENT if planes else f"{NOTHING_FOUND} {RESEARCH_STATEMENT}"
+            text = statement(segmentation.provenance.algorithm_type, is_empty=not planes)
             regions.append(Region(label.title, text, label, planes))
     return regions
 
@@ -163,11 +163,11 @@ def _frame(segmentation: Segmentation, source: SourceSeries, stamp: Stamp) -> Da
     dataset.SeriesInstanceUID = stamp.new_uid("rtstruct.series")
     dataset.SeriesNumber = source.new_series_number(SERIES_OFFSET)
     dataset.InstanceNumber = 1
-    dataset.SeriesDescription = f"{RESEARCH_USE}: AI contours"
+    dataset.SeriesDescription = description(segmentation.provenance.algorithm_type, "contours")
     dataset.SeriesDate = dataset.StructureSetDate = dataset.InstanceCreationDate = date
     dataset.SeriesTime = dataset.StructureSetTime = dataset.InstanceCreationTime = time
     dataset.OperatorsName = ""
-    dataset.StructureSetLabel = "AI_CONTOURS"
+    dataset.StructureSetLabel = _SET_LABELS[segmentation.provenance.algorithm_type]
     dataset.StructureSetName = RESEARCH_USE
     dataset.StructureSetDescription = RESEARCH_STATEMENT
     dataset.ApprovalStatus = "UNAPPROVED"
@@ -200,8 +200,10 @@ def _structure(number: int, region: Region, segmentation: Segmentation, source: 
     item.ReferencedFrameOfReferenceUID = source.frame_of_reference_uid
     item.ROIName = region.title[:64]
     item.ROIDescription = region.description
-    item.ROIGenerationAlgorithm = "AUTOMATIC"
-    item.ROIGenerationDescription = f"{segmentation.provenance.model_name} {segmentation.provenance.model_version}"[:64]
+    item.ROIGenerationAlgorithm = segmentation.provenance.algorithm_type
+    if segmentation.provenance.algorithm_type != "MANUAL":
+        model = f"{segmentation.provenance.model_name} {segmentation.provenance.model_version}"
+        item.ROIGenerationDescription = model[:64]
     return item
 
 

@@ -77,7 +77,7 @@ def _tags(label: Label, segmentation: Segmentation, lesions: tuple[LesionMask, .
     tags = {
         "Segmentation.Status": "completed",
         "TerminologyEntry": terminology_entry(label),
-        "DICOM.SegmentAlgorithmType": "AUTOMATIC",
+        "DICOM.SegmentAlgorithmType": provenance.algorithm_type,
         "DICOM.SegmentAlgorithmName": provenance.model_name,
         "LightUNet.ModelVersion": provenance.model_version,
         "LightUNet.WeightsSHA256": provenance.weights_sha256,

@@ -78,6 +78,8 @@ def _source_facts(segmentation: Segmentation) -> tuple[str, ...]:
 def _model_facts(segmentation: Segmentation) -> tuple[str, ...]:
     provenance = segmentation.provenance
     settings = sorted(f"{key}={value!r}" for key, value in provenance.settings.items())
+    if provenance.algorithm_type != "AUTOMATIC":
+        settings.append(provenance.algorithm_type)
     return provenance.model_name, provenance.model_version, provenance.weights_sha256, *settings
 
 

@@ -227,8 +227,11 @@ def _draw_texts(figure: Figure, segmentation: Segmentation, lesions: Sequence[Le
     grid = " × ".join(str(size) for size in segmentation.label_map.shape)
     left = f"{window}    Grid: {grid}    Spacing: {spacing} mm"
     model = f"{provenance.model_name} {provenance.model_version}, weights {provenance.weights_sha256[:12]}"
+    model = {"SEMIAUTOMATIC": f"edited by hand after {model}", "MANUAL": "drawn by hand"}.get(
+        provenance.algorithm_type, f"{model}, trained on simulated data"
+    )
     figure.text(0.015, 0.022, left, color=_FAINT, fontsize=9, va="bottom")
-    figure.text(0.985, 0.022, f"{model}, trained on simulated data", color=_FAINT, fontsize=9, va="bottom", ha="right")
+    figure.text(0.985, 0.022, model, color=_FAINT, fontsize=9, va="bottom", ha="right")
 
 
 def _summary(segmentation: Segmentation, lesions: Sequence[LesionLike]) -> str:
@@ -241,7 +244,10 @@ def _summary(segmentation: Segmentation, lesions: Sequence[LesionLike]) -> str:
         more = f"    and {len(lesions) - 3} more" if len(lesions) > 3 else ""
         return "    ".join(shown) + more
     volumes = [f"{label.title}: {segmentation.volume_ml(label.value):.2f} ml" for label in segmentation.labels]
-    return "    ".join(volumes) if segmentation.label_map.any() else "No lesion was found by the model."
+    if segmentation.label_map.any():
+        return "    ".join(volumes)
+    is_model = segmentation.provenance.algorithm_type == "AUTOMATIC"
+    return "No lesion was found by the model." if is_model else "No lesion is marked."
 
 
 def _save(figure: Figure, path: Path) -> Path:

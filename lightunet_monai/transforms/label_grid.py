@@ -55,8 +55,7 @@ class LabelGrid:
         UnsupportedImageError
             If a voxel has another label already.
         """
-        to_voxel = self._to_voxel @ affine
-        self._check_lattice(mask.shape, to_voxel)
+        to_voxel = self.check_lattice(mask.shape, affine)
         if mask.shape == self.labels.shape and np.abs(to_voxel - np.eye(4)).max() < OFF_VOXEL_TOLERANCE / sum(
             mask.shape
         ):
@@ -74,7 +73,20 @@ class LabelGrid:
             )
         self.labels[place] = value
 
-    def _check_lattice(self, shape: tuple[int, ...], to_voxel: NDArray[np.float64]) -> None:
+    def check_lattice(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Check that voxels lie on those of the volume or on their continuation.
+
+        Returns
+        -------
+        ndarray of float64, shape (4, 4)
+            Voxel index to that of the volume.
+
+        Raises
+        ------
+        GeometryError
+            If they do not.
+        """
+        to_voxel: NDArray[np.float64] = self._to_voxel @ affine
         axes = [axis for axis in range(3) if shape[axis] > 1]
         steps = to_voxel[:3, axes]
         whole = np.rint(steps)
@@ -95,6 +107,7 @@ class LabelGrid:
                 hint=_HINT,
                 reason="label-grid",
             )
+        return to_voxel
 
     @staticmethod
     def _steps(steps: NDArray[np.float64]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
 from ..labels import LabelTable
@@ -81,6 +82,65 @@ def _load_segments(path: Path, like: MetaTensor | None, labels: LabelTable) -> M
     else:
         paint_dicom_seg(path, grid, labels)
     return MetaTensor(torch.from_numpy(grid.labels)[None], affine=torch.as_tensor(grid.affine))
+
+
+def place_label_map(
+    path: Path, shape: tuple[int, ...], affine: NDArray[np.float64], labels: LabelTable
+) -> NDArray[np.uint8]:
+    """Read a label map and put it on a grid by position: its axes may have another order or direction.
+
+    Parameters
+    ----------
+    path : Path
+        As in `load_label_map`.
+    shape : tuple of int
+        Voxels of the grid along X, Y, Z.
+    affine : ndarray of float64, shape (4, 4)
+        Voxel index of the grid to RAS+ mm.
+    labels : LabelTable
+        What values and segments may be.
+
+    Returns
+    -------
+    ndarray of uint8, shape (X, Y, Z)
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file cannot be read.
+    UnsupportedImageError
+        If it holds values or segments that are not labels.
+    GeometryError
+        If it does not lie on the grid. A segmentation may cover a part of it, a plain label map covers all.
+    """
+    grid = LabelGrid(shape, affine, str(path))
+    if is_seg_nrrd(path):
+        paint_seg_nrrd(read_seg_nrrd(path), grid, labels)
+    elif is_dicom(path):
+        paint_dicom_seg(path, grid, labels)
+    else:
+        label_map = load_label_map(path)
+        values = label_map.as_tensor()[0].numpy()
+        _check_size(values.shape, shape, path)
+        unknown = set(np.unique(values).tolist()) - {0, *labels.values}
+        if unknown:
+            raise UnsupportedImageError(
+                f"{path}: holds the values {sorted(unknown)}, the labels of the model are {list(labels.values)}.",
+                hint="Save it as .seg.nrrd, whose segments are matched by name, or change the values.",
+                reason="label-values",
+            )
+        for value in labels.values:
+            grid.paint(values == value, np.asarray(label_map.affine, dtype=np.float64), value)
+    return grid.labels
+
+
+def _check_size(found: tuple[int, ...], expected: tuple[int, ...], path: Path) -> None:
+    if sorted(found) != sorted(expected):
+        raise GeometryError(
+            f"{path}: {' x '.join(map(str, found))} voxels, its source has {' x '.join(map(str, expected))}.",
+            hint="Give the label map of this series, on its own grid.",
+            reason="label-grid",
+        )
 
 
 def check_same_grid(label_map: MetaTensor, volume: MetaTensor, name: str) -> None:

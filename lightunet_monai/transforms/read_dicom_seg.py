@@ -98,6 +98,7 @@ def paint_dicom_seg(path: Path, grid: LabelGrid, labels: LabelTable) -> None:
             f"{path}: damaged segmentation: {type(error).__name__}.", hint="Export the segmentation again."
         ) from error
     for number, mask, affine in frames:
+        grid.check_lattice(mask.shape, affine)  # of empty frames too: they tell whose segmentation it is
         if mask.any():
             segment = segments.get(number, NamedSegment(f"number {number}"))
             grid.paint(mask, affine, label_of(segment, labels, str(path)).value)
@@ -121,8 +122,7 @@ def _frames(dataset: Dataset) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[
         affine, values = _frame_affine(groups), plane.T[:, :, None]
         if kind == "LABELMAP":
             for number in np.unique(values):
-                if number != _BACKGROUND:
-                    yield int(number), values == number, affine
+                yield int(number), (values == number) & (number != _BACKGROUND), affine
         else:
             number = int(_group(groups, "SegmentIdentificationSequence").ReferencedSegmentNumber)
             lowest = FRACTION_THRESHOLD * int(dataset.MaximumFractionalValue) if kind == "FRACTIONAL" else 1

@@ -22,6 +22,15 @@ _TERMINOLOGY_TYPE = 2
 """Place of the property type in a terminology entry: context, category, type, modifier, ..."""
 
 
+_HEADER_BYTES = 64 * 1024
+
+_MODEL_TAGS = {
+    "name": "DICOM.SegmentAlgorithmName",
+    "version": "LightUNet.ModelVersion",
+    "weights_sha256": "LightUNet.WeightsSHA256",
+}
+
+
 @dataclass(frozen=True)
 class SlicerSegmentation:
     """A ``.seg.nrrd`` file in memory.
@@ -53,7 +62,7 @@ def is_seg_nrrd(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as stream:
-            return b"\nSegment0_ID:=" in stream.read(64 * 1024).split(b"\n\n", 1)[0]
+            return b"\nSegment0_ID:=" in stream.read(_HEADER_BYTES).split(b"\n\n", 1)[0]
     except OSError:
         return False
 
@@ -126,6 +135,26 @@ def read_seg_nrrd(path: Path) -> SlicerSegmentation:
     return SlicerSegmentation(layers.transpose(0, 3, 2, 1), itk_affine(image), fields)
 
 
+def made_by(path: Path) -> dict[str, str] | None:
+    """Model behind a ``.seg.nrrd`` that this package wrote, as its segments say also after they were edited.
+
+    Returns
+    -------
+    dict or None
+        ``name``, ``version``, ``weights_sha256``; None if the file says nothing.
+    """
+    if not is_seg_nrrd(path):
+        return None
+    with path.open("rb") as stream:
+        lines = stream.read(_HEADER_BYTES).split(b"\n\n", 1)[0].decode("utf-8", "replace").splitlines()
+    for line in lines:
+        if re.match(r"Segment\d+_Tags:=", line):
+            tags = _tags(line.split(":=", 1)[1])
+            if all(name in tags for name in _MODEL_TAGS.values()):
+                return {key: tags[name] for key, name in _MODEL_TAGS.items()}
+    return None
+
+
 def itk_affine(image: Any) -> NDArray[np.float64]:
     """Voxel index to RAS+ mm of a three-dimensional SimpleITK image."""
     affine = np.eye(4)
@@ -138,9 +167,12 @@ def _segment_numbers(fields: dict[str, str]) -> list[int]:
     return sorted(int(found[1]) for key in fields if (found := re.fullmatch(r"Segment(\d+)_ID", key)))
 
 
+def _tags(text: str) -> dict[str, str]:
+    return dict(tag.split(":", 1) for tag in text.split("|") if ":" in tag)
+
+
 def _named(fields: dict[str, str], index: int) -> NamedSegment:
     name = fields.get(f"Segment{index}_Name") or fields.get(f"Segment{index}_ID", "")
-    tags = dict(tag.split(":", 1) for tag in fields.get(f"Segment{index}_Tags", "").split("|") if ":" in tag)
-    parts = tags.get("TerminologyEntry", "").split("~")
+    parts = _tags(fields.get(f"Segment{index}_Tags", "")).get("TerminologyEntry", "").split("~")
     code = parts[_TERMINOLOGY_TYPE].split("^") if len(parts) > _TERMINOLOGY_TYPE else []
     return NamedSegment(name, (code[0], code[1]) if len(code) >= 2 and code[1] else None)

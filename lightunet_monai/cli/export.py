@@ -1,0 +1,187 @@
+"""``lightunet export``: an edited label map as DICOM SEG, SR, RTSTRUCT and more, on the series it was drawn on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import LightUNetError, UsageError
+from . import DISCLAIMER
+from .progress import choose_reporter, print_event
+
+if TYPE_CHECKING:
+    from ..labels import LabelTable
+    from ..outputs import CaseReport
+    from ..segmentation import AlgorithmType, Segmentation
+    from ..sources import ImageSource
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this subcommand."""
+    parser.add_argument("labelmap", type=Path, help="NIfTI, NRRD, .seg.nrrd or DICOM SEG on the grid of the source")
+    parser.add_argument("--source", type=Path, required=True, help="what it was drawn on: DICOM folder, file or zip")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the results go")
+    parser.add_argument(
+        "-f",
+        "--formats",
+        default="seg,sr",
+        metavar="NAME,...",
+        help="nifti, nrrd, segnrrd, seg, seg-labelmap, sr, rtstruct, stl, obj (seg,sr)",
+    )
+    parser.add_argument("--series", metavar="UID", help="which series, where the source has several")
+    kind = parser.add_argument_group("who drew it").add_mutually_exclusive_group()
+    kind.add_argument(
+        "--edited",
+        dest="algorithm_type",
+        action="store_const",
+        const="SEMIAUTOMATIC",
+        default="SEMIAUTOMATIC",
+        help="the model, and people edited it (this is assumed)",
+    )
+    kind.add_argument("--manual", dest="algorithm_type", action="store_const", const="MANUAL", help="people alone")
+    kind.add_argument(
+        "--unedited", dest="algorithm_type", action="store_const", const="AUTOMATIC", help="the model alone"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="report.json of the run that made it (the one beside the label map)"
+    )
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="model bundle that made it (the shipped one)")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are already there")
+    parser.add_argument("--keep-empty-frames", action="store_true", help="DICOM SEG: keep frames without a lesion")
+    parser.add_argument(
+        "--deterministic-uids", action="store_true", help="DICOM objects get the same UIDs when this is repeated"
+    )
+    parser.add_argument("--assume-hu", action="store_true", help="take values as Hounsfield units without a rescale")
+    parser.add_argument(
+        "--progress", choices=("auto", "bar", "json", "none"), default="auto", help="a bar, or JSON lines for programs"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the label map in each format, and measure it again."""
+    try:
+        report = _export(arguments)
+    except LightUNetError as error:
+        if arguments.progress == "json":
+            print_event("error", kind=type(error).__name__, reason=error.reason, message=error.message, hint=error.hint)
+        raise
+    if arguments.progress == "json":
+        print_event("done", report=str(arguments.output / "report.json"))
+        return 0
+    for warning in report.warnings:
+        print(f"warning: {warning}")
+    lesions = (report.findings or {}).get("count", 0)
+    print(f"{lesions} lesion{'' if lesions == 1 else 's'}; {(report.run or {})['algorithm_type']}")
+    print(f"results: {arguments.output}")
+    print(DISCLAIMER)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> CaseReport:
+    from ..inputs import read_hu
+    from ..outputs import check_output, describe_case, measure_lesions, write_case
+    from ..outputs.uids import Stamp
+    from ..review.overview import write_overview
+
+    formats = [name.strip() for name in arguments.formats.split(",") if name.strip()]
+    tell = choose_reporter(arguments.progress)
+    tell("read", 0.0)
+    _check_not_replaced(arguments.labelmap, arguments.output)
+    check_output(arguments.output, formats, overwrite=arguments.overwrite)
+    source = _choose_source(arguments)
+    check_output(arguments.output, formats, source=source, overwrite=arguments.overwrite)
+    # The label map lies on the slices as they are, so a tilted stack needs no resampling here.
+    volume = read_hu(source, dtype="float32", assume_hu=arguments.assume_hu, allow_shear=True)
+    segmentation = _read_segmentation(arguments, source, volume)
+    tell("measure", 0.0)
+    findings = measure_lesions(segmentation, volume.voxels)
+    tell("write", 0.0)
+    report = describe_case(source, segmentation=segmentation, findings=findings, warnings=volume.warnings)
+    write_case(
+        arguments.output,
+        segmentation,
+        formats=formats,
+        findings=findings,
+        report=report,
+        volume=volume.voxels,
+        overwrite=arguments.overwrite,
+        overview=write_overview,
+        keep_empty_frames=arguments.keep_empty_frames,
+        stamp=Stamp.derived(segmentation) if arguments.deterministic_uids else None,
+    )
+    tell("write", 1.0)
+    return report
+
+
+def _check_not_replaced(labelmap: Path, output: Path) -> None:
+    """Writing a case replaces the files of an earlier one; the edited label map must not be among them."""
+    from ..outputs.case import RESULT_NAMES
+
+    if labelmap.absolute().parent == output.absolute() and labelmap.name in RESULT_NAMES:
+        raise UsageError(
+            f"{labelmap}: lies in the output folder and would be replaced.", hint="Choose another output folder."
+        )
+
+
+def _choose_source(arguments: argparse.Namespace) -> ImageSource:
+    """The series that is named, or that the label map itself refers to, or the one that can be meant."""
+    from ..inputs import choose_series, discover_sources
+    from ..transforms.read_dicom_seg import referenced_series
+
+    wanted = [arguments.series] if arguments.series else list(referenced_series(arguments.labelmap))
+    return choose_series(discover_sources(arguments.source), wanted[0] if len(wanted) == 1 else None)
+
+
+def _read_segmentation(arguments: argparse.Namespace, source: ImageSource, volume: Any) -> Segmentation:
+    from ..inference.bundle import find_bundle, read_metadata
+    from ..labels import LabelTable
+    from ..segmentation import Segmentation
+    from ..transforms.load_label_map import place_label_map
+
+    metadata = read_metadata(find_bundle(arguments.bundle))
+    labels: LabelTable = LabelTable.from_metadata(metadata)
+    kind: AlgorithmType = arguments.algorithm_type
+    return Segmentation(
+        label_map=place_label_map(arguments.labelmap, volume.voxels.shape, volume.affine, labels),
+        affine=volume.affine,
+        labels=labels,
+        source=source,
+        provenance=_provenance(arguments, metadata, kind),
+    )
+
+
+def _provenance(arguments: argparse.Namespace, metadata: dict[str, Any], kind: AlgorithmType) -> Any:
+    """Who made the label map: as the report of the run says, or the label map itself, or else the bundle."""
+    from ..segmentation import Provenance
+    from ..transforms.read_seg_nrrd import made_by
+
+    path = arguments.report or arguments.labelmap.with_name("report.json")
+    report = _read_report(path) if arguments.report or path.is_file() else {}
+    run: dict[str, Any] = report.get("run") or {}
+    model: dict[str, Any] = report.get("model") or made_by(arguments.labelmap) or metadata
+    return Provenance(
+        model_name=str(model["name"]),
+        model_version=str(model["version"]),
+        weights_sha256=str(model["weights_sha256"]),
+        engine=str(run.get("engine", "")),
+        precision=str(run.get("precision", "")),
+        device=str(run.get("device", "")),
+        settings=dict(run.get("settings") or {}),
+        algorithm_type=kind,
+    )
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    import json
+
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if report["model"] is not None:
+            _ = [report["model"][name] for name in ("name", "version", "weights_sha256")]
+        return {"model": report["model"], "run": report.get("run")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}: is no report of a run ({type(error).__name__}), expected the report.json beside its label map.",
+            hint="Give another one with --report.",
+        ) from error
