@@ -37,7 +37,7 @@ def start_tuned(request: EngineRequest) -> Engine:
         return logits.float()
 
     warnings = []
-    if request.device.type == "cpu" and not _computes_natively(precision):
+    if request.device.type == "cpu" and not computes_natively(precision):
         warnings.append(f"this processor has no {precision} units: the network runs slower than in float32.")
     return Engine(call, "torch-tuned", precision, warnings=warnings)
 
@@ -55,7 +55,8 @@ def _in_full_float32(network: nn.Module, device: Any) -> Any:
     return call
 
 
-def _computes_natively(precision: str) -> bool:
+def computes_natively(precision: str) -> bool:
+    """Say whether this processor has units for a precision, as far as PyTorch knows."""
     if precision == "float32":
         return True
     flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

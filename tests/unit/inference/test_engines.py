@@ -98,25 +98,32 @@ def test_float16_keeps_the_label_map_of_the_shipped_weights(shipped_network):
 
 
 def test_auto_takes_the_fastest_that_is_installed_and_says_so():
-    engine = choose_engine(random_network(), CPU, RunOptions(threads=1))
-    assert (engine.name, engine.reason, engine.warnings) == ("openvino", "the fastest that is installed", [])
+    engine = choose_engine(random_network(), CPU, RunOptions(threads=1, precision="float32"))
+    assert (engine.name, engine.reason, engine.warnings) == ("onnxruntime", "the fastest that is installed", [])
+
+
+@pytest.mark.parametrize(("has_half", "first"), [(True, "openvino"), (False, "onnxruntime")])
+def test_where_the_processor_computes_in_half_precision_openvino_comes_first(monkeypatch, has_half, first):
+    monkeypatch.setattr(engines, "computes_natively", lambda precision: has_half)
+    assert choose_engine(random_network(), CPU, RunOptions(threads=1)).name == first
 
 
 def test_auto_says_what_is_not_installed(monkeypatch):
     monkeypatch.setattr(engines, "is_installed", lambda module: False)
-    engine = choose_engine(random_network(), CPU, RunOptions())
+    engine = choose_engine(random_network(), CPU, RunOptions(precision="float32"))
     assert engine.name == "torch-tuned"
-    assert engine.reason == ("the fastest that is installed; openvino is not installed; onnxruntime is not installed")
+    assert engine.reason == "the fastest that is installed; onnxruntime is not installed; openvino is not installed"
 
 
 def test_auto_goes_on_with_a_warning_when_an_engine_does_not_start(monkeypatch):
     def broken(request):
         raise RuntimeError("no such instruction\nmore")
 
-    monkeypatch.setitem(engines.STARTS, "openvino", broken)
-    engine = choose_engine(random_network(), CPU, RunOptions(threads=1))
-    assert engine.name == "onnxruntime"
-    assert engine.warnings == ["engine openvino did not start (no such instruction); a slower one is used."]
+    monkeypatch.setitem(engines.STARTS, "onnxruntime", broken)
+    engine = choose_engine(random_network(), CPU, RunOptions(threads=1, precision="float32"))
+    assert engine.name == "openvino"
+    assert engine.reason == "the fastest that is installed; onnxruntime did not start"
+    assert engine.warnings == ["engine onnxruntime did not start (no such instruction); a slower one is used."]
 
 
 def test_auto_with_a_precision_takes_the_first_engine_that_has_it():

@@ -1,0 +1,239 @@
+"""Whole studies: the command, and each step beside MONAI's, every run in a process of its own. Used by benchmark.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Size = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+SIZES: dict[str, tuple[Size, Spacing]] = {
+    "256 x 256 x 160": ((256, 256, 160), (0.6, 0.6, 0.6)),
+    "512 x 512 x 320": ((512, 512, 320), (0.3, 0.3, 0.3)),
+    "512 x 512 x 640": ((512, 512, 640), (0.3, 0.3, 0.3)),
+}
+RESAMPLING: tuple[Size, Spacing] = ((512, 512, 300), (0.6, 0.6, 1.0))
+
+DOOR = Path(__file__).with_name("benchmark.py")
+
+
+def segment(arguments: Any) -> list[str]:
+    """Time and peak memory of ``lightunet segment``, by step, for several sizes."""
+    lines = ["| study | " + " | ".join(("read", "open", "prepare", "infer", "restore", "measure")) + " | ", "|---|"]
+    lines[0] += "write, start-up | whole command, s | peak memory, MB |"
+    lines[1] += "---|" * 9
+    sizes = list(SIZES)[: 2 if arguments.quick else 3]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in sizes:
+            study = _nifti(Path(folder), *SIZES[name])
+            runs = [_command(study, Path(folder) / f"{index}", arguments) for index in range(arguments.runs + 1)][1:]
+            study.unlink()
+            medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            lines.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in list(medians.values())[:-1]))
+            lines[-1] += f" | {medians['peak']:.0f} |"
+    return lines
+
+
+def start(arguments: Any) -> list[str]:
+    """Cold start: the whole command on a tiny volume, with what it compiled before still in the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = _nifti(Path(folder), (48, 48, 24), (1.5, 1.5, 1.5))
+        runs = [_command(study, Path(folder) / f"{index}", arguments) for index in range(arguments.runs + 1)][1:]
+        bare = [_seconds_of([sys.executable, "-c", "import torch"]) for _ in range(arguments.runs)]
+    whole = statistics.median(run["whole"] for run in runs)
+    return [
+        f"`lightunet segment` on 48 x 48 x 24 voxels: {whole:.2f} s, lowest {min(run['whole'] for run in runs):.2f} s; "
+        f"of that Python with PyTorch alone {statistics.median(bare):.2f} s."
+    ]
+
+
+def resampling(arguments: Any) -> list[str]:
+    """Before and after the network, ours beside MONAI's transforms; without the network."""
+    return _beside(arguments, *RESAMPLING, network=False)
+
+
+def study(arguments: Any) -> list[str]:
+    """A whole study in memory, from volume to label map: ours beside MONAI's transforms and sliding windows."""
+    return _beside(arguments, *SIZES["256 x 256 x 160" if arguments.quick else "512 x 512 x 320"], network=True)
+
+
+def child(arguments: Any) -> int:
+    """One run of one way in this process; prints JSON."""
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    from monai.data import MetaTensor
+
+    from lightunet_monai.inference import Predictor
+    from lightunet_monai.options import RunOptions
+
+    predictor = Predictor(options=RunOptions(threads=arguments.threads))
+    spacing = json.loads(arguments.spacing)
+    voxels = torch.from_numpy(np.load(arguments.volume).astype(np.float32))[None]
+    volume = MetaTensor(voxels, affine=torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64)))
+    steps = {"ours": _ours, "monai": _monai}[arguments.way](predictor, arguments.network)
+    case: dict[str, Any] = {"image": volume}
+    del voxels, volume
+    seconds = {}
+    with torch.inference_mode():
+        for name, step in steps.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            case = step(case)
+            seconds[name] = (time.perf_counter() - wall, time.process_time() - cpu)
+    labels = case["pred"].as_tensor()[0]
+    np.save(arguments.labels, np.packbits(labels.bool().numpy()))
+    print(json.dumps({"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    return 0
+
+
+def _ours(predictor: Any, network: bool) -> dict[str, Any]:
+    def infer(case: dict[str, Any]) -> dict[str, Any]:
+        image = case["image"].as_tensor()
+        logits = predictor.parts.inferer(image[None], predictor.engine)[0] if network else _false_logits(image)
+        return {**case, "pred": logits}
+
+    return {"before": predictor.parts.preprocessing, "network": infer, "after": predictor.parts.postprocessing}
+
+
+def _monai(predictor: Any, network: bool) -> dict[str, Any]:
+    """Loading, grids and label map by MONAI's own transforms; what the bundle does to intensities stays as it is."""
+    from monai.inferers import SlidingWindowInferer
+    from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd, Spacingd
+
+    steps = predictor.parts.preprocessing.transforms
+    grid = next(index for index, step in enumerate(steps) if type(step).__name__ == "ToModelGridd")
+    to_grid = Compose(
+        [
+            Orientationd(keys="image", axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
+            Spacingd(keys="image", pixdim=predictor.parts.settings["model_spacing"], mode="bilinear"),
+        ]
+    )
+
+    def before(case: dict[str, Any]) -> dict[str, Any]:
+        on_grid = to_grid(case)
+        scaled = Compose(steps[grid + 1 :])(on_grid)
+        scaled["image"].applied_operations = on_grid["image"].applied_operations  # what Invertd undoes
+        return dict(scaled)
+
+    inferer = SlidingWindowInferer((256, 256), sw_batch_size=4, overlap=0.25, mode="gaussian")
+
+    def infer(case: dict[str, Any]) -> dict[str, Any]:
+        from monai.data import MetaTensor
+
+        image = case["image"].as_tensor()
+        if network:
+            from benchmark_network import monai_windows
+
+            logits = monai_windows(image[None], predictor.parts.network, inferer, predictor.parts.inferer.slice_axes)
+        else:
+            logits = _false_logits(image)
+        pred = MetaTensor(logits, meta=case["image"].meta, applied_operations=case["image"].applied_operations)
+        return {**case, "pred": pred}
+
+    after = Compose(
+        [
+            Invertd(keys="pred", transform=to_grid, orig_keys="image", nearest_interp=False),
+            AsDiscreted(keys="pred", argmax=True),
+        ]
+    )
+    return {"before": before, "network": infer, "after": after}
+
+
+def _false_logits(image: Any) -> Any:
+    """A ball in the middle of the grid, in place of what a network would find: (1, X, Y, Z) to (2, X, Y, Z)."""
+    import torch
+
+    axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in image.shape[1:]]
+    x, y, z = torch.meshgrid(*axes, indexing="ij")
+    margin = min(image.shape[1:]) / 4 - (x**2 + y**2 + z**2).sqrt()
+    return torch.stack([torch.zeros_like(margin), margin])
+
+
+def _beside(arguments: Any, shape: Size, spacing: Spacing, *, network: bool) -> list[str]:
+    rows: dict[str, list[dict[str, Any]]] = {"ours": [], "monai": []}
+    labels = {}
+    with tempfile.TemporaryDirectory() as folder:
+        volume = Path(folder) / "volume.npy"
+        np.save(volume, _voxels(shape))
+        command = [sys.executable, "-W", "ignore", str(DOOR), "child", "--volume", str(volume)]
+        command += ["--spacing", json.dumps(spacing), "--threads", str(arguments.threads)]
+        command += ["--network"] if network else []
+        for _ in range(arguments.runs):
+            for way, found in rows.items():
+                packed = Path(folder) / f"{way}.npy"
+                answer = subprocess.run(
+                    [*command, "--way", way, "--labels", str(packed)], stdout=subprocess.PIPE, text=True, check=True
+                )
+                found.append(json.loads(answer.stdout.splitlines()[-1]))
+                labels[way] = np.unpackbits(np.load(packed)).astype(bool)
+    both = 2 * np.count_nonzero(labels["ours"] & labels["monai"])
+    agreement = both / max(1, np.count_nonzero(labels["ours"]) + np.count_nonzero(labels["monai"]))
+    steps = ("before", "network", "after") if network else ("before", "after")
+    lines = [
+        f"{' x '.join(map(str, shape))} voxels at {' x '.join(map(str, spacing))} mm, {arguments.threads} threads. "
+        f"Dice of the two label maps: {agreement:.3f}.",
+        "",
+        "| way | " + " | ".join(f"{step} the network, s" if step != "network" else "network, s" for step in steps),
+        "|---|" + "---|" * (len(steps) + 3),
+    ]
+    lines[2] += " | seconds in all | CPU seconds in all | peak memory, MB |"
+    totals = {}
+    for way, found in rows.items():
+        wall, cpu = (
+            {step: statistics.median(run["seconds"][step][kind] for run in found) for step in steps} for kind in (0, 1)
+        )
+        peak = statistics.median(run["peak"] for run in found)
+        totals[way] = (sum(wall.values()), sum(cpu.values()), peak)
+        cells = [f"{value:.2f}" for value in (*wall.values(), *totals[way][:2])]
+        lines.append(f"| {way} | " + " | ".join(cells) + f" | {peak:.0f} |")
+    ratios = [other / own for own, other in zip(totals["ours"], totals["monai"], strict=True)]
+    lines.append("| monai / ours | " + " | " * len(steps) + " | ".join(f"{ratio:.1f}" for ratio in ratios) + " |")
+    return lines
+
+
+def _command(study: Path, out: Path, arguments: Any) -> dict[str, float]:
+    command = [sys.executable, "-m", "lightunet_monai", "segment", str(study), "-o", str(out)]
+    start = time.perf_counter()
+    process = subprocess.Popen([*command, "--threads", str(arguments.threads)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    whole = time.perf_counter() - start
+    if status:
+        raise SystemExit("lightunet segment failed")
+    seconds = json.loads((out / "report.json").read_text())["seconds"]
+    return {**seconds, "rest": whole - sum(seconds.values()), "whole": whole, "peak": usage.ru_maxrss / 1024}
+
+
+def _seconds_of(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True)
+    return time.perf_counter() - start
+
+
+def _voxels(shape: Size) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """A simulated breast on a grid of this size, interpolated from a coarser one: for speed only."""
+    from scipy import ndimage
+
+    from lightunet_monai.simulation import SimulationSettings, simulate_case
+
+    case = simulate_case(11, settings=SimulationSettings(spacing=(0.6, 0.6), max_voxels=200))
+    factors = [n / m for n, m in zip(shape, case.volume_hu.shape, strict=True)]
+    return np.asarray(ndimage.zoom(case.volume_hu.astype(np.float32), factors, order=1).astype(np.int16))
+
+
+def _nifti(folder: Path, shape: Size, spacing: Spacing) -> Path:
+    import nibabel as nib
+
+    path = folder / "study.nii"
+    nib.save(nib.Nifti1Image(_voxels(shape), np.diag([*spacing, 1.0])), path)
+    return path
