@@ -214,10 +214,38 @@ FAULTS = (
     ),
     Fault(
         "a training case is not on the grid of its volume",
-        LIBRARY + "training_cases.py",
+        LIBRARY + "label_maps.py",
         "    node.CopyOrientation(volume)\n",
         "    labelMap = labelMap[::-1].copy()\n",
         "case_is_on_the_grid",
+    ),
+    Fault(
+        "an export is not on the grid of its series",
+        LIBRARY + "label_maps.py",
+        "    node.CopyOrientation(volume)\n",
+        "",
+        "hands_over",
+    ),
+    Fault(
+        "an edited result is exported as the model's own",
+        LIBRARY + "dicom_export.py",
+        'kind != "AUTOMATIC"',
+        "False",
+        "hands_over",
+    ),
+    Fault(
+        "an export does not say which model drew it",
+        LIBRARY + "dicom_export.py",
+        "_writeRun(segmentation, folder),",
+        '"",',
+        "hands_over",
+    ),
+    Fault(
+        "the files of an export stay in the folder for temporary files",
+        LIBRARY + "dicom_export.py",
+        "    finally:\n        job.close()",
+        "    finally:\n        pass",
+        "hands_over or refused_export",
     ),
 )
 

@@ -156,10 +156,13 @@ def _provenance(arguments: argparse.Namespace, metadata: dict[str, Any], kind: A
     from ..segmentation import Provenance
     from ..transforms.read_seg_nrrd import made_by
 
-    path = arguments.report or arguments.labelmap.with_name("report.json")
-    report = _read_report(path) if arguments.report or path.is_file() else {}
+    beside = arguments.labelmap.with_name("report.json")
+    report: dict[str, Any] = {}
+    own = None if arguments.report else made_by(arguments.labelmap)
+    if arguments.report or (own is None and beside.is_file()):
+        report = _read_report(arguments.report or beside)
     run: dict[str, Any] = report.get("run") or {}
-    model: dict[str, Any] = report.get("model") or made_by(arguments.labelmap) or metadata
+    model: dict[str, Any] = report.get("model") or own or metadata
     return Provenance(
         model_name=str(model["name"]),
         model_version=str(model["version"]),

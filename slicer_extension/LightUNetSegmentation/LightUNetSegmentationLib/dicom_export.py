@@ -1,7 +1,8 @@
-"""DICOM SEG and SR of a result, made by the package from the series the volume came from."""
+"""DICOM SEG and SR of a segmentation, written by the package on the series the volume came from."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -9,13 +10,13 @@ import tempfile
 import slicer
 
 from .edits import isEdited, ownSegmentIds
-from .errors import EditedSegmentationError, ModuleError
+from .errors import ModuleError
 from .interpreter import childEnvironment, chooseInterpreter
 from .job import Job
-from .parameters import DICOM_FORMATS, RunParameters
-from .results import ALGORITHM_TYPE_TAG
+from .label_maps import labelValues, writeLabelMap
+from .parameters import ExportParameters
+from .results import ALGORITHM_TYPE_TAG, recordedRun
 from .segment_run import FOLDER_PREFIX, _temporaryPath
-from .threshold import recordedThreshold
 
 INSTANCES = "DICOM.instanceUIDs"
 
@@ -52,11 +53,19 @@ def markEdited(segmentation):
     return kind
 
 
-def startExport(segmentation, volume, *, interpreter="", parameters=None, database=None):
-    """Start the job that writes SEG and SR of the unedited result.
+def startExport(segmentation, volume, labels, *, interpreter="", modelFolder="", database=None):
+    """Start the job that writes SEG and SR of the segmentation as it is shown, edited or not.
 
-    The package segments the series itself, so that every reference to it is right; an edited segmentation would not
-    be what it writes, and is left to Slicer's own export.
+    Parameters
+    ----------
+    segmentation : vtkMRMLSegmentationNode
+        Of this module. Segments that people added to it are not of the model and are left out.
+    volume : vtkMRMLScalarVolumeNode
+        What it was drawn on; loaded from DICOM.
+    labels : sequence of dict
+        As in `labelValues`.
+    interpreter, modelFolder : str
+        As in `SegmentRun` and `RunParameters`.
 
     Returns
     -------
@@ -65,34 +74,49 @@ def startExport(segmentation, volume, *, interpreter="", parameters=None, databa
 
     Raises
     ------
-    EditedSegmentationError
-        If the segmentation was edited.
     ModuleError
-        If the DICOM files are not at hand.
+        If the DICOM files are not at hand, or no segment is of the model.
     """
-    if markEdited(segmentation) != "AUTOMATIC":
-        raise EditedSegmentationError(
-            "The segmentation was edited, and this export writes what the model alone drew.",
-            "Export it with Slicer: right click on it in the Data module, Export to DICOM. Codes and the algorithm "
-            "type SEMIAUTOMATIC are set.",
-        )
     files = instanceFiles(volume, database)
-    parameters = parameters or RunParameters()
+    values = labelValues(segmentation, labels)
+    kind = markEdited(segmentation)
     folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_temporaryPath())
+    job = Job([], folder)
+    try:
+        labelMap = os.path.join(folder, "labelmap.nrrd")
+        writeLabelMap(volume, segmentation, values, labelMap)
+        options = ExportParameters(
+            labelMap,
+            _linkSeries(files, folder),
+            os.path.join(folder, "result"),
+            kind != "AUTOMATIC",
+            _writeRun(segmentation, folder),
+            modelFolder,
+        )
+    except BaseException:
+        job.close()
+        raise
+    command = [chooseInterpreter(interpreter), *options.toArguments()]
+    return Job(command, folder, childEnvironment(interpreter)).start()
+
+
+def _linkSeries(files, folder):
     series = os.path.join(folder, "series")
     os.mkdir(series)
     for number, path in enumerate(files):
         _link(path, os.path.join(series, f"{number:05d}.dcm"))
-    options = RunParameters(
-        device=parameters.device,
-        engine=parameters.engine,
-        threads=parameters.threads,
-        modelFolder=parameters.modelFolder,
-        threshold=recordedThreshold(segmentation),
-        formats=DICOM_FORMATS,
-    )
-    command = [chooseInterpreter(interpreter), *options.toArguments(series, os.path.join(folder, "result"))]
-    return Job(command, folder, childEnvironment(interpreter)).start()
+    return series
+
+
+def _writeRun(segmentation, folder):
+    """Write which model made the segmentation; the path, or ``""`` if that is not known."""
+    run = recordedRun(segmentation)
+    if run is None:
+        return ""
+    path = os.path.join(folder, "run.json")
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump(run, stream)
+    return path
 
 
 def takeExport(job, destination):

@@ -11,7 +11,6 @@ from .dicom_export import startExport, takeExport
 from .edits import isEdited
 from .errors import ModuleError
 from .measure import measureLesions
-from .parameters import RunParameters
 from .report import COLUMNS, lesionCsv, lesionRows, lesionText
 from .results import FINDINGS, STATEMENT, recordedLesions
 from .tasks import JobTask
@@ -181,14 +180,13 @@ class FindingsPanel:
         folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for DICOM SEG and SR"))
         if not folder:
             return
-        parameters = RunParameters(
-            device=self.host.parameters.device,
-            engine=self.host.parameters.engine,
-            modelFolder=self.host.learningPanel.modelFolder,
-        )
         try:
             job = startExport(
-                self.segmentation, self.volume, interpreter=self.host.setupPanel.interpreter, parameters=parameters
+                self.segmentation,
+                self.volume,
+                self.host.setupPanel.labels,
+                interpreter=self.host.setupPanel.interpreter,
+                modelFolder=self.host.learningPanel.modelFolder,
             )
         except ModuleError as error:
             self.host.report(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 
@@ -13,11 +12,9 @@ from .errors import ModuleError
 from .interpreter import childEnvironment, chooseInterpreter
 from .job import DONE, FAILED, Job
 from .progress import describe, overallFraction
-from .training_cases import DATALIST, canTrain, countCases
+from .training_cases import DATALIST, canTrain
 
 COLUMNS = ("epoch", "loss", "validation Dice")
-FEW_CASES = 8
-"""Below this number of training cases a batch holds one volume, so that none is left over."""
 COLORS = ((0.85, 0.33, 0.10), (0.00, 0.45, 0.74))
 
 
@@ -54,9 +51,6 @@ class FineTuning:
         """
         if not canTrain(os.path.dirname(self.parameters.datalist)):
             raise ModuleError("At least two training cases are needed.", "Save another corrected segmentation.")
-        training, _validation = countCases(os.path.dirname(self.parameters.datalist))
-        if training < FEW_CASES and not self.parameters.volumesPerBatch:
-            self.parameters = dataclasses.replace(self.parameters, volumesPerBatch=1)
         command = [chooseInterpreter(self.interpreter), *self.parameters.toArguments()]
         self.job = Job(command, None, childEnvironment(self.interpreter)).start()
         return self

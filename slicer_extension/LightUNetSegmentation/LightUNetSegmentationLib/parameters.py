@@ -68,8 +68,6 @@ class TrainParameters:
         Passes over the cases; 0 for the model's own number.
     device : str
         As in `RunParameters`.
-    volumesPerBatch : int
-        0 for the model's own number; not more than there are training cases, or there would be no batch.
     """
 
     datalist: str
@@ -77,7 +75,6 @@ class TrainParameters:
     modelFolder: str = ""
     epochs: int = 0
     device: str = AUTOMATIC
-    volumesPerBatch: int = 0
 
     def toArguments(self):
         """Give the arguments after the interpreter."""
@@ -89,9 +86,39 @@ class TrainParameters:
             # Few epochs could end before the model's own interval; and each one gives a point of the curve.
             "--val-interval": "1" if self.epochs else "",
             "--device": "" if self.device == AUTOMATIC else self.device,
-            "--set": f"volumes_per_batch={self.volumesPerBatch}" if self.volumesPerBatch else "",
         }
         return arguments + _given(options)
+
+
+@dataclass(frozen=True)
+class ExportParameters:
+    """Options of one DICOM export of a label map.
+
+    Parameters
+    ----------
+    labelMap, series, outputFolder : str
+        The file, the folder of the DICOM series, and where the result goes.
+    isEdited : bool
+        People changed what the model drew.
+    runReport : str
+        File that names the model and its settings; empty for those of the bundle.
+    modelFolder : str
+        Bundle whose labels the values are; empty for the shipped one.
+    """
+
+    labelMap: str
+    series: str
+    outputFolder: str
+    isEdited: bool
+    runReport: str = ""
+    modelFolder: str = ""
+
+    def toArguments(self):
+        """Give the arguments after the interpreter."""
+        arguments = ["-m", PACKAGE, "export", self.labelMap, "--source", self.series, "-o", self.outputFolder]
+        arguments += ["--formats", ",".join(DICOM_FORMATS), "--progress", "json"]
+        arguments.append("--edited" if self.isEdited else "--unedited")
+        return arguments + _given({"--report": self.runReport, "--bundle": self.modelFolder})
 
 
 def inspectArguments(modelFolder=""):

@@ -95,6 +95,32 @@ def describeRun(segmentation, report):
         segmentation.SetAttribute(name, str(value))
 
 
+def recordedRun(segmentation):
+    """Give model and run of a segmentation, in the form of a report, as its attributes tell; None if they do not."""
+    if not segmentation.GetAttribute("LightUNet.WeightsSHA256"):
+        return None
+
+    def number(name):
+        try:
+            return float(segmentation.GetAttribute(name))
+        except (TypeError, ValueError):
+            return None
+
+    settings = {"threshold": number("LightUNet.Threshold"), "minimum_diameter": number("LightUNet.MinimumDiameter")}
+    return {
+        "model": {
+            "name": segmentation.GetAttribute("LightUNet.Model"),
+            "version": segmentation.GetAttribute("LightUNet.ModelVersion"),
+            "weights_sha256": segmentation.GetAttribute("LightUNet.WeightsSHA256"),
+        },
+        "run": {
+            "engine": segmentation.GetAttribute("LightUNet.Engine"),
+            "device": segmentation.GetAttribute("LightUNet.Device"),
+            "settings": {name: value for name, value in settings.items() if value is not None},
+        },
+    }
+
+
 def recordedLesions(segmentation):
     """Give the lesions that were measured last, a list of dict; empty if there are none."""
     text = segmentation.GetAttribute(FINDINGS) if segmentation is not None else None

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-import slicer
-
-from .edits import ownSegmentIds
 from .errors import ModuleError
+from .label_maps import labelValues, writeLabelMap
 from .volumes import checkVolume, exportVolume
 
 DATALIST = "datalist.json"
@@ -64,8 +62,7 @@ def saveCase(volume, segmentation, folder, labels):
     folder : str
         Holds the cases and ``datalist.json``.
     labels : sequence of dict
-        The model's label table, ``value`` and ``name``, as `inspect` gives it; a segment belongs to the label that is
-        its identifier.
+        As in `labelValues`.
 
     Returns
     -------
@@ -78,17 +75,12 @@ def saveCase(volume, segmentation, folder, labels):
         If nothing of the segmentation belongs to the model, or writing fails.
     """
     checkVolume(volume)
-    values = {label["name"]: label["value"] for label in labels}
-    segmentIds = [name for name in ownSegmentIds(segmentation) if name in values]
-    if not segmentIds:
-        raise ModuleError(
-            "No segment belongs to a structure of the model.", "Correct a result of this module and save that."
-        )
+    values = labelValues(segmentation, labels)
     os.makedirs(folder, exist_ok=True)
     datalist = readDatalist(folder)
     case = _newFolder(folder)
     os.rename(exportVolume(volume, case), os.path.join(case, IMAGE))
-    _writeLabelMap(volume, segmentation, {name: values[name] for name in segmentIds}, os.path.join(case, LABEL))
+    writeLabelMap(volume, segmentation, values, os.path.join(case, LABEL))
     name = os.path.basename(case)
     entry = {"image": f"{name}/{IMAGE}", "label": f"{name}/{LABEL}"}
     total = len(datalist["training"]) + len(datalist["validation"]) + 1
@@ -112,20 +104,3 @@ def _newFolder(folder):
             return case
         except FileExistsError:
             number += 1
-
-
-def _writeLabelMap(volume, segmentation, values, path):
-    import numpy
-
-    labelMap = numpy.zeros(slicer.util.arrayFromVolume(volume).shape, numpy.uint8)
-    for name, value in values.items():
-        mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, name, volume)
-        if mask is not None:
-            labelMap[mask > 0] = value
-    node = slicer.vtkMRMLLabelMapVolumeNode()
-    node.CopyOrientation(volume)
-    slicer.util.updateVolumeFromArray(node, labelMap)
-    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
-    storage.SetFileName(path)
-    if not storage.WriteData(node):
-        raise ModuleError(f"{path} cannot be written.", "Is there room on the disk?")

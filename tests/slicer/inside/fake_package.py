@@ -87,8 +87,20 @@ def segment(mode, words):
     }
     with open(os.path.join(output, "report.json"), "w") as stream:
         json.dump(report, stream)
-    with open(os.path.join(output, "segmentation.dcm"), "wb") as stream:
-        stream.write(b"DICM")
+    tell("done", report=os.path.join(output, "report.json"))
+    return 0
+
+
+def export(mode, words):
+    output = option(words, "-o")
+    if mode == "error":
+        tell("error", kind="GeometryError", reason="label-grid", message="0.5 voxels beside.", hint="Take the series.")
+        return 1
+    tell("progress", stage="write", fraction=0.0, seconds_left=None)
+    os.makedirs(output)
+    for name in option(words, "--formats").split(","):
+        with open(os.path.join(output, {"seg": "segmentation.dcm", "sr": "findings_sr.dcm"}[name]), "wb") as stream:
+            stream.write(b"DICM")
     tell("done", report=os.path.join(output, "report.json"))
     return 0
 
@@ -196,4 +208,4 @@ if __name__ == "__main__":
     assert words[:2] == ["-m", "lightunet_monai"], words
     if words[2] == "inspect":
         sys.exit(inspect(chosen))
-    sys.exit({"segment": segment, "train": train}[words[2]](chosen, words))
+    sys.exit({"segment": segment, "train": train, "export": export}[words[2]](chosen, words))

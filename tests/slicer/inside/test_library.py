@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import slicer
 from LightUNetSegmentationLib import diagnostics, dicom_export, install, training_cases
-from LightUNetSegmentationLib.errors import EditedSegmentationError, ModuleError
+from LightUNetSegmentationLib.errors import ModuleError
 from LightUNetSegmentationLib.fine_tuning import FineTuning, TrainingCurves
 from LightUNetSegmentationLib.interpreter import childEnvironment, defaultInterpreter
 from LightUNetSegmentationLib.models import ModelList, overlap
@@ -17,7 +17,7 @@ from LightUNetSegmentationLib.report import lesionCsv, lesionRows, lesionText, r
 from LightUNetSegmentationLib.segment_run import SegmentRun
 from LightUNetSegmentationLib.views import jumpTo
 
-from conftest import MODULE
+from conftest import MODULE, world_points
 
 LABELS = [{"value": 1, "name": "tumor", "title": "Breast mass", "color": [230, 60, 60]}]
 LESION = {"number": 1, "label": "tumor", "volume_ml": 1.25, "centroid_ras_mm": [1.0, -2.5, 3.0], "mean_hu": None}
@@ -281,28 +281,92 @@ def test_views_jump_to_a_point_under_a_transform(make_volume, scene):
 # DICOM
 
 
-def test_export_needs_files_and_an_unedited_result(make_volume, make_interpreter, tmp_path):
-    made = make_volume()
-    segmentation = segment(made.node, make_interpreter())
+@pytest.fixture
+def dicom_result(make_volume, make_interpreter, tmp_path):
+    """A result on a volume whose DICOM files a database knows."""
+    made = make_volume("oblique")
     files = {}
     for number in range(3):
         path = tmp_path / f"DOE_{number}.dcm"
         path.write_bytes(b"x")
         files[f"1.2.{number}"] = str(path)
-    database = SimpleNamespace(fileForInstance=lambda name: files.get(name, ""))
-    made.node.SetAttribute("DICOM.instanceUIDs", " ".join([*files, "1.2.99"]))
-    with pytest.raises(ModuleError, match="1 of 4"):
-        dicom_export.startExport(segmentation, made.node, database=database)
     made.node.SetAttribute("DICOM.instanceUIDs", " ".join(files))
-    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", made.node)
+    database = SimpleNamespace(fileForInstance=lambda name: files.get(name, ""))
+    return SimpleNamespace(
+        segmentation=segment(made.node, make_interpreter()), volume=made.node, files=files, database=database
+    )
+
+
+def start_export(made, labels=LABELS, interpreter=""):
+    return dicom_export.startExport(
+        made.segmentation, made.volume, labels, interpreter=interpreter, modelFolder="/m", database=made.database
+    )
+
+
+def cut(made):
+    """Edit the result as a brush would."""
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(made.segmentation, "tumor", made.volume)
     array[:7] = 0
-    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, "tumor", made.node)
-    with pytest.raises(EditedSegmentationError):
-        dicom_export.startExport(segmentation, made.node, database=database)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, made.segmentation, "tumor", made.volume)
+    return array
+
+
+def exported_label_map(job):
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(os.path.join(job.folder, "labelmap.nrrd"))
+    assert storage.ReadData(node)
+    return node
+
+
+def test_an_export_needs_the_files_of_the_series_and_a_structure_of_the_model(dicom_result, temporary):
+    with pytest.raises(ModuleError, match="No segment belongs"):
+        start_export(dicom_result, labels=[{"value": 1, "name": "skin"}])
+    dicom_result.volume.SetAttribute("DICOM.instanceUIDs", " ".join([*dicom_result.files, "1.2.99"]))
+    with pytest.raises(ModuleError, match="1 of 4"):
+        start_export(dicom_result)
+    assert temporary() == []
+
+
+@pytest.mark.parametrize("isEdited", [False, True])
+def test_an_export_hands_over_what_is_shown_and_who_drew_it(
+    dicom_result, make_interpreter, temporary, tmp_path, isEdited
+):
     from LightUNetSegmentationLib.edits import segmentTag
 
-    piece = segmentation.GetSegmentation().GetSegment("tumor")
-    assert segmentTag(piece, "DICOM.SegmentAlgorithmType") == "SEMIAUTOMATIC"
+    if isEdited:
+        cut(dicom_result)
+    shown = slicer.util.arrayFromSegmentBinaryLabelmap(dicom_result.segmentation, "tumor", dicom_result.volume)
+    job = start_export(dicom_result, interpreter=make_interpreter())
+    assert job.wait(30) == "done", list(job.log)
+    words = job.command
+    assert words[words.index("-m") + 2 : words.index("-m") + 4] == ["export", os.path.join(job.folder, "labelmap.nrrd")]
+    assert ("--edited" in words, "--unedited" in words) == (isEdited, not isEdited)
+    assert words[words.index("--bundle") + 1] == "/m"
+    series = words[words.index("--source") + 1]
+    assert len(os.listdir(series)) == 3
+    assert not any("DOE" in name for name in os.listdir(series))
+    written = exported_label_map(job)
+    values = slicer.util.arrayFromVolume(written)
+    assert shown.any()
+    assert np.array_equal(world_points(values == 1, written), world_points(shown > 0, dicom_result.volume))
+    with open(words[words.index("--report") + 1]) as stream:
+        run = json.load(stream)
+    assert run["model"] == {"name": "fake model", "version": "9.9", "weights_sha256": "ab" * 32}
+    assert run["run"]["settings"]["threshold"] == 0.5
+    kind = segmentTag(dicom_result.segmentation.GetSegmentation().GetSegment("tumor"), "DICOM.SegmentAlgorithmType")
+    assert kind == ("SEMIAUTOMATIC" if isEdited else "AUTOMATIC")
+    paths = dicom_export.takeExport(job, str(tmp_path / "out"))
+    assert [os.path.basename(path) for path in paths] == ["findings_sr.dcm", "segmentation.dcm"]
+    assert temporary() == []
+
+
+def test_a_refused_export_is_told_with_its_hint(dicom_result, make_interpreter, temporary, tmp_path):
+    job = start_export(dicom_result, interpreter=make_interpreter("error"))
+    job.wait(30)
+    with pytest.raises(ModuleError, match="voxels beside"):
+        dicom_export.takeExport(job, str(tmp_path / "out"))
+    assert temporary() == []
 
 
 def test_exported_files_never_replace_others(tmp_path):

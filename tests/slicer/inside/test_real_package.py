@@ -79,20 +79,48 @@ def test_dicom_seg_and_sr_are_written_from_the_series(ready, make_volume, tmp_pa
     segmentation = segment(ready, node)
     reapplyThreshold(segmentation, some_threshold(segmentation), node)
     shown = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", node).sum()
+    assert shown > 0
+    report, seg = export(ready, segmentation, node, files, tmp_path / "as made")
+    assert voxels_of(report) == shown
+    assert report["run"]["algorithm_type"] == "AUTOMATIC"
+    assert b"SEMIAUTOMATIC" not in seg
+
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", node)
+    array[np.argwhere(array)[0][0]] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, "tumor", node)
+    assert array.sum() < shown
+    report, seg = export(ready, segmentation, node, files, tmp_path / "edited")
+    assert voxels_of(report) == array.sum()
+    assert report["run"]["algorithm_type"] == "SEMIAUTOMATIC"
+    assert report["model"]["name"] == ready.model["name"]
+    assert b"SEMIAUTOMATIC" in seg
+    measured = measureLesions(segmentation, node)
+    assert [one["voxels"] for one in report["findings"]["lesions"]] == [one["voxels"] for one in measured]
+    for one, other in zip(report["findings"]["lesions"], measured, strict=True):
+        assert one["centroid_ras_mm"] == pytest.approx(other["centroid_ras_mm"], abs=0.01)
+
+
+def voxels_of(report):
+    return sum(lesion["voxels"] for lesion in report["findings"]["lesions"])
+
+
+def export(ready, segmentation, node, files, destination):
+    """Report and SEG file of an export."""
     job = startExport(
         segmentation,
         node,
+        ready.model["labels"],
         interpreter=ready.interpreter,
-        parameters=RunParameters(device="cpu", threads=1),
         database=SimpleNamespace(fileForInstance=files.get),
     )
     assert job.wait(300) == "done", list(job.log)
     with open(os.path.join(job.folder, "result", "report.json")) as stream:
-        exported = sum(lesion["voxels"] for lesion in json.load(stream)["findings"]["lesions"])
-    assert abs(exported - shown) <= 2 + shown // 200
-    paths = takeExport(job, str(tmp_path / "out"))
+        report = json.load(stream)
+    paths = takeExport(job, str(destination))
     assert [os.path.basename(path) for path in paths] == ["findings_sr.dcm", "segmentation.dcm"]
     assert job.folder is None
+    with open(paths[1], "rb") as stream:
+        return report, stream.read()
 
 
 @pytest.mark.skipif("LIGHTUNET_TRAIN" not in os.environ, reason="LIGHTUNET_TRAIN=1 trains for minutes")

@@ -387,6 +387,24 @@ def test_dicom_export_needs_a_series(open_module, make_volume, dialogs, tmp_path
     assert "not loaded from DICOM" in dialogs.errors[0]
 
 
+def test_an_edited_result_is_exported_with_one_press(open_module, make_volume, dialogs, tmp_path, monkeypatch):
+    made = make_volume()
+    (tmp_path / "one.dcm").write_bytes(b"x")
+    database = SimpleNamespace(fileForInstance=lambda name: str(tmp_path / "one.dcm"))
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    made.node.SetAttribute("DICOM.instanceUIDs", "1.2.3")
+    widget = open_module()
+    segmentation = segment(widget)
+    cut(segmentation, made.node)
+    qt.QFileDialog.answers = [str(tmp_path / "out")]
+    widget.ui.exportDicomButton.click()
+    assert not widget.ui.exportDicomButton.enabled
+    idle(widget)
+    assert dialogs.errors == []
+    assert sorted(os.listdir(tmp_path / "out")) == ["findings_sr.dcm", "segmentation.dcm"]
+    assert "Written: findings_sr.dcm, segmentation.dcm" in widget.ui.statusLabel.text
+
+
 # Setup
 
 
