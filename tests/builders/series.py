@@ -13,14 +13,23 @@ from typing import Any
 
 import numpy as np
 import pydicom
+import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from .volume import make_voxels
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 INTERCEPT = -1024
+HTJ2K = {
+    "htj2k": "1.2.840.10008.1.2.4.201",
+    "htj2k-rpcl": "1.2.840.10008.1.2.4.202",
+    "htj2k-lossy": "1.2.840.10008.1.2.4.203",
+}
+"""Written with OpenJPH, by imagecodecs: pydicom has no encoder. OpenJPH writes RPCL order for all three."""
+
 SYNTAXES = {"rle": RLELossless, "jpeg-ls": JPEGLSLossless, "jpeg-2000": JPEG2000Lossless}
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -83,7 +92,7 @@ def make_series(
     origin : tuple of float
         Centre of the first voxel, LPS mm.
     syntax : str
-        ``"raw"`` or a key of `SYNTAXES`.
+        ``"raw"`` or a key of `SYNTAXES` or `HTJ2K`.
     series, study : int
         Make the UIDs.
     change : callable, optional
@@ -198,9 +207,23 @@ def _decimal(value: float) -> str:
 
 
 def _save(dataset: FileDataset, path: Path, plan: _Plan) -> None:
-    if plan.syntax != "raw":
+    if plan.syntax in HTJ2K:
+        _compress_htj2k(dataset, plan.syntax)
+    elif plan.syntax != "raw":
         dataset.compress(SYNTAXES[plan.syntax])
     dataset.save_as(path, enforce_file_format=True)
+
+
+def _compress_htj2k(dataset: FileDataset, syntax: str) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs", reason="imagecodecs encodes HTJ2K; it needs Python 3.11")
+    stored = np.frombuffer(dataset.PixelData, "<i2").reshape(dataset.Rows, dataset.Columns)
+    is_lossy = syntax == "htj2k-lossy"
+    frame = imagecodecs.htj2k_encode(stored, reversible=not is_lossy, tlm=syntax == "htj2k-rpcl")
+    dataset.PixelData = encapsulate([bytes(frame)])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = HTJ2K[syntax]
+    if is_lossy:
+        dataset.LossyImageCompression = "01"
 
 
 Slices = list[FileDataset]

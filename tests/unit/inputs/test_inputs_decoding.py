@@ -12,10 +12,10 @@ from lightunet_monai.errors import UnreadableFileError, UnsupportedImageError
 from lightunet_monai.inputs import choose_series, decoding, discover_sources, read_hu
 from lightunet_monai.inputs.codestream import check_codestream
 from lightunet_monai.inputs.decoding import CompressedPlane, decode_planes
-from tests.builders.series import make_series
+from tests.builders.series import HTJ2K, make_series
 
 JPEG_LS, JPEG_2000, RLE = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5"
-SYNTAX_UIDS = {"jpeg-ls": JPEG_LS, "jpeg-2000": JPEG_2000, "rle": RLE}
+SYNTAX_UIDS = {"jpeg-ls": JPEG_LS, "jpeg-2000": JPEG_2000, "rle": RLE, **HTJ2K}
 SHAPE = (40, 36, 3)
 
 

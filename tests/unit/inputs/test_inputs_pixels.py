@@ -5,13 +5,14 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.encaps import generate_frames
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from lightunet_monai.errors import UnreadableFileError, UnsupportedImageError
 from lightunet_monai.inputs import choose_series, discover_sources, read_hu
 from lightunet_monai.inputs.pixels import check_storage, read_planes_hu
 from lightunet_monai.sources import DicomSlice, StoredPixels
-from tests.builders.series import SYNTAXES, make_series
+from tests.builders.series import INTERCEPT, SYNTAXES, make_series
 
 
 def load(folder, **options):
@@ -50,10 +51,23 @@ def plane_of(tmp_path, stored, dtype=np.float32, **facts):
     return out[0]
 
 
-@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("syntax", [*SYNTAXES, "htj2k", "htj2k-rpcl"])
 def test_compressed_series_are_decoded_exactly(tmp_path, syntax):
     truth = make_series(tmp_path, syntax=syntax, shape=(40, 36, 8))
     np.testing.assert_array_equal(load(tmp_path).voxels, truth.voxels)
+
+
+def test_lossy_htj2k_is_decoded_as_its_own_library_decodes_it_and_is_told(tmp_path):
+    truth = make_series(tmp_path, syntax="htj2k-lossy", shape=(40, 36, 8))
+    volume = load(tmp_path)
+    imagecodecs = pytest.importorskip("imagecodecs")
+    for index, path in enumerate(truth.files):
+        frame = next(generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1))
+        theirs = imagecodecs.htj2k_decode(frame).T.astype(int) + INTERCEPT
+        assert np.abs(theirs - truth.voxels[:, :, index]).max() > 0  # something was lost
+        np.testing.assert_allclose(volume.voxels[:, :, index], theirs, atol=1)
+    np.testing.assert_allclose(volume.voxels, truth.voxels, atol=3)
+    assert "8 of 8 slices were compressed with loss" in " ".join(volume.warnings)
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
