@@ -39,14 +39,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("all", *PARTS, "child"), metavar="PART", help=f"all, {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
-    parser.add_argument("--runs", type=int, help="runs of each way (default: 5, with --quick 2)")
+    parser.add_argument("--runs", type=int, help="runs of each way (default: 3, with --quick 1)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--note", default="", help="a sentence for the page, such as what else the machine did")
     for name in ("--way", "--volume", "--spacing", "--labels"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument("--network", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    arguments.runs = arguments.runs or (2 if arguments.quick else 5)
+    arguments.runs = arguments.runs or (1 if arguments.quick else 3)
     if arguments.what == "child":
         import benchmark_study
 
@@ -55,9 +55,11 @@ def main() -> int:
 
     torch.set_num_threads(arguments.threads)
     names = list(PARTS) if arguments.what == "all" else [arguments.what]
-    text = "\n\n".join(_part(name, arguments) for name in names)
-    if arguments.what == "all":
-        _write_page(text, arguments)
+    done: list[str] = []
+    for name in names:
+        done.append(_part(name, arguments))
+        if arguments.what == "all":  # after each part: a run that is stopped leaves what it measured
+            _write_page("\n\n".join(done), arguments)
     return 0
 
 
@@ -86,7 +88,6 @@ def _write_page(text: str, arguments: argparse.Namespace) -> None:
     page = PAGE.read_text(encoding="utf-8")
     before, after = page.split(BEGIN)[0], page.split(END)[1]
     PAGE.write_text(f"{before}{BEGIN}\n\n{how}\n\n{text}\n\n{END}{after}", encoding="utf-8")
-    print(f"written: {PAGE}")
 
 
 def _has(package: str) -> bool:
