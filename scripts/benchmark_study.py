@@ -30,9 +30,7 @@ DOOR = Path(__file__).with_name("benchmark.py")
 
 def segment(arguments: Any) -> list[str]:
     """Time and peak memory of ``lightunet segment``, by step, for several sizes."""
-    lines = ["| study | " + " | ".join(("read", "open", "prepare", "infer", "restore", "measure")) + " | ", "|---|"]
-    lines[0] += "write, start-up | whole command, s | peak memory, MB |"
-    lines[1] += "---|" * 9
+    lines: list[str] = []
     sizes = list(SIZES)[: 2 if arguments.quick else 3]
     with tempfile.TemporaryDirectory() as folder:
         for name in sizes:
@@ -40,8 +38,12 @@ def segment(arguments: Any) -> list[str]:
             runs = [_command(study, Path(folder) / f"{index}", arguments) for index in range(arguments.runs + 1)][1:]
             study.unlink()
             medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-            lines.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in list(medians.values())[:-1]))
-            lines[-1] += f" | {medians['peak']:.0f} |"
+            peak = medians.pop("peak")
+            lines = lines or [
+                f"| study | {' | '.join(medians)} | peak memory, MB |",
+                "|---|" + "---|" * (len(medians) + 1),
+            ]
+            lines.append(f"| {name} | {' | '.join(f'{value:.2f}' for value in medians.values())} | {peak:.0f} |")
     return lines
 
 
@@ -211,7 +213,8 @@ def _command(study: Path, out: Path, arguments: Any) -> dict[str, float]:
     if status:
         raise SystemExit("lightunet segment failed")
     seconds = json.loads((out / "report.json").read_text())["seconds"]
-    return {**seconds, "rest": whole - sum(seconds.values()), "whole": whole, "peak": usage.ru_maxrss / 1024}
+    rest = whole - sum(seconds.values())
+    return {**seconds, "write, start-up": rest, "whole": whole, "peak": usage.ru_maxrss / 1024}
 
 
 def _seconds_of(command: list[str]) -> float:
