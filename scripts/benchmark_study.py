@@ -35,7 +35,8 @@ def segment(arguments: Any) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         for name in sizes:
             study = _nifti(Path(folder), *SIZES[name])
-            runs = [_command(study, Path(folder) / f"{index}", arguments) for index in range(arguments.runs + 1)][1:]
+            outs = [Path(folder) / f"{name}, {index}" for index in range(arguments.runs + 1)]
+            runs = [_command(study, out, arguments) for out in outs][1:]
             study.unlink()
             medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
             peak = medians.pop("peak")
