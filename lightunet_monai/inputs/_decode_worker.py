@@ -36,6 +36,13 @@ _PREFERRED = {
 """Decoders in the order of measured speed, by transfer syntax."""
 
 
+_DECODER_ERRORS = (
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+    OSError, EOFError, BufferError, ImportError, struct.error,
+)  # fmt: skip
+"""What pydicom and its decoders raise on damaged pixels. Anything else ends this process, which the program that asked
+tells as a crash of the decoder, with the name of the file."""
+
 _PREFIX = "Unable to decode as exceptions were raised by all available plugins:"
 
 
@@ -64,7 +71,7 @@ def _answer(answers: BinaryIO, options: dict[str, Any], frame: bytes) -> None:
         payload = dtype + payload
     except MemoryError:
         payload, status = b"needs more memory than a plane may take", FAILED
-    except Exception as error:  # the parent turns it into one of ours, with the name of the file
+    except _DECODER_ERRORS as error:  # the parent turns it into one of ours, with the name of the file
         payload, status = " ".join(str(error).split())[:300].encode() or b"unknown", FAILED
     answers.write(status + struct.pack(">I", len(payload)))
     answers.write(payload)
@@ -108,7 +115,7 @@ def decode(frame: bytes, options: dict[str, Any]) -> np.ndarray[Any, Any]:
                     index=0,
                 )
                 return np.asarray(array)
-            except Exception as error:  # another decoder may do it
+            except _DECODER_ERRORS as error:  # another decoder may do it
                 errors.append(str(error).removeprefix(_PREFIX).strip())
     if syntax in {f"{_JPEG_FAMILY}{number}" for number in ("51", "53", "55")}:
         return _decode_by_gdcm_reader(frame, options)
