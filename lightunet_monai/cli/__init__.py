@@ -28,8 +28,8 @@ COMMANDS = {
 }
 """Name of a subcommand, which is also its module here, and one line of help."""
 
-QUICK_START = ("segment",)
-"""Commands that run the model and never train: their process leaves out most of MONAI when it starts."""
+QUICK_START = ("segment", "export")
+"""Commands that never train: their process leaves out most of MONAI when it starts."""
 
 DISCLAIMER = "Research use only, not for diagnosis. The shipped weights were trained on simulated breast CT volumes."
 
