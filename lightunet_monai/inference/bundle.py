@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import BundleError, WeightsError
 from ..labels import LabelTable
 from ..options import RunOptions
+from .startup import import_rest_of_monai
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -22,8 +23,11 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 REQUIRED_FILES = ("configs/metadata.json", "configs/inference.json", "models/model.pt")
 
-SETTING_IDS = ("model_spacing", "threshold", "temperature", "minimum_diameter")
+SETTING_IDS = ("model_spacing", "rank_range_ml", "threshold", "temperature", "minimum_diameter")
 """Ids whose values a report names."""
+
+PART_IDS = ("network", "device", "preprocessing", "inferer", "postprocessing", "probability")
+"""Ids that are taken out of the configuration, in this order."""
 
 OPTION_IDS = {"device": "device", "sw_batch_size": "inferer#sw_batch_size", "overlap": "inferer#overlap"}
 """Field of `RunOptions` to id in the configuration. The other fields choose how the network is run, not what it is."""
@@ -138,8 +142,6 @@ def open_bundle(
     WeightsError
         If the weights are missing, damaged or of another network.
     """
-    from monai.bundle import ConfigWorkflow
-
     root = find_bundle(path)
     options = options or RunOptions()
     overrides: dict[str, Any] = {"bundle_root": str(root)}
@@ -149,38 +151,48 @@ def open_bundle(
             overrides[config_id] = f"$torch.device({value!r})" if name == "device" else value
     if threshold is not None:
         overrides["threshold"] = threshold
-    # MONAI warns on standard output that it leaves our logging alone, which is what we asked for.
-    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     try:
-        workflow = ConfigWorkflow(
-            config_file=str(root / "configs" / "inference.json"),
-            meta_file=str(root / "configs" / "metadata.json"),
-            logging_file=False,
-            workflow_type="inference",
-            **overrides,
-        )
-        parser = workflow.parser
-        network = parser.get_parsed_content("network")
-        device = parser.get_parsed_content("device")
-        parts = {
-            name: parser.get_parsed_content(name)
-            for name in ("preprocessing", "inferer", "postprocessing", "probability")
-        }
-        settings = {name: parser.get_parsed_content(name) for name in SETTING_IDS}
+        parts, settings = _parse(root, overrides)
     except (KeyError, ValueError, RuntimeError, ModuleNotFoundError) as error:
         raise BundleError(f"{root}: inference.json cannot be used: {error}.") from error
+    network, device = parts["network"], parts.pop("device")
     metadata = read_metadata(root)
     sha256 = _load_weights(network, root / "models" / "model.pt", metadata.get("weights_sha256", ""))
     network.eval()
     return BundleParts(
         **parts,
-        network=network,
         metadata=metadata,
         labels=LabelTable.from_metadata(metadata),
         device=device,
         weights_sha256=sha256,
         settings=settings,
     )
+
+
+def _parse(root: Path, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give the parts and the settings of a configuration."""
+    try:
+        return _resolve(root, overrides)
+    except (ModuleNotFoundError, AttributeError):
+        if not import_rest_of_monai():  # what is named is nowhere
+            raise
+        return _resolve(root, overrides)
+
+
+def _resolve(root: Path, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    from monai.bundle import ConfigWorkflow
+
+    # MONAI warns on standard output that it leaves our logging alone, which is what we asked for.
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+    parser = ConfigWorkflow(
+        config_file=str(root / "configs" / "inference.json"),
+        meta_file=str(root / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="inference",
+        **overrides,
+    ).parser
+    parts = {name: parser.get_parsed_content(name) for name in PART_IDS}
+    return parts, {name: parser.get_parsed_content(name) for name in SETTING_IDS}
 
 
 def open_training(path: str | Path | None, overrides: Mapping[str, Any]) -> Any:

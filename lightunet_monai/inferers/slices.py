@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from monai.inferers import Inferer, sliding_window_inference
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .tiling import HALO, plan_spans
 
@@ -18,6 +19,9 @@ Network = Callable[[Tensor], Tensor]
 
 Load = tuple[int, tuple[int, ...]]
 """Windows at once, and the largest window."""
+
+SMALLEST_SLICE = 8
+"""The network halves a slice three times; thinner ones get air beside them."""
 
 PROBE_SIZE = 16
 """Size of the window that tells the number of channels when a volume holds no tissue at all."""
@@ -36,8 +40,9 @@ class SliceInferer(Inferer):
         Largest window in the slice, voxels, halo included.
     neighbours : int
         Slices on each side that become channels; at the ends of the volume the last slice repeats.
-    slice_axis : int
-        Axis of the volume that is perpendicular to the slices: 0, 1 or 2.
+    slice_axes : sequence of int
+        Axes of the volume, 0, 1, 2, that are perpendicular to the slices. With several, the logits are the mean over
+        the directions.
     sw_batch_size : int
         Windows computed at once.
     halo : int
@@ -60,7 +65,7 @@ class SliceInferer(Inferer):
         self,
         roi_size: Sequence[int],
         neighbours: int = 1,
-        slice_axis: int = 2,
+        slice_axes: Sequence[int] = (2,),
         sw_batch_size: int = 4,
         halo: int = HALO,
         tissue_threshold: float = 0.0,
@@ -68,9 +73,11 @@ class SliceInferer(Inferer):
         overlap: float | None = None,
     ) -> None:
         super().__init__()
+        if not slice_axes:
+            raise ValueError("slice_axes: found none, expected at least one of 0, 1, 2")
         self.roi_size = tuple(roi_size)
         self.neighbours = neighbours
-        self.slice_axis = slice_axis
+        self.slice_axes = tuple(slice_axes)
         self.sw_batch_size = sw_batch_size
         self.halo = halo
         self.tissue_threshold = tissue_threshold
@@ -95,10 +102,18 @@ class SliceInferer(Inferer):
         if inputs.shape[:2] != (1, 1):
             raise ValueError(f"expected one volume of one channel, (1, 1, X, Y, Z), found {tuple(inputs.shape)}")
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
-        slices = volume[0, 0].movedim(self.slice_axis, 0)  # (S, H, W)
         run = self._exact if self.overlap is None else self._blended
-        logits = run(slices, network, load, progress)
-        return logits.movedim(1, 1 + self.slice_axis)[None]  # (K, S, H, W) -> (1, K, X, Y, Z)
+        mean: Tensor | None = None
+        for index, axis in enumerate(self.slice_axes):
+            part = _part_of(progress, index, len(self.slice_axes))
+            slices = volume[0, 0].movedim(axis, 0)  # (S, H, W)
+            height, width = slices.shape[1:]
+            missing = (0, max(0, SMALLEST_SLICE - width), 0, max(0, SMALLEST_SLICE - height))
+            logits = run(pad(slices, missing) if any(missing) else slices, network, load, part)
+            logits = logits[..., :height, :width].movedim(1, 1 + axis)  # (K, S, H, W) -> (K, X, Y, Z)
+            mean = logits if mean is None else mean.add_(logits)
+        assert mean is not None
+        return mean.div_(len(self.slice_axes))[None]
 
     def _exact(self, slices: Tensor, network: Network, load: Load, progress: Progress | None) -> Tensor:
         batch_size, roi_size = load
@@ -180,3 +195,10 @@ class SliceInferer(Inferer):
             if progress is not None:
                 progress(index + 1, slices.shape[0])
         return torch.stack(parts, dim=1)
+
+
+def _part_of(progress: Progress | None, index: int, parts: int) -> Progress | None:
+    # Directions have different numbers of windows; each counts as the same share of the work.
+    if progress is None or parts == 1:
+        return progress
+    return lambda done, total: progress(index * total + done, parts * total)

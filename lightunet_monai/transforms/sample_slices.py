@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ class RandSampleSlicesd(Randomizable, Transform):
         Window (H, W); smaller slices are filled with 0, which is air.
     num_samples : int
         Slices a call.
-    neighbours, slice_axis, tissue_threshold
-        As in `SliceInferer`.
+    neighbours, slice_axes, tissue_threshold
+        As in `SliceInferer`; each sample draws one of the directions.
     lesion_share : float
         Share of draws that go to slices with a lesion, where the volume has one.
     """
@@ -39,7 +39,7 @@ class RandSampleSlicesd(Randomizable, Transform):
         roi_size: tuple[int, int],
         num_samples: int,
         neighbours: int = 1,
-        slice_axis: int = 2,
+        slice_axes: Sequence[int] = (2,),
         tissue_threshold: float = 0.0,
         lesion_share: float = 0.5,
         image_key: str = "image",
@@ -48,7 +48,7 @@ class RandSampleSlicesd(Randomizable, Transform):
         self.roi_size = tuple(roi_size)
         self.num_samples = num_samples
         self.neighbours = neighbours
-        self.slice_axis = slice_axis
+        self.slice_axes = tuple(slice_axes)
         self.tissue_threshold = tissue_threshold
         self.lesion_share = lesion_share
         self.image_key = image_key
@@ -59,15 +59,18 @@ class RandSampleSlicesd(Randomizable, Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Draw ``num_samples`` slices."""
-        image = _plain(data[self.image_key])[0].movedim(self.slice_axis, 0)  # (S, H, W)
-        label = _plain(data[self.label_key])[0].movedim(self.slice_axis, 0)
+        return [
+            self._sample(_plain(data[self.image_key])[0], _plain(data[self.label_key])[0])
+            for _ in range(self.num_samples)
+        ]
+
+    def _sample(self, volume: Tensor, labels: Tensor) -> dict[Hashable, Any]:
+        axis = int(self.R.choice(self.slice_axes))
+        image, label = volume.movedim(axis, 0), labels.movedim(axis, 0)  # (S, H, W)
         lesion_slices = label.flatten(1).any(dim=1).nonzero().flatten().numpy()
         tissue_slices = (image > self.tissue_threshold).flatten(1).any(dim=1).nonzero().flatten().numpy()
         if tissue_slices.size == 0:
             tissue_slices = np.arange(image.shape[0])
-        return [self._sample(image, label, lesion_slices, tissue_slices) for _ in range(self.num_samples)]
-
-    def _sample(self, image: Tensor, label: Tensor, lesion_slices: Any, tissue_slices: Any) -> dict[Hashable, Any]:
         on_lesion = lesion_slices.size > 0 and self.R.uniform() < self.lesion_share
         index = int(self.R.choice(lesion_slices if on_lesion else tissue_slices))
         channels = (torch.arange(-self.neighbours, self.neighbours + 1) + index).clamp(0, image.shape[0] - 1)

@@ -156,7 +156,7 @@ def test_overlays_repeat_no_number_of_the_inference_configuration():
     inference = json.loads((CONFIGS / "inference.json").read_text())
     for name in ("train.json", "evaluate.json"):
         overlay = json.loads((CONFIGS / name).read_text())
-        for key in ("network_def", "preprocessing", "inferer", "model_spacing", "intensity_window_hu", "threshold"):
+        for key in ("network_def", "preprocessing", "inferer", "model_spacing", "rank_range_ml", "threshold"):
             assert key in inference
             assert key not in overlay, (name, key)
 

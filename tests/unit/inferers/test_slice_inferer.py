@@ -72,9 +72,23 @@ def test_slices_may_run_along_any_axis(a_network, axis):
     volume = torch.rand(1, 1, 40, 40, 40, generator=torch.Generator().manual_seed(1))
     moved = volume[0, 0].movedim(axis, 2)[None, None].contiguous()
     with torch.inference_mode():
-        along_axis = SliceInferer((512, 512), slice_axis=axis)(volume, a_network)
+        along_axis = SliceInferer((512, 512), slice_axes=[axis])(volume, a_network)
         along_last = SliceInferer((512, 512))(moved, a_network)
     torch.testing.assert_close(along_axis.movedim(2 + axis, 4), along_last, rtol=0, atol=1e-5)
+
+
+def test_several_directions_give_the_mean_of_their_logits_and_progress_that_only_grows(a_network, a_volume):
+    told = []
+    with torch.inference_mode():
+        mean = SliceInferer((512, 512), slice_axes=[0, 1, 2])(
+            a_volume, a_network, progress=lambda done, total: told.append(done / total)
+        )
+        parts = [SliceInferer((512, 512), slice_axes=[axis])(a_volume, a_network) for axis in (0, 1, 2)]
+    torch.testing.assert_close(mean, torch.stack(parts).mean(dim=0), rtol=0, atol=1e-5)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    with pytest.raises(ValueError, match="slice_axes"):
+        SliceInferer((512, 512), slice_axes=[])
 
 
 def test_air_is_not_computed_and_is_background(a_volume):

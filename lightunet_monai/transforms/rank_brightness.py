@@ -1,0 +1,69 @@
+"""Brightness without a scale: how much tissue of the volume is as bright as this voxel or brighter."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+
+BIN_HU = 1.0
+HIGHEST_HU = 4096.0
+"""Brighter is metal, and counted as this."""
+
+SMALLEST_TISSUE = 0.02
+"""Rank of the darkest tissue: above air, which is 0."""
+
+
+class RankBrightnessd(MapTransform):
+    """Replace Hounsfield units by the rank of brightness among the tissue of the volume, on a logarithmic scale.
+
+    The Hounsfield scale of cone-beam breast CT is off by tens of units from scanner to scanner, and fibroglandular
+    tissue differs between women by as much as a tumour differs from it. What stays is the order: a tumour is among
+    the brightest few millilitres. So a voxel gets the volume V of tissue that is as bright or brighter, as
+    ``log(V_max / V) / log(V_max / V_min)``: 1 for the brightest, towards 0 for adipose tissue, 0 for air. Any monotone
+    change of the scale leaves the result as it is.
+
+    Takes a `MetaTensor` (1, X, Y, Z) in Hounsfield units with its affine, gives float32 in [0, 1].
+
+    Parameters
+    ----------
+    keys : keys of the volumes
+    tissue_hu : float
+        Above is tissue, below air and lung.
+    range_ml : (float, float)
+        V_min and V_max, millilitres.
+    """
+
+    def __init__(self, keys: KeysCollection, tissue_hu: float, range_ml: tuple[float, float]) -> None:
+        super().__init__(keys)
+        self.tissue_hu = float(tissue_hu)
+        self.range_ml = (float(range_ml[0]), float(range_ml[1]))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Rank each key; other entries pass through."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self._rank(out[key])
+        return out
+
+    def _rank(self, volume: MetaTensor) -> MetaTensor:
+        hu = volume.as_tensor().cpu().numpy()
+        voxel_ml = abs(np.linalg.det(np.asarray(volume.affine, dtype=np.float64)[:3, :3])) / 1000.0
+        edges = np.arange(self.tissue_hu, HIGHEST_HU + BIN_HU, BIN_HU)
+        counts = np.histogram(np.clip(hu, None, edges[-1]), bins=edges)[0]
+        bright_ml = np.append(counts[::-1].cumsum()[::-1], 0) * voxel_ml  # at each edge
+        rank = np.interp(hu, edges, self._to_rank(bright_ml)).astype(np.float32)
+        rank[~(hu > self.tissue_hu)] = 0.0
+        meta = {key: value for key, value in volume.meta.items() if key != "affine"}
+        return MetaTensor(torch.from_numpy(rank), affine=volume.affine, meta=meta)
+
+    def _to_rank(self, bright_ml: NDArray[np.float64]) -> NDArray[np.float64]:
+        low, high = self.range_ml
+        rank: NDArray[np.float64] = np.log(high / np.maximum(bright_ml, low)) / np.log(high / low)
+        return np.clip(rank, SMALLEST_TISSUE, 1.0)

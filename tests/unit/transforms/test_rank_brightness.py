@@ -1,0 +1,64 @@
+"""Ranks follow the order of brightness, in millilitres, and no scale."""
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from lightunet_monai.transforms import RankBrightnessd
+
+RANK = RankBrightnessd("image", tissue_hu=-400, range_ml=(0.1, 1000))
+
+
+def _volume(hu, spacing=2.0):
+    return MetaTensor(torch.as_tensor(hu, dtype=torch.float32)[None], affine=np.diag([spacing, spacing, spacing, 1.0]))
+
+
+def _breast():
+    """1000 ml of adipose tissue at 8 mm3 a voxel, in it 10 ml of gland and in that 1 ml of tumour; air around."""
+    hu = np.full(200_000, -1000.0)
+    hu[:125_000] = -120.0
+    hu[:1250] = 30.0
+    hu[:125] = 60.0
+    return np.random.default_rng(0).permutation(hu).reshape(50, 50, 80)
+
+
+def test_a_tissue_has_the_rank_of_the_volume_that_is_as_bright_or_brighter():
+    hu = _breast()
+    rank = RANK({"image": _volume(hu)})["image"].as_tensor()[0].numpy()
+    assert rank.dtype == np.float32
+    assert np.unique(rank[hu == -1000]) == [0.0]
+    assert np.unique(rank[hu == -120]) == pytest.approx([0.02])  # the least of tissue: 1000 ml
+    assert np.unique(rank[hu == 30]) == pytest.approx([np.log(1000 / 10) / np.log(1e4)])
+    assert np.unique(rank[hu == 60]) == pytest.approx([np.log(1000 / 1) / np.log(1e4)])
+
+
+@pytest.mark.parametrize("change", [lambda hu: hu + 60, lambda hu: 1.3 * hu, lambda hu: hu + (hu > 0) * hu**2 / 100])
+def test_no_monotone_change_of_the_scale_changes_a_rank(change):
+    hu = _breast()
+    tissue = hu > -400
+    changed = np.where(tissue, change(np.where(tissue, hu, 0.0)), hu)
+    before = RANK({"image": _volume(hu)})["image"]
+    after = RANK({"image": _volume(changed), "other": 3})
+    torch.testing.assert_close(after["image"].as_tensor(), before.as_tensor(), rtol=0, atol=0.002)
+    np.testing.assert_array_equal(after["image"].affine, before.affine)
+    assert after["other"] == 3
+
+
+def test_the_rank_counts_millilitres_and_not_voxels():
+    fine = np.repeat(np.repeat(np.repeat(_breast(), 2, 0), 2, 1), 2, 2)
+    coarse_rank = RANK({"image": _volume(_breast())})["image"].as_tensor()
+    fine_rank = RANK({"image": _volume(fine, spacing=1.0)})["image"].as_tensor()[:, ::2, ::2, ::2]
+    torch.testing.assert_close(fine_rank, coarse_rank, rtol=0, atol=1e-5)
+
+
+def test_air_metal_and_values_that_are_not_numbers_stay_within_bounds():
+    hu = _breast()
+    hu[0, 0, :3] = [20000.0, -5000.0, np.nan]
+    rank = RANK({"image": _volume(hu)})["image"].as_tensor()[0]
+    assert torch.isfinite(rank).all()
+    assert rank.min() == 0.0
+    assert rank[0, 0, 0] == 1.0
+    assert rank[0, 0, 1] == rank[0, 0, 2] == 0.0
+    empty = RANK({"image": _volume(np.full((9, 9, 9), -1000.0))})["image"]
+    assert not empty.as_tensor().any()
