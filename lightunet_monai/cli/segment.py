@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,6 @@ from .run_options import add_run_options, run_options
 if TYPE_CHECKING:
     from ..inference import Predictor
     from ..outputs import CaseReport
-    from ..segmentation import Segmentation
     from ..sources import ImageSource
 
 
@@ -107,49 +104,17 @@ class _Session:
 
     def segment(self, source: ImageSource, folder: Path) -> CaseReport:
         """Take one volume from its source to the files of its result."""
-        from ..inputs import load_volume
-        from ..outputs import check_output, describe_case, measure_lesions, write_case
-        from ..outputs.formats import choose_formats
-        from ..outputs.uids import Stamp
-        from ..review.overview import write_overview
+        from ..batch.case import CaseSettings, segment_case
 
-        arguments = self.arguments
-        seconds: dict[str, float] = {}
-        check_output(folder, self.formats, source=source, overwrite=arguments.overwrite)
-        with _timed(seconds, "read"):
-            volume = load_volume(source, assume_hu=arguments.assume_hu, regularize=arguments.regularize)
-        self.tell("open", 0.0)
-        with _timed(seconds, "open"):
-            predictor = self._open_model()
-        prediction = predictor.segment(
-            volume,
-            source=source,
-            with_probability=any(item.needs_probability for item in choose_formats(self.formats)),
-            progress=self.tell,
+        settings = CaseSettings(
+            formats=tuple(self.formats),
+            overwrite=self.arguments.overwrite,
+            keep_empty_frames=self.arguments.keep_empty_frames,
+            deterministic_uids=self.arguments.deterministic_uids,
+            assume_hu=self.arguments.assume_hu,
+            regularize=self.arguments.regularize,
         )
-        seconds.update(prediction.seconds)
-        self.tell("measure", 0.0)
-        with _timed(seconds, "measure"):
-            segmentation, array = _on_source_slices(prediction.segmentation, volume, source, arguments)
-            findings = measure_lesions(segmentation, array)
-        self.tell("write", 0.0)
-        report = describe_case(
-            source, segmentation=segmentation, findings=findings, seconds=seconds, warnings=prediction.warnings
-        )
-        write_case(
-            folder,
-            segmentation,
-            formats=self.formats,
-            findings=findings,
-            report=report,
-            volume=array,
-            overwrite=arguments.overwrite,
-            overview=write_overview,
-            keep_empty_frames=arguments.keep_empty_frames,
-            stamp=Stamp.derived(segmentation) if arguments.deterministic_uids else None,
-        )
-        self.tell("write", 1.0)
-        return report
+        return segment_case(source, folder, settings, self._open_model, self.tell)
 
     def _open_model(self) -> Predictor:
         if self.predictor is None:
@@ -165,32 +130,6 @@ def _folder_names(sources: list[ImageSource]) -> Iterator[tuple[ImageSource, str
     for source in sources:
         taken[source.name] = number = taken.get(source.name, 0) + 1
         yield source, source.name if number == 1 else f"{source.name}_{number}"
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[step] = time.perf_counter() - start
-
-
-def _on_source_slices(
-    segmentation: Segmentation, volume: Any, source: ImageSource, arguments: argparse.Namespace
-) -> tuple[Segmentation, Any]:
-    """Give segmentation and Hounsfield units on the source's own slices, whatever grid the model saw."""
-    if arguments.regularize:
-        from dataclasses import replace
-
-        from ..inputs import plan_regularization, read_hu
-
-        regularization = plan_regularization(source)
-        if regularization is not None:
-            original = read_hu(source, dtype="float32", assume_hu=arguments.assume_hu, allow_shear=True)
-            label_map = regularization.to_source_slices(segmentation.label_map)
-            # Probabilities are not carried over: interpolating them twice would no longer match the labels.
-            moved = replace(segmentation, label_map=label_map, affine=original.affine, probability=None)
-            return moved, original.voxels
-    return segmentation, volume.as_tensor()[0].numpy()
 
 
 def _print_summary(report: CaseReport, folder: Path) -> None:
