@@ -1,0 +1,374 @@
+"""What is known about every case, in one SQLite file that survives a crash at any moment.
+
+States: ``found`` (to do) -> ``running`` (a living run has it) -> ``done``, ``failed`` (with its cause) or ``skipped``
+(not meant to be processed). A case that was running when its run died is ``found`` again. Each change is one
+transaction, flushed to the disk. The file holds no path, no name and no UID, only hashes and scrubbed causes.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError, UsageError
+from . import audit
+from .lease import Owner
+
+FILE_NAME = "ledger.sqlite"
+STATES = ("found", "running", "done", "failed", "skipped")
+FINAL = ("done", "failed", "skipped")
+
+BUSY_SECONDS = 60.0
+"""How long to wait for another run's transaction; each takes milliseconds."""
+
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "fuse.", "9p", "beegfs", "glusterfs")
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+  run TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL,
+  heartbeat REAL NOT NULL, began REAL NOT NULL, ended REAL);
+CREATE TABLE IF NOT EXISTS units (place TEXT PRIMARY KEY, signature TEXT NOT NULL, surveyed REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS cases (
+  key TEXT PRIMARY KEY, place TEXT NOT NULL, series TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ({", ".join(repr(state) for state in STATES)})),
+  attempts INTEGER NOT NULL DEFAULT 0, interruptions INTEGER NOT NULL DEFAULT 0, run TEXT, final INTEGER NOT NULL
+  DEFAULT 0, kind TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
+  hint TEXT NOT NULL DEFAULT '', facts TEXT NOT NULL DEFAULT '{{}}', updated REAL NOT NULL, superseded_by TEXT);
+CREATE INDEX IF NOT EXISTS cases_by_state ON cases (state);
+CREATE INDEX IF NOT EXISTS cases_by_place ON cases (place);
+{audit.SCHEMA}
+"""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a case failed or was skipped; scrubbed text.
+
+    Parameters
+    ----------
+    kind : str
+        Class of the error, or what befell the worker.
+    reason : str
+        A short stable word for programs.
+    message, hint : str
+    may_pass : bool
+        Another attempt may succeed.
+    """
+
+    kind: str
+    reason: str
+    message: str
+    hint: str = ""
+    may_pass: bool = False
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One case as the ledger knows it."""
+
+    key: str
+    place: str
+    series: str
+    state: str
+    attempts: int
+    interruptions: int
+    run: str | None
+    final: bool
+    kind: str
+    reason: str
+    message: str
+    hint: str
+    facts: dict[str, Any]
+    updated: float
+    superseded_by: str | None
+
+
+_COLUMNS = ", ".join(CaseRow.__dataclass_fields__)
+
+
+class Ledger:
+    """The ledger of an output folder.
+
+    >>> with Ledger(out) as ledger:
+    ...     ledger.add(key, place, series)
+    ...     if ledger.claim(key, retries=2):
+    ...         ledger.finish(key, facts)
+
+    Parameters
+    ----------
+    out : Path
+        The output folder; made if missing.
+    owner : Owner or None
+        This run; None opens an existing ledger to look at it.
+    name : str
+        File name of the ledger.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be made, or is no ledger.
+    """
+
+    def __init__(self, out: Path, owner: Owner | None = None, *, name: str = FILE_NAME) -> None:
+        self.path, self.owner = Path(out) / name, owner
+        with _own_errors(self.path):
+            if owner is None and not self.path.is_file():
+                raise OutputError(f"{out}: no {name}, expected the output folder of a batch.", hint="Check the path.")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            # WAL needs memory that all its readers share: on a network file system a journal is the safe way.
+            self._db.execute(f"PRAGMA journal_mode={'TRUNCATE' if is_network_path(self.path.parent) else 'WAL'}")
+            self._db.execute("PRAGMA synchronous=FULL")
+            if owner is not None:
+                self._begin(owner)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Say that this run has ended, and close the file."""
+        try:
+            if self.owner is not None:
+                with _own_errors(self.path), self._transaction():
+                    self._give_back(self.owner.run)
+                    self._db.execute("UPDATE runs SET ended = ? WHERE run = ?", (time.time(), self.owner.run))
+        finally:
+            self._db.close()
+
+    def _begin(self, owner: Owner) -> None:
+        with self._transaction():
+            for statement in _SCHEMA.split(";\n"):
+                self._db.execute(statement)
+            now = time.time()
+            row = (owner.run, owner.host, owner.pid, owner.started, now, now)
+            self._db.execute("INSERT INTO runs (run, host, pid, started, heartbeat, began) VALUES (?,?,?,?,?,?)", row)
+        self.recover()
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Remember what the first run was asked for, and refuse a run that asks for something else.
+
+        Raises
+        ------
+        UsageError
+            If a setting differs; names it.
+        """
+        with _own_errors(self.path), self._transaction():
+            known = dict(self._db.execute("SELECT name, value FROM meta"))
+            for name, value in settings.items():
+                text = json.dumps(value, sort_keys=True)
+                if known.get(f"setting:{name}", text) != text:
+                    raise UsageError(
+                        f"{self.path.parent}: was made with {name} {known[f'setting:{name}']}, found {text}.",
+                        hint="Use the same settings and model, or another output folder.",
+                    )
+                self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (f"setting:{name}", text))
+
+    def setting(self, name: str, default: str) -> str:
+        """Give a remembered value, after remembering the default if there was none."""
+        with _own_errors(self.path), self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, default))
+            return str(self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0])
+
+    def heartbeat(self) -> None:
+        """Say that this run lives, for runs on other machines."""
+        assert self.owner is not None
+        with _own_errors(self.path), self._transaction():
+            self._db.execute("UPDATE runs SET heartbeat = ? WHERE run = ?", (time.time(), self.owner.run))
+
+    def recover(self) -> list[str]:
+        """Take the cases of dead runs back; give the names of the runs that died."""
+        dead = []
+        with _own_errors(self.path), self._transaction():
+            query = "SELECT run, host, pid, started, heartbeat FROM runs WHERE ended IS NULL"
+            for run, host, pid, started, heartbeat in self._db.execute(query).fetchall():
+                if not Owner(run, host, pid, started).is_alive(time.time() - heartbeat):
+                    self._give_back(run)
+                    self._db.execute("UPDATE runs SET ended = heartbeat WHERE run = ?", (run,))
+                    dead.append(run)
+        return dead
+
+    def living_runs(self) -> set[str]:
+        """Names of the runs that have not ended, this one included."""
+        with _own_errors(self.path):
+            return {run for (run,) in self._db.execute("SELECT run FROM runs WHERE ended IS NULL")}
+
+    def _give_back(self, run: str) -> None:
+        self._db.execute(
+            "UPDATE cases SET state = 'found', run = NULL, interruptions = interruptions + 1 "
+            "WHERE state = 'running' AND run = ?",
+            (run,),
+        )
+
+    def is_settled(self, place: str, signature: str) -> bool:
+        """Say whether a unit was surveyed in this very state and all its cases are at their end."""
+        with _own_errors(self.path):
+            query = "SELECT 1 FROM units WHERE place = ? AND signature = ?"
+            if not self._db.execute(query, (place, signature)).fetchone():
+                return False
+            query = "SELECT 1 FROM cases WHERE place = ? AND final = 0 LIMIT 1"
+            return self._db.execute(query, (place,)).fetchone() is None
+
+    def set_surveyed(self, place: str, signature: str) -> None:
+        """Remember that all cases of a unit in this state are in the ledger."""
+        with _own_errors(self.path), self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO units VALUES (?, ?, ?)", (place, signature, time.time()))
+
+    def add(self, key: str, place: str, series: str, cause: Cause | None = None, *, skipped: bool = False) -> None:
+        """Enter a case that is not known yet, as found, or with a cause as failed or skipped."""
+        state = "skipped" if skipped else "failed" if cause else "found"
+        with _own_errors(self.path), self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO cases (key, place, series, state, final, updated) VALUES (?, ?, ?, ?, ?, ?)",
+                (key, place, series, state, state != "found", time.time()),
+            )
+            if cause:
+                self._set_cause(key, cause)
+            # The same series with other content: the older case is out of date.
+            self._db.execute(
+                "UPDATE cases SET superseded_by = ? WHERE series = ? AND place = ? AND key != ?",
+                (key, series, place, key),
+            )
+
+    def claim(self, key: str, *, retries: int, retry_failed: bool = False) -> bool:
+        """Take a case for this run.
+
+        Returns
+        -------
+        bool
+            False if it is done, skipped, failed for good, or another living run has it.
+        """
+        assert self.owner is not None
+        failed = "state = 'failed'" if retry_failed else "state = 'failed' AND final = 0 AND attempts <= :retries"
+        with _own_errors(self.path), self._transaction():
+            done = self._db.execute(
+                "UPDATE cases SET state = 'running', run = :run, final = 0, updated = :now "
+                f"WHERE key = :key AND (state = 'found' OR ({failed}))",
+                {"run": self.owner.run, "now": time.time(), "key": key, "retries": retries},
+            )
+            return done.rowcount == 1
+
+    def release(self, key: str) -> None:
+        """Give a case back that was not this run's fault or the case's: it counts as no attempt."""
+        self._update(key, "state = 'found', run = NULL, interruptions = interruptions + 1", ())
+
+    def finish(self, key: str, facts: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> bool:
+        """Enter a case as done, with its line in the audit log.
+
+        Returns
+        -------
+        bool
+            False if this run did not have the case any more.
+        """
+        text = json.dumps(dict(facts), sort_keys=True)
+        change = "state = 'done', final = 1, attempts = attempts + 1, facts = ?, kind = '', reason = '', message = '',"
+        return self._update(key, f"{change} hint = ''", (text,), record)
+
+    def fail(self, key: str, cause: Cause, *, retries: int, record: Mapping[str, Any] | None = None) -> bool:
+        """Count an attempt that failed; returns whether the case will be tried again."""
+        row = self.case(key)
+        again = cause.may_pass and row is not None and row.attempts < retries
+        change = "state = 'failed', attempts = attempts + 1, final = ?, kind = ?, reason = ?, message = ?, hint = ?"
+        values = (not again, cause.kind, cause.reason, cause.message, cause.hint)
+        self._update(key, change, values, None if again else record)
+        return again
+
+    def reopen(self, key: str) -> None:
+        """Set a case back to found, because its result is gone."""
+        with _own_errors(self.path), self._transaction():
+            self._db.execute("UPDATE cases SET state = 'found', final = 0, attempts = 0 WHERE key = ?", (key,))
+
+    def case(self, key: str) -> CaseRow | None:
+        """Give one case."""
+        with _own_errors(self.path):
+            row = self._db.execute(f"SELECT {_COLUMNS} FROM cases WHERE key = ?", (key,)).fetchone()
+        return _to_row(row) if row else None
+
+    def cases(self) -> Iterator[CaseRow]:
+        """Give every case, by key."""
+        with _own_errors(self.path):
+            for row in self._db.execute(f"SELECT {_COLUMNS} FROM cases ORDER BY key"):
+                yield _to_row(row)
+
+    def counts(self) -> dict[str, int]:
+        """Count the cases by state; every state is there."""
+        with _own_errors(self.path):
+            found = dict(self._db.execute("SELECT state, COUNT(*) FROM cases GROUP BY state"))
+        return {state: int(found.get(state, 0)) for state in STATES}
+
+    def audit_lines(self) -> Iterator[str]:
+        """Give the audit log, a JSON object a line."""
+        with _own_errors(self.path):
+            yield from (line for (line,) in self._db.execute("SELECT line FROM audit ORDER BY number"))
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Add a line to the audit log."""
+        with _own_errors(self.path), self._transaction():
+            audit.append(self._db, record)
+
+    def _update(self, key: str, change: str, values: tuple[Any, ...], record: Mapping[str, Any] | None = None) -> bool:
+        assert self.owner is not None
+        with _own_errors(self.path), self._transaction():
+            done = self._db.execute(
+                f"UPDATE cases SET {change}, updated = ? WHERE key = ? AND state = 'running' AND run = ?",
+                (*values, time.time(), key, self.owner.run),
+            )
+            if done.rowcount and record is not None:
+                audit.append(self._db, record)
+            return done.rowcount == 1
+
+    def _set_cause(self, key: str, cause: Cause) -> None:
+        self._db.execute(
+            "UPDATE cases SET kind = ?, reason = ?, message = ?, hint = ? WHERE key = ?",
+            (cause.kind, cause.reason, cause.message, cause.hint, key),
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def is_network_path(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
+    """Say whether a folder lies on a network file system; False where the system does not tell."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    place, best = str(path.resolve()), ("", "")
+    for line in lines:
+        _, point, kind, *_ = [*line.split(), "", "", ""]
+        if (place == point or place.startswith(point.rstrip("/") + "/")) and len(point) >= len(best[0]):
+            best = (point, kind)
+    return best[1].startswith(_NETWORK_FILE_SYSTEMS)
+
+
+def _to_row(row: tuple[Any, ...]) -> CaseRow:
+    values = dict(zip(CaseRow.__dataclass_fields__, row, strict=True))
+    return CaseRow(**{**values, "final": bool(values["final"]), "facts": json.loads(values["facts"])})
+
+
+@contextmanager
+def _own_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise OutputError(
+            f"{path}: the ledger cannot be used: {error}.",
+            hint="Check free space and permissions; what is finished stays finished.",
+            reason="ledger",
+        ) from error

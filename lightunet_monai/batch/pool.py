@@ -1,0 +1,240 @@
+"""Worker processes of one machine: who has which case, since when, and what it means when one ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import InferenceError, LightUNetError
+from .memory import resident_bytes
+from .runner import IN_FLIGHT
+from .task import CaseTask, Event, Lost, Outcome, WorkerPlan
+
+MEMORY_CHECK_SECONDS = 1.0
+
+MAX_STARTS_WITHOUT_MODEL = 3
+"""A worker that dies this often before its model is open will die again."""
+
+
+class Pool(Protocol):
+    """Where cases are worked on: `LocalPool`, or a dask cluster."""
+
+    model: dict[str, str]
+
+    def submit(self, task: CaseTask) -> bool:
+        """Take a case; False if there is no room for it now."""
+
+    def poll(self, seconds: float) -> list[Event]:
+        """Wait for news, at most so long."""
+
+    def in_flight(self) -> list[str]:
+        """Keys of the cases that are being worked on."""
+
+    def close(self) -> None:
+        """End all workers at once."""
+
+
+@dataclass
+class _InFlight:
+    task: CaseTask
+    stage: str = "wait"
+    since: float = field(default_factory=time.monotonic)
+    spent: float = 0.0
+
+    def enter(self, stage: str) -> None:
+        """Waiting for another case does not count as work."""
+        self.spent, self.stage, self.since = self.seconds(), stage, time.monotonic()
+
+    def seconds(self) -> float:
+        return self.spent + (time.monotonic() - self.since if self.stage != "wait" else 0.0)
+
+
+class _Worker:
+    """One process and its cases."""
+
+    def __init__(self, plan: WorkerPlan, number: int, threads: int) -> None:
+        self.cases: dict[str, _InFlight] = {}
+        self.reserved = self.is_ready = False
+        self.pipe, child = Pipe()
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": _python_path()}
+        if devices := _devices():
+            environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
+        # Libraries print, and what they print may hold a path: it goes nowhere, errors come through the pipe.
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}._worker_process", str(child.fileno())],
+            pass_fds=[child.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        child.close()
+        self.pipe.send(plan)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.pipe.close()
+
+
+class LocalPool:
+    """Worker processes on this machine.
+
+    Parameters
+    ----------
+    plan : WorkerPlan
+    jobs : int
+        Processes.
+    threads : int
+        CPU threads of each.
+    timeout : float
+        Seconds of work on one case, waiting not counted; 0 for no limit.
+    max_memory : int
+        Bytes that all workers together may hold; 0 for no limit.
+    """
+
+    def __init__(self, plan: WorkerPlan, *, jobs: int, threads: int, timeout: float = 0.0, max_memory: int = 0) -> None:
+        self.plan, self.threads, self.timeout, self.max_memory = plan, threads, timeout, max_memory
+        self.model: dict[str, str] = {}
+        self._failed_starts = 0
+        self._checked_memory = 0.0
+        self._workers = {number: _Worker(plan, number, threads) for number in range(jobs)}
+
+    def pids(self) -> list[int]:
+        """Process numbers of the workers."""
+        return [worker.process.pid for worker in self._workers.values()]
+
+    def in_flight(self) -> list[str]:
+        """Keys of the cases that are being worked on."""
+        return [key for worker in self._workers.values() for key in worker.cases]
+
+    def submit(self, task: CaseTask) -> bool:
+        """Take a case; False if there is no room for it now."""
+        if not self._has_memory_for(task):
+            return False
+        worker = self._idle_worker() if task.alone else self._free_worker()
+        if worker is None:
+            return False
+        worker.cases[task.key] = _InFlight(task)
+        with contextlib.suppress(OSError):  # it just died: poll finds out, and finds the case among its own
+            worker.pipe.send(task)
+        return True
+
+    def poll(self, seconds: float) -> list[Event]:
+        """Wait for news, at most so long."""
+        events: list[Event] = []
+        for pipe in wait([worker.pipe for worker in self._workers.values()], timeout=seconds):
+            number, worker = next((n, w) for n, w in self._workers.items() if w.pipe is pipe)
+            try:
+                events += self._receive(worker)
+            except (EOFError, OSError):
+                events += self._bury(number, "died")
+        return [*events, *self._end_late(), *self._end_large()]
+
+    def close(self) -> None:
+        """End all workers at once."""
+        for worker in self._workers.values():
+            worker.end()
+        self._workers = {}
+
+    def _receive(self, worker: _Worker) -> list[Event]:
+        events: list[Event] = []
+        while worker.pipe.poll():
+            kind, *values = worker.pipe.recv()
+            if kind == "outcome":
+                outcome: Outcome = values[0]
+                del worker.cases[outcome.key]
+                worker.reserved = worker.reserved and bool(worker.cases)
+                events.append(outcome)
+            elif kind == "stage":
+                worker.cases[values[0]].enter(values[1])
+            elif kind == "ready":
+                worker.is_ready, self.model, self._failed_starts = True, values[0], 0
+            else:
+                error: LightUNetError = values[0]
+                raise error
+        return events
+
+    def _bury(self, number: int, how: str, guilty: str = "") -> list[Event]:
+        """Replace a worker; say for each of its cases whether it may be to blame."""
+        worker = self._workers[number]
+        worker.end()
+        self._failed_starts += not worker.is_ready
+        if self._failed_starts >= MAX_STARTS_WITHOUT_MODEL:
+            raise InferenceError(
+                f"a worker ended {self._failed_starts} times before the model was open, exit code "
+                f"{worker.process.returncode}.",
+                hint="Try 'lightunet segment' on one study; free memory may be short.",
+                reason="worker",
+            )
+        self._workers[number] = _Worker(self.plan, number, self.threads)
+        active = [key for key, case in worker.cases.items() if case.stage != "wait"]
+        suspects = [guilty] if guilty else active or list(worker.cases)
+        is_sure = bool(guilty) or len(worker.cases) == 1
+        return [
+            Lost(key, how if key in suspects else "died", is_sure and key in suspects, key in suspects)
+            for key in worker.cases
+        ]
+
+    def _end_late(self) -> list[Event]:
+        events: list[Event] = []
+        for number, worker in list(self._workers.items()) if self.timeout else ():
+            late = [key for key, case in worker.cases.items() if case.seconds() > self.timeout]
+            if late:
+                events += self._bury(number, "timeout", late[0])
+        return events
+
+    def _end_large(self) -> list[Event]:
+        now = time.monotonic()
+        if not self.max_memory or now - self._checked_memory < MEMORY_CHECK_SECONDS:
+            return []
+        self._checked_memory = now
+        sizes = {number: resident_bytes(worker.process.pid) for number, worker in self._workers.items()}
+        if sum(sizes.values()) <= self.max_memory:
+            return []
+        largest = max(sizes, key=lambda number: sizes[number])
+        return self._bury(largest, "memory") if self._workers[largest].cases else []
+
+    def _has_memory_for(self, task: CaseTask) -> bool:
+        if not self.max_memory:
+            return True
+        taken = [case.task.memory_bytes for worker in self._workers.values() for case in worker.cases.values()]
+        return not taken or sum(taken) + task.memory_bytes <= self.max_memory
+
+    def _free_worker(self) -> _Worker | None:
+        free = [w for w in self._workers.values() if not w.reserved and len(w.cases) < IN_FLIGHT]
+        return min(free, key=lambda worker: len(worker.cases), default=None)
+
+    def _idle_worker(self) -> _Worker | None:
+        """A worker without cases; if there is none, one is reserved until it has finished what it has."""
+        chosen = next((w for w in self._workers.values() if w.reserved), None) or min(
+            self._workers.values(), key=lambda worker: len(worker.cases)
+        )
+        chosen.reserved = True
+        return None if chosen.cases else chosen
+
+
+def _python_path() -> str:
+    root = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+
+
+def _devices() -> list[str]:
+    """Names of several NVIDIA devices, one of which each worker sees; nothing if there is one at most."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        names = [name.strip() for name in chosen.split(",") if name.strip()]
+    else:
+        try:
+            names = [str(number) for number, _ in enumerate(os.listdir("/proc/driver/nvidia/gpus"))]
+        except OSError:
+            names = []
+    return names if len(names) > 1 else []

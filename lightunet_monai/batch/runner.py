@@ -1,0 +1,157 @@
+"""Cases in one process: the model opened once; one case is read while another is segmented and a third is written."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ..errors import (
+    BundleError,
+    GeometryError,
+    LightUNetError,
+    OutputError,
+    UnsupportedImageError,
+    UsageError,
+)
+from ..inference import Predictor
+from ..outputs import CaseReport, check_output
+from .case import load_case, predict_case, write_case_files
+from .ledger import Cause
+from .publish import publish, staging_folder
+from .scrub import redact_report, scrub, secrets_of
+from .task import CaseTask, Outcome, WorkerPlan
+
+IN_FLIGHT = 3
+"""Cases at once in a process: one in each of the three stages."""
+
+Tell = Callable[[str, str], None]
+"""Told (key of the case, stage); stage ``"wait"`` is no work."""
+
+_FINAL_ERRORS = (GeometryError, UnsupportedImageError, UsageError, BundleError)
+
+
+class CaseRunner:
+    """Runs cases of one plan in this process; its methods may be called from several threads.
+
+    Parameters
+    ----------
+    plan : WorkerPlan
+    finish : callable, optional
+        Called with (staging folder, report) before a result is published; may change its files.
+    """
+
+    def __init__(self, plan: WorkerPlan, finish: Callable[[Path, CaseTask], None] | None = None) -> None:
+        self.plan = plan
+        self._finish = finish
+        self._read, self._write = threading.Lock(), threading.Lock()
+        # One thread for the network: each thread that computes gets a team of its own from OpenMP.
+        self._infer = ThreadPoolExecutor(1, thread_name_prefix="infer")
+        self._predictor: Future[Predictor] = self._infer.submit(self._open)
+
+    def _open(self) -> Predictor:
+        return Predictor(self.plan.bundle, self.plan.options, threshold=self.plan.threshold)
+
+    def model(self) -> dict[str, str]:
+        """Wait for the model; give name, version and weights for the audit log.
+
+        Raises
+        ------
+        LightUNetError
+            If it cannot be opened.
+        """
+        parts = self._predictor.result().parts
+        return {
+            "model": str(parts.metadata["name"]),
+            "model_version": str(parts.metadata["version"]),
+            "weights_sha256": parts.weights_sha256,
+        }
+
+    def run(self, task: CaseTask, tell: Tell = lambda key, stage: None) -> Outcome:
+        """Do one case; errors become a cause.
+
+        Returns
+        -------
+        Outcome
+        """
+        started = time.time()
+        try:
+            report = self._run(task, tell)
+        except LightUNetError as error:
+            return Outcome(task.key, cause=cause_of(error, secrets_of(task.source)))
+        except Exception as error:  # whatever a case does, the next one has its turn
+            return Outcome(task.key, cause=_unexpected(error))
+        return Outcome(task.key, facts=_facts(report, time.time() - started))
+
+    def _run(self, task: CaseTask, tell: Tell) -> CaseReport:
+        plan, key = self.plan, task.key
+        tell(key, "wait")
+        with self._read:
+            tell(key, "read")
+            check_output(plan.out / key, plan.settings.formats, source=task.source, overwrite=True)
+            loaded = load_case(task.source, plan.settings)
+            tell(key, "wait")
+        predictor = self._predictor.result()
+
+        def predict() -> Any:
+            tell(key, "infer")
+            return predict_case(loaded, predictor, plan.settings)
+
+        predicted = self._infer.submit(predict).result()
+        tell(key, "wait")
+        with self._write:
+            tell(key, "write")
+            staging = staging_folder(plan.out, plan.run, key)
+            try:
+                report = write_case_files(
+                    predicted,
+                    staging,
+                    plan.settings,
+                    redact=lambda made: redact_report(made, task.source, key),
+                )
+                if self._finish is not None:
+                    self._finish(staging, task)
+                publish(staging, plan.out, key)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+        return report
+
+    def close(self) -> None:
+        """Let the thread of the network end."""
+        self._infer.shutdown(wait=False, cancel_futures=True)
+
+
+def cause_of(error: LightUNetError, secrets: set[str]) -> Cause:
+    """Say why a case failed, without paths or identifiers, and whether another attempt may succeed."""
+    final = isinstance(error, _FINAL_ERRORS) or (isinstance(error, OutputError) and error.reason == "needs-dicom")
+    return Cause(
+        kind=type(error).__name__,
+        reason=error.reason,
+        message=scrub(error.message, secrets),
+        hint=scrub(error.hint, secrets),
+        may_pass=not final,
+    )
+
+
+def _unexpected(error: Exception) -> Cause:
+    # The text of a foreign exception may quote a header, and so a patient; the place where it was raised cannot.
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    place = f" in {Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno}" if last else ""
+    return Cause(type(error).__name__, "unexpected", f"unexpected {type(error).__name__}{place}.", may_pass=True)
+
+
+def _facts(report: CaseReport, seconds: float) -> dict[str, Any]:
+    lesions = (report.findings or {}).get("lesions", [])
+    return {
+        "seconds": round(seconds, 3),
+        "stages": report.seconds,
+        "lesions": len(lesions),
+        "volume_ml": report.volume_ml,
+        "warnings": len(report.warnings),
+    }

@@ -1,0 +1,206 @@
+"""What is surveyed in one go: the folders and files directly below a root, or the entries of a list.
+
+Work begins after the first of them, and memory holds a few at a time, however many there are.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import NoImageFoundError, UnreadableFileError, UsageError
+from .keys import place_hash
+
+LIST_SUFFIXES = (".json", ".csv")
+PATH_COLUMNS = ("image", "path", "study", "file")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A folder, an archive or a file to look into.
+
+    Parameters
+    ----------
+    path : Path
+    place : str
+        Hash of the path relative to the root; what the ledger knows it by.
+    series_uid : str
+        Only this series, if not empty.
+    """
+
+    path: Path
+    place: str
+    series_uid: str = ""
+
+    def __repr__(self) -> str:  # a path may hold a name, and a traceback may end up in a log
+        return f"Unit({self.place})"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several equal parts of the work: part ``index`` (from 1) of ``count``.
+
+    Raises
+    ------
+    UsageError
+        If the index is not from 1 to the count.
+    """
+
+    index: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise UsageError(f"option --shard: found {self.index}/{self.count}, expected i/n with i from 1 to n.")
+
+    def holds(self, place: str) -> bool:
+        """Say whether a unit belongs to this part; the same on every machine."""
+        return int(place[:8], 16) % self.count == self.index - 1
+
+
+def list_units(root: Path, *, depth: int = 1, shard: Shard | None = None) -> Iterator[Unit]:
+    """List what to survey, in a stable order.
+
+    Parameters
+    ----------
+    root : Path
+        A folder, a single image or archive, a datalist (``.json``) or a table (``.csv``).
+    depth : int
+        Units are this many levels below the root.
+    shard : Shard, optional
+        Only its part.
+
+    Yields
+    ------
+    Unit
+
+    Raises
+    ------
+    NoImageFoundError
+        If the root does not exist.
+    UnreadableFileError
+        If a list cannot be read.
+    """
+    if not root.exists():
+        raise NoImageFoundError(f"{root}: does not exist, expected a folder or a list.", hint="Check the path.")
+    if root.is_dir():
+        units = _of_folder(root, root, depth)
+    elif root.suffix.lower() in LIST_SUFFIXES:
+        units = iter(_of_list(root))
+    else:
+        units = iter([Unit(root, place_hash(root.name))])
+    return (unit for unit in units if shard is None or shard.holds(unit.place))
+
+
+def signature(path: Path) -> tuple[str, int, float]:
+    """Describe the present state of a unit without reading it.
+
+    Returns
+    -------
+    tuple
+        Hash over names, sizes and times of all its files; number of files; time of the latest change, seconds.
+    """
+    digest, count, latest = hashlib.sha256(), 0, 0.0
+    for name in _files_below(path):
+        try:
+            status = os.stat(name)
+        except OSError:
+            continue
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        count, latest = count + 1, max(latest, status.st_mtime, status.st_ctime)
+    return digest.hexdigest()[:32], count, latest
+
+
+def _files_below(path: Path) -> Iterator[str]:
+    if not path.is_dir():
+        yield str(path)
+        return
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            yield os.path.join(folder, name)
+
+
+def _of_folder(folder: Path, root: Path, depth: int) -> Iterator[Unit]:
+    with os.scandir(folder) as scan:
+        entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    files = [entry for entry in entries if not entry.is_dir()]
+    # A folder of loose slices is one study with all that is below it, and so is whatever a DICOMDIR describes.
+    if any(entry.name.upper() == "DICOMDIR" or _is_loose_slice(entry) for entry in files):
+        yield _unit(folder, root)
+        return
+    for entry in entries:
+        if not entry.is_dir():
+            if _is_one_study(entry.name):
+                yield _unit(Path(entry.path), root)
+        elif depth > 1:
+            yield from _of_folder(Path(entry.path), root, depth - 1)
+        else:
+            yield _unit(Path(entry.path), root)
+
+
+def _is_loose_slice(entry: os.DirEntry[str]) -> bool:
+    if _is_one_study(entry.name):
+        return False
+    try:
+        with open(entry.path, "rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _is_one_study(name: str) -> bool:
+    return name.lower().endswith((".zip", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"))
+
+
+def _unit(path: Path, root: Path) -> Unit:
+    return Unit(path, place_hash(path.relative_to(root).as_posix()))
+
+
+def _of_list(path: Path) -> list[Unit]:
+    rows = _read_csv(path) if path.suffix.lower() == ".csv" else _read_datalist(path)
+    units = {}
+    for number, (name, series) in enumerate(rows, start=1):
+        place = path.parent / name
+        if not place.exists():
+            raise NoImageFoundError(
+                f"{path}: entry {number} names {name}, which does not exist.",
+                hint="Paths start from the list's folder.",
+            )
+        units[(name, series)] = Unit(place, place_hash(f"{name}\n{series}" if series else name), series)
+    if not units:
+        raise NoImageFoundError(f"{path}: no entry, expected at least one.", hint="Give one volume a line.")
+    return list(units.values())
+
+
+def _read_csv(path: Path) -> list[tuple[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            table = csv.DictReader(stream)
+            column = next((name for name in PATH_COLUMNS if name in (table.fieldnames or ())), None)
+            rows = [(row[column] or "", row.get("series") or "") for row in table] if column else []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UnreadableFileError(f"{path}: cannot be read as CSV: {type(error).__name__}.") from error
+    if column is None:
+        raise UnreadableFileError(
+            f"{path}: found no column {', '.join(PATH_COLUMNS)}, expected one of them in the first line.",
+            hint="Write a line 'image' and below it one path a line; a column 'series' may hold series UIDs.",
+        )
+    return [row for row in rows if row[0]]
+
+
+def _read_datalist(path: Path) -> list[tuple[str, str]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        sections = [value for value in content.values() if isinstance(value, list)]
+        return [(item if isinstance(item, str) else str(item["image"]), "") for items in sections for item in items]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UnreadableFileError(
+            f"{path}: no datalist ({type(error).__name__}).",
+            hint="Expected {'test': [{'image': PATH}, ...]} with any section names.",
+        ) from error
