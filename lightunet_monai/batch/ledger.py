@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import OutputError, UsageError
 from . import audit
+from .causes import Cause
 from .lease import Owner
 
 FILE_NAME = "ledger.sqlite"
@@ -45,28 +46,6 @@ CREATE INDEX IF NOT EXISTS cases_by_state ON cases (state);
 CREATE INDEX IF NOT EXISTS cases_by_place ON cases (place);
 {audit.SCHEMA}
 """
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why a case failed or was skipped; scrubbed text.
-
-    Parameters
-    ----------
-    kind : str
-        Class of the error, or what befell the worker.
-    reason : str
-        A short stable word for programs.
-    message, hint : str
-    may_pass : bool
-        Another attempt may succeed.
-    """
-
-    kind: str
-    reason: str
-    message: str
-    hint: str = ""
-    may_pass: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,7 +194,7 @@ class Ledger:
             query = "SELECT 1 FROM units WHERE place = ? AND signature = ?"
             if not self._db.execute(query, (place, signature)).fetchone():
                 return False
-            query = "SELECT 1 FROM cases WHERE place = ? AND final = 0 LIMIT 1"
+            query = "SELECT 1 FROM cases WHERE place = ? AND final = 0 AND superseded_by IS NULL LIMIT 1"
             return self._db.execute(query, (place,)).fetchone() is None
 
     def set_surveyed(self, place: str, signature: str) -> None:
@@ -233,10 +212,11 @@ class Ledger:
             )
             if cause:
                 self._set_cause(key, cause)
-            # The same series with other content: the older case is out of date.
+            # The same series with other content, or a folder that held no volume before: out of date.
+            self._db.execute("UPDATE cases SET superseded_by = NULL WHERE key = ?", (key,))
             self._db.execute(
-                "UPDATE cases SET superseded_by = ? WHERE series = ? AND place = ? AND key != ?",
-                (key, series, place, key),
+                "UPDATE cases SET superseded_by = ? WHERE series IN (?, ?) AND place = ? AND key != ?",
+                (key, series, place, place, key),
             )
 
     def claim(self, key: str, *, retries: int, retry_failed: bool = False) -> bool:
@@ -300,9 +280,11 @@ class Ledger:
                 yield _to_row(row)
 
     def counts(self) -> dict[str, int]:
-        """Count the cases by state; every state is there."""
+        """Count the cases by state, without those that newer content has taken the place of; every state is there."""
         with _own_errors(self.path):
-            found = dict(self._db.execute("SELECT state, COUNT(*) FROM cases GROUP BY state"))
+            found = dict(
+                self._db.execute("SELECT state, COUNT(*) FROM cases WHERE superseded_by IS NULL GROUP BY state")
+            )
         return {state: int(found.get(state, 0)) for state in STATES}
 
     def audit_lines(self) -> Iterator[str]:

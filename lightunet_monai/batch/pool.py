@@ -15,8 +15,7 @@ from typing import Protocol
 
 from ..errors import InferenceError, LightUNetError
 from .memory import resident_bytes
-from .runner import IN_FLIGHT
-from .task import CaseTask, Event, Lost, Outcome, WorkerPlan
+from .task import IN_FLIGHT, CaseTask, Event, Lost, Outcome, WorkerPlan
 
 MEMORY_CHECK_SECONDS = 1.0
 
@@ -65,7 +64,7 @@ class _Worker:
         self.reserved = self.is_ready = False
         self.pipe, child = Pipe()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": _python_path()}
-        if devices := _devices():
+        if len(devices := _gpus()) > 1:  # each worker sees one of them
             environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
         # Libraries print, and what they print may hold a path: it goes nowhere, errors come through the pipe.
         self.process = subprocess.Popen(
@@ -222,19 +221,23 @@ class LocalPool:
         return None if chosen.cases else chosen
 
 
+def default_jobs(cores: int, device: str | None) -> int:
+    """How many workers suit this machine: one for each GPU, else one for two CPU cores."""
+    wants_gpu = device is None or device.startswith("cuda")
+    return len(_gpus()) if wants_gpu and _gpus() else max(1, cores // 2)
+
+
 def _python_path() -> str:
     root = str(Path(__file__).resolve().parents[2])
     return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
 
 
-def _devices() -> list[str]:
-    """Names of several NVIDIA devices, one of which each worker sees; nothing if there is one at most."""
+def _gpus() -> list[str]:
+    """Names of the NVIDIA devices that this process may use."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        names = [name.strip() for name in chosen.split(",") if name.strip()]
-    else:
-        try:
-            names = [str(number) for number, _ in enumerate(os.listdir("/proc/driver/nvidia/gpus"))]
-        except OSError:
-            names = []
-    return names if len(names) > 1 else []
+        return [name.strip() for name in chosen.split(",") if name.strip()]
+    try:
+        return [str(number) for number, _ in enumerate(os.listdir("/proc/driver/nvidia/gpus"))]
+    except OSError:
+        return []

@@ -11,14 +11,14 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
 from ..outputs.atomic import COMMIT_MARKER, sync_folder
 
-CASES, FAILED, WORK, LOGS = "cases", "failed", ".work", "logs"
+CASES, WORK, LOGS = "cases", ".work", "logs"
 
 
 def staging_folder(out: Path, run: str, key: str) -> Path:
@@ -85,6 +85,18 @@ def read_result(out: Path, key: str, *, thorough: bool = True) -> dict[str, Any]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return report if report.get("status") == "done" else None
+
+
+def facts_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ledger keeps of a report."""
+    stages: dict[str, float] = report["seconds"]
+    return {
+        "seconds": round(sum(stages.values()), 3),
+        "stages": {name: round(value, 3) for name, value in stages.items()},
+        "lesions": len((report["findings"] or {}).get("lesions", [])),
+        "volume_ml": report["volume_ml"],
+        "warnings": len(report["warnings"]),
+    }
 
 
 def remove_leftovers(out: Path, living_runs: Collection[str]) -> int:

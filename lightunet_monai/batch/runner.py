@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..errors import (
-    BundleError,
-    GeometryError,
-    LightUNetError,
-    OutputError,
-    UnsupportedImageError,
-    UsageError,
-)
+from ..errors import LightUNetError
 from ..inference import Predictor
 from ..outputs import CaseReport, check_output
 from .case import load_case, predict_case, write_case_files
-from .ledger import Cause
-from .publish import publish, staging_folder
-from .scrub import redact_report, scrub, secrets_of
+from .causes import cause_of, unexpected
+from .publish import facts_of, publish, staging_folder
+from .scrub import redact_report, secrets_of
 from .task import CaseTask, Outcome, WorkerPlan
-
-IN_FLIGHT = 3
-"""Cases at once in a process: one in each of the three stages."""
 
 Tell = Callable[[str, str], None]
 """Told (key of the case, stage); stage ``"wait"`` is no work."""
-
-_FINAL_ERRORS = (GeometryError, UnsupportedImageError, UsageError, BundleError)
 
 
 class CaseRunner:
@@ -78,14 +65,13 @@ class CaseRunner:
         -------
         Outcome
         """
-        started = time.time()
         try:
             report = self._run(task, tell)
         except LightUNetError as error:
             return Outcome(task.key, cause=cause_of(error, secrets_of(task.source)))
         except Exception as error:  # whatever a case does, the next one has its turn
-            return Outcome(task.key, cause=_unexpected(error))
-        return Outcome(task.key, facts=_facts(report, time.time() - started))
+            return Outcome(task.key, cause=unexpected(error))
+        return Outcome(task.key, facts=facts_of(vars(report)))
 
     def _run(self, task: CaseTask, tell: Tell) -> CaseReport:
         plan, key = self.plan, task.key
@@ -123,35 +109,3 @@ class CaseRunner:
     def close(self) -> None:
         """Let the thread of the network end."""
         self._infer.shutdown(wait=False, cancel_futures=True)
-
-
-def cause_of(error: LightUNetError, secrets: set[str]) -> Cause:
-    """Say why a case failed, without paths or identifiers, and whether another attempt may succeed."""
-    final = isinstance(error, _FINAL_ERRORS) or (isinstance(error, OutputError) and error.reason == "needs-dicom")
-    return Cause(
-        kind=type(error).__name__,
-        reason=error.reason,
-        message=scrub(error.message, secrets),
-        hint=scrub(error.hint, secrets),
-        may_pass=not final,
-    )
-
-
-def _unexpected(error: Exception) -> Cause:
-    # The text of a foreign exception may quote a header, and so a patient; the place where it was raised cannot.
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    place = f" in {Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno}" if last else ""
-    return Cause(type(error).__name__, "unexpected", f"unexpected {type(error).__name__}{place}.", may_pass=True)
-
-
-def _facts(report: CaseReport, seconds: float) -> dict[str, Any]:
-    lesions = (report.findings or {}).get("lesions", [])
-    return {
-        "seconds": round(seconds, 3),
-        "stages": report.seconds,
-        "lesions": len(lesions),
-        "volume_ml": report.volume_ml,
-        "warnings": len(report.warnings),
-    }

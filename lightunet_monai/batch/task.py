@@ -8,8 +8,11 @@ from typing import Any
 
 from ..options import RunOptions
 from ..sources import DicomSeries, ImageSource
-from .case import CaseSettings
-from .ledger import Cause
+from .causes import Cause
+from .settings import CaseSettings
+
+IN_FLIGHT = 3
+"""Cases at once in a process: one in each of the three stages."""
 
 BYTES_PER_VOXEL = 40
 """Peak memory of one case in flight over its number of voxels: the float32 volume, the model's grid, logits of two

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ..errors import LightUNetError
 from .deidentify import deidentify_case
-from .runner import IN_FLIGHT, CaseRunner
-from .task import CaseTask, WorkerPlan
+from .runner import CaseRunner
+from .task import IN_FLIGHT, CaseTask, WorkerPlan
 
 OOM_SCORE = "600"
 """When the machine runs out of memory the system ends a worker, never the process that keeps the ledger."""

@@ -18,6 +18,7 @@ from ..errors import LightUNetError, UsageError
 COMMANDS = {
     "segment": "segment one study: label map, report and picture",
     "export": "write an edited label map as DICOM SEG, SR, RTSTRUCT and more, on its source",
+    "batch": "segment many studies, unattended; a ledger survives any crash",
     "inspect": "show what is in a folder or file, and what the model is",
     "simulate": "make labelled breast CT volumes, NIfTI or DICOM",
     "datalist": "list volumes and label maps for training",

@@ -104,7 +104,8 @@ class _Session:
 
     def segment(self, source: ImageSource, folder: Path) -> CaseReport:
         """Take one volume from its source to the files of its result."""
-        from ..batch.case import CaseSettings, segment_case
+        from ..batch.case import segment_case
+        from ..batch.settings import CaseSettings
 
         settings = CaseSettings(
             formats=tuple(self.formats),

@@ -1,0 +1,184 @@
+"""Units become cases, in a thread of its own: while the network works, the next folders are being looked into."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Full, Queue
+
+from ..errors import LightUNetError, SeriesNotFoundError, UnsupportedImageError
+from ..inputs import Survey, survey
+from ..sources import DicomSeries, ImageSource
+from .causes import Cause, cause_of
+from .keys import case_key, series_hash
+from .ledger import Ledger
+from .scrub import secrets_of
+from .units import Unit, signature
+
+AHEAD = 4
+"""Units that may be surveyed before the first of them has been taken over."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a folder is watched.
+
+    Parameters
+    ----------
+    interval : float
+        Seconds from one look to the next.
+    quiet : float
+        A unit is complete when nothing in it has changed for so many seconds.
+    """
+
+    interval: float = 10.0
+    quiet: float = 60.0
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """A volume of a unit: to be done, or with the cause why not."""
+
+    key: str
+    series: str
+    source: ImageSource | None = None
+    cause: Cause | None = None
+    is_skipped: bool = False
+
+    def __repr__(self) -> str:
+        return f"FoundCase({self.key})"
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A unit in the state it was surveyed in, with its cases."""
+
+    unit: Unit
+    signature: str
+    cases: tuple[FoundCase, ...]
+
+
+@dataclass(frozen=True)
+class EndOfPass:
+    """All units have been looked at once.
+
+    Parameters
+    ----------
+    waiting : int
+        Units that are still changing.
+    """
+
+    waiting: int = 0
+
+
+class Feed(threading.Thread):
+    """Looks at all units, again and again if it watches; what is settled is passed over.
+
+    Parameters
+    ----------
+    look : callable
+        Lists the units.
+    out : Path
+        Output folder, with its ledger.
+    watch : Watch or None
+        None takes every unit as it is.
+    """
+
+    def __init__(self, look: Callable[[], Iterator[Unit]], out: Path, watch: Watch | None = None) -> None:
+        super().__init__(name="survey", daemon=True)
+        self.queue: Queue[Surveyed | EndOfPass | LightUNetError] = Queue(AHEAD)
+        self._look, self._out, self._watch = look, out, watch
+        self._stop, self._again = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        """Survey until stopped; an error of the root itself goes into the queue."""
+        try:
+            with Ledger(self._out) as ledger:
+                while not self._stop.is_set():
+                    waiting = sum(not self._take(unit, ledger) for unit in self._look() if not self._stop.is_set())
+                    self._put(EndOfPass(waiting))
+                    self._again.wait(self._watch.interval if self._watch else None)
+                    self._again.clear()
+        except LightUNetError as error:
+            self._put(error)
+
+    def again(self) -> None:
+        """Ask for another pass."""
+        self._again.set()
+
+    def stop(self) -> None:
+        """Let the thread end after the unit it is at."""
+        self._stop.set()
+        self._again.set()
+
+    def _take(self, unit: Unit, ledger: Ledger) -> bool:
+        state, count, latest = signature(unit.path)
+        if ledger.is_settled(unit.place, state):
+            return True
+        if self._watch and (not count or time.time() - latest < self._watch.quiet):
+            return False
+        found = Surveyed(unit, state, tuple(find_cases(unit)))
+        if self._watch and signature(unit.path)[0] != state:
+            return False  # it changed while it was read
+        self._put(found)
+        return True
+
+    def _put(self, item: Surveyed | EndOfPass | LightUNetError) -> None:
+        while not self._stop.is_set():
+            with suppress(Full):
+                self.queue.put(item, timeout=0.5)
+                return
+
+
+def find_cases(unit: Unit) -> Iterator[FoundCase]:
+    """Survey a unit.
+
+    Yields
+    ------
+    FoundCase
+        At least one: a unit without a volume is a case of its own, with the cause.
+    """
+    try:
+        found = survey(unit.path)
+    except LightUNetError as error:
+        yield _refused(unit, error)
+        return
+    sources = [source for source in found.sources if not unit.series_uid or _is_asked_for(source, unit.series_uid)]
+    for source in sources:
+        yield _case(source)
+    if not sources:
+        yield _without_volume(unit, found)
+
+
+def _is_asked_for(source: ImageSource, series_uid: str) -> bool:
+    return isinstance(source, DicomSeries) and series_uid in (source.series_uid, source.selector)
+
+
+def _case(source: ImageSource) -> FoundCase:
+    problem = source.problem if isinstance(source, DicomSeries) else None
+    key, series = case_key(source), series_hash(source)
+    if problem is None:
+        return FoundCase(key, series, source)
+    is_other = isinstance(problem, UnsupportedImageError) and problem.reason == "modality"
+    # Refused for its geometry, or resampled when asked for: the loader decides.
+    if not is_other:
+        return FoundCase(key, series, source)
+    return FoundCase(key, series, cause=cause_of(problem, secrets_of(source)), is_skipped=True)
+
+
+def _without_volume(unit: Unit, found: Survey) -> FoundCase:
+    if unit.series_uid:
+        return _refused(unit, SeriesNotFoundError("the series that the list asks for is not here."))
+    if found.errors:
+        return _refused(unit, found.errors[0])
+    kinds = sorted({item.code for item in found.set_aside})
+    message = f"no volume; found {', '.join(kinds)}." if kinds else "no volume."
+    return FoundCase(unit.place, unit.place, cause=Cause("NoImageFoundError", "no-volume", message), is_skipped=True)
+
+
+def _refused(unit: Unit, error: LightUNetError) -> FoundCase:
+    return FoundCase(unit.place, unit.place, cause=cause_of(error, {str(unit.path), unit.path.name}))

@@ -1,0 +1,102 @@
+"""All cases of an output folder in one table: CSV for spreadsheets, JSON for programs, HTML for people.
+
+Cases are named by their keys: no path, UID or name of a patient is in any of the three.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..outputs.atomic import atomic_file
+from .ledger import CaseRow, Ledger
+from .publish import CASES
+
+SCHEMA = 1
+COLUMNS = ("case", "state", "attempts", "seconds", "lesions", "volume_ml", "warnings", "reason", "message", "hint")
+
+STATEMENT = "Research use only, not for diagnosis."
+
+_STYLE = (
+    "body{font-family:sans-serif;margin:2em;color:#222}table{border-collapse:collapse}"
+    "th,td{padding:.3em .8em;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
+    "img{height:80px}.failed td{background:#fdecea}.skipped td{color:#777}"
+)
+
+
+def write_summary(ledger: Ledger) -> Path:
+    """Write ``summary.csv``, ``summary.json`` and ``summary.html`` into the output folder; give the path of the page.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    out = ledger.path.parent
+    with atomic_file(out / "summary.csv") as part, part.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_rows(ledger))
+    with atomic_file(out / "summary.json") as part, part.open("w", encoding="utf-8", newline="\n") as stream:
+        _write_json(stream, ledger)
+    with atomic_file(out / "summary.html") as part, part.open("w", encoding="utf-8", newline="\n") as stream:
+        _write_page(stream, ledger, out)
+    return out / "summary.html"
+
+
+def _rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
+    for case in ledger.cases():
+        if case.superseded_by is None:
+            yield _row(case)
+
+
+def _row(case: CaseRow) -> dict[str, Any]:
+    is_done = case.state == "done"
+    return {
+        "case": case.key,
+        "state": case.state,
+        "attempts": case.attempts,
+        "seconds": case.facts.get("seconds", "") if is_done else "",
+        "lesions": case.facts.get("lesions", "") if is_done else "",
+        "volume_ml": round(sum(case.facts.get("volume_ml", {}).values()), 4) if is_done else "",
+        "warnings": case.facts.get("warnings", "") if is_done else "",
+        "reason": case.reason,
+        "message": case.message,
+        "hint": case.hint,
+    }
+
+
+def _write_json(stream: TextIO, ledger: Ledger) -> None:
+    # Row by row: there may be a hundred thousand.
+    head = json.dumps({"schema": SCHEMA, "statement": STATEMENT, "counts": ledger.counts()})
+    stream.write(head[:-1] + ', "cases": [')
+    for number, row in enumerate(_rows(ledger)):
+        stream.write(("," if number else "") + "\n" + json.dumps(row, ensure_ascii=False))
+    stream.write("\n]}\n")
+
+
+def _write_page(stream: TextIO, ledger: Ledger, out: Path) -> None:
+    total = ", ".join(f"{count} {state}" for state, count in ledger.counts().items() if count)
+    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in ("picture", *COLUMNS))
+    stream.write(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Batch</title><style>{_STYLE}</style></head>'
+        f"<body><h1>Batch</h1><p>{total or 'no case'}. {STATEMENT}</p><table><thead><tr>{head}</tr></thead><tbody>\n"
+    )
+    for row in _rows(ledger):
+        stream.write(_line(row, out))
+    stream.write("</tbody></table></body></html>\n")
+
+
+def _line(row: dict[str, Any], out: Path) -> str:
+    folder = f"{CASES}/{row['case']}"
+    name, picture = html.escape(row["case"]), ""
+    if row["state"] == "done":
+        name = f'<a href="{folder}/report.json">{name}</a>'
+        if (out / folder / "overview.png").exists():
+            picture = f'<img src="{folder}/overview.png" alt="overview" loading="lazy">'
+    cells = "".join(f"<td>{html.escape(str(row[column]))}</td>" for column in COLUMNS[1:])
+    return f'<tr class="{row["state"]}"><td>{picture}</td><td>{name}</td>{cells}</tr>\n'

@@ -1,0 +1,351 @@
+"""``lightunet batch``: many studies, unattended; and ``lightunet batch status``: where such a run is."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from . import DISCLAIMER
+from .progress import print_event
+from .run_options import add_run_options, run_options
+
+if TYPE_CHECKING:
+    from ..batch.driver import Progress
+    from ..batch.ledger import Ledger
+    from ..batch.pool import Pool
+    from ..batch.task import WorkerPlan
+    from ..batch.units import Unit
+
+TELL_SECONDS = 2.0
+SUMMARY_SECONDS = 60.0
+"""A run that watches writes its summary this often, if something has changed."""
+
+CLUSTERS = ("local", "slurm", "kubernetes")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this subcommand."""
+    parser.add_argument(
+        "root",
+        nargs="+",
+        metavar="ROOT",
+        help="folder of studies, a study, datalist (.json) or table (.csv with a column image); or: status OUT",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="ledger, results, summary and logs")
+    parser.add_argument("-f", "--formats", default="nifti", metavar="NAME,...", help="as in segment (nifti)")
+    parser.add_argument("--depth", type=int, default=1, metavar="N", help="studies are N levels below ROOT (1)")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="only part I of N, for several machines")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be done, and end")
+    parser.add_argument("--root", dest="where", type=Path, metavar="ROOT", help="status: say where failed cases lie")
+    work = parser.add_argument_group("how the work is done")
+    work.add_argument("--jobs", type=int, metavar="N", help="worker processes (one for each GPU or two CPU cores)")
+    work.add_argument("--max-memory", type=_positive, metavar="MB", help="memory of all workers together")
+    work.add_argument("--timeout", type=_positive, metavar="S", help="seconds of work on one case")
+    work.add_argument("--retries", type=int, default=2, metavar="N", help="further attempts where one may help (2)")
+    work.add_argument("--retry-failed", action="store_true", help="try again what an earlier run gave up")
+    cluster = parser.add_argument_group("on a cluster (extra 'cluster')")
+    cluster.add_argument("--scheduler", metavar="ADDRESS", help="of a running dask scheduler, such as tcp://host:8786")
+    cluster.add_argument("--cluster", choices=CLUSTERS, help="start workers there; --jobs says how many")
+    watch = parser.add_argument_group("watching a folder")
+    watch.add_argument("--watch", action="store_true", help="go on for ever: new studies are done when complete")
+    watch.add_argument("--quiet", type=float, default=60.0, metavar="S", help="complete: unchanged for S seconds (60)")
+    watch.add_argument("--interval", type=_positive, default=10.0, metavar="S", help="seconds between two looks (10)")
+    watch.add_argument("--metrics-port", type=int, metavar="PORT", help="Prometheus metrics on 127.0.0.1:PORT")
+    result = parser.add_argument_group("results")
+    result.add_argument("--deidentify", action="store_true", help="DICOM results without their patients (PS3.15)")
+    for flag in ("--deterministic-uids", "--keep-empty-frames", "--assume-hu", "--regularize"):
+        result.add_argument(flag, action="store_true", help="as in segment")
+    parser.add_argument(
+        "--progress", choices=("auto", "bar", "json", "none"), default="auto", help="a line, or JSON lines for programs"
+    )
+    add_run_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run a batch, list what it would do, or tell where one is."""
+    if arguments.root[0] == "status" and len(arguments.root) == 2:
+        return _status(Path(arguments.root[1]), arguments)
+    if len(arguments.root) != 1:
+        raise UsageError(f"found {len(arguments.root)} folders, expected one ROOT, or: status OUT.")
+    root = Path(arguments.root[0])
+    if arguments.dry_run:
+        return _list(root, arguments)
+    if arguments.output is None:
+        raise UsageError("option -o: found none, expected the folder of the results.")
+    return _Run(root, arguments).run()
+
+
+class _Run:
+    """One call of the command."""
+
+    def __init__(self, root: Path, arguments: argparse.Namespace) -> None:
+        from ..outputs.formats import check_formats, choose_formats
+
+        self.root, self.arguments = root, arguments
+        self.formats = tuple(name.strip() for name in arguments.formats.split(",") if name.strip())
+        check_formats(choose_formats(self.formats), None)
+        if arguments.scheduler and arguments.cluster:
+            raise UsageError("options --scheduler and --cluster: found both, expected one of them.")
+        if arguments.retries < 0 or (arguments.jobs is not None and arguments.jobs < 1) or arguments.quiet < 0:
+            raise UsageError("options --jobs, --retries, --quiet: found a value below its least (1, 0, 0).")
+        self.options = run_options(arguments)
+        self.look = _look(root, arguments)
+        if arguments.deidentify:
+            from ..batch.deidentify import check_available
+
+            check_available()
+        self.line = _Line(arguments.progress)
+
+    def run(self) -> int:
+        from ..batch.driver import Batch, plan_folder
+        from ..batch.feed import Watch
+        from ..batch.journal import Journal, Metrics
+        from ..batch.lease import Owner
+        from ..batch.ledger import Ledger
+        from ..batch.summary import write_summary
+
+        arguments = self.arguments
+        out, owner = plan_folder(arguments.output), Owner.of_this_process()
+        self.look()  # a root that is not there ends it here
+        with Ledger(out, owner) as ledger:
+            ledger.check_settings(self._settings())
+            journal = Journal(out, owner.run)
+            metrics = None if arguments.metrics_port is None else Metrics(arguments.metrics_port, os.getpid())
+            pool = self._open_pool(self._plan(out, owner.run, ledger))
+            summary = _NowAndThen(lambda: write_summary(ledger))
+
+            def tell(event: str, facts: dict[str, Any]) -> None:
+                self.line.note(event, facts)
+                if event != "progress":
+                    journal.write(event, facts)
+                elif arguments.watch:
+                    summary.perhaps(facts["state"].counts)
+                if metrics is not None:
+                    metrics.note(event, facts)
+
+            watch = Watch(arguments.interval, arguments.quiet) if arguments.watch else None
+            batch = Batch(self.look, ledger, pool, arguments.retries, arguments.retry_failed, watch, tell)
+            journal.write("begin", {"run": owner.run, "metrics_port": metrics.port if metrics else None})
+            try:
+                state = batch.run(_stop_on_signals())
+            finally:
+                pool.close()
+                if metrics is not None:
+                    metrics.close()
+                page = write_summary(ledger)
+                journal.write("end", {"counts": ledger.counts()})
+                journal.close()
+        self.line.end(state)
+        if arguments.progress == "json":
+            print_event("done", summary=str(page), counts=state.counts)
+        else:
+            print(_said(state.counts))
+            print(f"summary: {page}")
+            print(DISCLAIMER)
+        return 1 if state.counts["failed"] + state.counts["found"] + state.counts["running"] else 0
+
+    def _settings(self) -> dict[str, Any]:
+        """What changes a result: one output folder holds results of one kind."""
+        arguments = self.arguments
+        return {
+            "formats": sorted(self.formats),
+            "model": _fingerprint(arguments.bundle),
+            "threshold": arguments.threshold,
+            "overlap": arguments.overlap,
+            "assume-hu": arguments.assume_hu,
+            "regularize": arguments.regularize,
+            "keep-empty-frames": arguments.keep_empty_frames,
+            "deidentify": arguments.deidentify,
+        }
+
+    def _plan(self, out: Path, run: str, ledger: Ledger) -> WorkerPlan:
+        import secrets
+
+        from ..batch.settings import CaseSettings
+        from ..batch.task import WorkerPlan
+
+        arguments = self.arguments
+        settings = CaseSettings(
+            formats=self.formats,
+            keep_empty_frames=arguments.keep_empty_frames,
+            deterministic_uids=arguments.deterministic_uids,
+            assume_hu=arguments.assume_hu,
+            regularize=arguments.regularize,
+        )
+        return WorkerPlan(
+            out,
+            run,
+            settings,
+            bundle=arguments.bundle.resolve() if arguments.bundle else None,
+            options=self.options,
+            threshold=arguments.threshold,
+            deidentify=ledger.setting("uid-secret", secrets.token_hex(32)) if arguments.deidentify else "",
+            timeout=arguments.timeout or 0.0,
+        )
+
+    def _open_pool(self, plan: WorkerPlan) -> Pool:
+        arguments = self.arguments
+        if arguments.scheduler or arguments.cluster:
+            from ..batch.cluster import open_cluster
+
+            pool = open_cluster(plan, arguments.scheduler or arguments.cluster, workers=arguments.jobs)
+            print(f"dashboard: {pool.dashboard}", file=sys.stderr)
+            return pool
+        from ..batch.pool import LocalPool, default_jobs
+
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jobs = arguments.jobs or default_jobs(cores, arguments.device)
+        threads = arguments.threads or max(1, cores // jobs)
+        return LocalPool(
+            plan,
+            jobs=jobs,
+            threads=threads,
+            timeout=arguments.timeout or 0.0,
+            max_memory=int((arguments.max_memory or 0.0) * 1e6),
+        )
+
+
+def _fingerprint(bundle: Path | None) -> str:
+    """Name a model by its configuration and weights, wherever they lie."""
+    import hashlib
+
+    from ..inference.bundle import find_bundle
+
+    digest = hashlib.sha256()
+    for name in ("configs/metadata.json", "configs/inference.json", "models/model.pt"):
+        path = find_bundle(bundle) / name
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()[:16]
+
+
+def _look(root: Path, arguments: argparse.Namespace) -> Callable[[], Iterator[Unit]]:
+    from ..batch.units import Shard, list_units
+
+    first, separator, second = arguments.shard.partition("/")
+    if not (separator and first.isdigit() and second.isdigit()):
+        raise UsageError(f"option --shard: found {arguments.shard!r}, expected I/N such as 1/4.")
+    shard = Shard(int(first), int(second))
+    return lambda: list_units(root, depth=max(1, arguments.depth), shard=shard)
+
+
+def _list(root: Path, arguments: argparse.Namespace) -> int:
+    from ..batch.feed import find_cases
+
+    counts = {"to do": 0, "refused": 0, "skipped": 0}
+    for unit in _look(root, arguments)():
+        for case in find_cases(unit):
+            state = "to do" if case.source is not None else "skipped" if case.is_skipped else "refused"
+            counts[state] += 1
+            why = f"  {case.cause.message}" if case.cause else ""
+            print(f"{state:<8} {case.key}  {unit.path}{why}")
+    print(_said(counts))
+    return 0
+
+
+def _status(out: Path, arguments: argparse.Namespace) -> int:
+    from ..batch.ledger import Ledger
+
+    places: dict[str, Unit] = {}
+    if arguments.where is not None:
+        places = {unit.place: unit for unit in _look(arguments.where, arguments)()}
+    with Ledger(out) as ledger:
+        counts = ledger.counts()
+        cases = [row for row in ledger.cases() if row.state in ("running", "failed") and row.superseded_by is None]
+    if arguments.progress == "json":
+        rows = [
+            {
+                "case": row.key,
+                "state": row.state,
+                "attempts": row.attempts,
+                "reason": row.reason,
+                "message": row.message,
+            }
+            for row in cases
+        ]
+        print_event("status", counts=counts, cases=rows)
+        return 0
+    print(_said(counts))
+    for row in cases:
+        where = f"  {places[row.place].path}" if row.place in places else ""
+        print(f"{row.state:<8} {row.key}  attempt {row.attempts}{where}  {row.message}")
+    return 0
+
+
+def _said(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no volume"
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _stop_on_signals() -> threading.Event:
+    """First signal: finish what has been begun. Second: end at once; the ledger takes the cases back."""
+    stop = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print("stopping after the cases that have been begun; once more ends at once", file=sys.stderr)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    return stop
+
+
+class _Line:
+    """Tells where a run is: one line that is rewritten, or JSON lines."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = ("bar" if sys.stderr.isatty() else "none") if kind == "auto" else kind
+        self._last, self._told = 0.0, ""
+
+    def note(self, event: str, facts: dict[str, Any]) -> None:
+        if event == "progress":
+            self._tell(facts["state"])
+        elif self.kind == "json":
+            print_event(event, **facts)
+
+    def _tell(self, state: Progress) -> None:
+        now = time.monotonic()
+        told = _said(state.counts)
+        if self.kind == "none" or told == self._told or now - self._last < TELL_SECONDS:
+            return
+        self._last, self._told = now, told
+        left = state.seconds_left
+        if self.kind == "json":
+            seconds = None if left is None else round(left)
+            print_event("progress", **state.counts, per_hour=round(state.per_hour, 1), seconds_left=seconds)
+            return
+        rest = "" if left is None else f", {left / 60:.0f} min left{'' if state.is_surveyed else ' of those found'}"
+        print(f"\r{told}; {state.per_hour:.0f} an hour{rest}\033[K", file=sys.stderr, end="", flush=True)
+
+    def end(self, state: Progress) -> None:
+        if self.kind == "bar":
+            print(f"\r{_said(state.counts)}; {state.per_hour:.0f} an hour\033[K", file=sys.stderr)
+
+
+class _NowAndThen:
+    """Does something when counts have changed, but not all the time."""
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        self._do = do
+        self._last = time.monotonic()
+        self._counts: dict[str, int] = {}
+
+    def perhaps(self, counts: dict[str, int]) -> None:
+        if counts != self._counts and time.monotonic() - self._last >= SUMMARY_SECONDS:
+            self._last, self._counts = time.monotonic(), dict(counts)
+            self._do()

@@ -1,0 +1,350 @@
+"""The command on real studies, good and bad: killed, resumed, watched; nothing lost, doubled or half-written."""
+
+import csv
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightunet_monai.batch.audit import first_broken_line
+from lightunet_monai.batch.ledger import Ledger
+from tests.builders.bundle import tiny_bundle
+from tests.builders.series import make_series
+from tests.builders.volume import make_nifti, make_voxels
+
+PATIENT = "PLANTED^PATIENT"
+PATIENT_ID = "ID-4711-PLANTED"
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Four volumes that can be used, three that cannot, one of another modality; folders are named after a patient."""
+    root = tmp_path_factory.mktemp("studies")
+    for index in range(3):
+        folder = root / f"{PATIENT} {index}"
+        folder.mkdir()
+        make_nifti(folder / f"{PATIENT}.nii.gz", make_voxels() + index)
+    make_series(root / f"{PATIENT}_3", change=_plant)
+    make_nifti(root / "flat.nii.gz", make_voxels()[:, :, 0])
+    (root / f"{PATIENT}_broken").mkdir()
+    (root / f"{PATIENT}_broken" / f"{PATIENT}.nii.gz").write_bytes(b"\x1f\x8b not a volume")
+    make_series(root / f"{PATIENT}_gap", change=_plant, defect="gap", series=2)
+    make_series(root / f"{PATIENT}_mr", change=_plant_mr, series=3)
+    return root
+
+
+def _plant(index, dataset):
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = PATIENT, PATIENT_ID, "19470411"
+
+
+def _plant_mr(index, dataset):
+    _plant(index, dataset)
+    dataset.Modality = "MR"
+
+
+@pytest.fixture(scope="module")
+def a_bundle(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("model") / "bundle")
+
+
+def _command(studies, output, bundle, *more):
+    return [
+        sys.executable, "-m", "lightunet_monai", "batch", str(studies), "-o", str(output), "--bundle", str(bundle),
+        "--engine", "torch", "--device", "cpu", "--threads", "1", *more,
+    ]  # fmt: skip
+
+
+def _run(*command):
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def _label_maps(output):
+    return {
+        path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((output / "cases").glob("*/labelmap.nii.gz"))
+    }
+
+
+def _summary(output):
+    with (output / "summary.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _is_clean(output):
+    leftovers = list((output / ".work").glob("*/*")) if (output / ".work").exists() else []
+    return not leftovers and not list((output / "cases").rglob(".*"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(studies, a_bundle, tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    return output, _run(*_command(studies, output, a_bundle, "--jobs", "2", "--progress", "json"))
+
+
+def test_good_cases_are_done_and_bad_ones_are_listed_with_their_cause(undisturbed):
+    output, done = undisturbed
+    assert done.returncode == 1, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["counts"] == {"found": 0, "running": 0, "done": 4, "failed": 3, "skipped": 1}
+    assert len(_label_maps(output)) == 4
+    rows = _summary(output)
+    assert sorted(row["state"] for row in rows) == ["done"] * 4 + ["failed"] * 3 + ["skipped"]
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert all(row["reason"] and row["message"] for row in failed), failed
+    assert "gap" in {row["reason"] for row in failed}
+    assert json.loads((output / "summary.json").read_text())["counts"]["done"] == 4
+    assert (output / "summary.html").read_text().count("overview.png") == 4
+    assert _is_clean(output)
+
+
+def test_results_are_those_of_segment(studies, a_bundle, undisturbed, tmp_path):
+    alone = _run(
+        sys.executable, "-m", "lightunet_monai", "segment", str(studies / f"{PATIENT}_3"), "-o", str(tmp_path / "out"),
+        "--bundle", str(a_bundle), "--engine", "torch", "--device", "cpu",
+    )  # fmt: skip
+    assert alone.returncode == 0, alone.stderr
+    label_map = hashlib.sha256((tmp_path / "out" / "labelmap.nii.gz").read_bytes()).hexdigest()
+    assert label_map in _label_maps(undisturbed[0]).values()
+
+
+def test_no_file_or_name_below_the_output_tells_the_patient(undisturbed):
+    output, done = undisturbed
+    planted = [PATIENT, PATIENT_ID]
+    paths = [path for path in output.rglob("*") if path.is_file()]
+    assert {".sqlite", ".jsonl", ".json", ".csv", ".html"} <= {path.suffix for path in paths}
+    for word in planted:
+        assert word not in done.stdout + done.stderr
+        for path in paths:
+            assert word not in str(path.relative_to(output))
+            assert word.encode() not in path.read_bytes(), path
+
+
+def test_every_result_has_one_line_in_an_unbroken_audit_log(undisturbed):
+    with Ledger(undisturbed[0]) as ledger:
+        lines = list(ledger.audit_lines())
+        done = {row.key for row in ledger.cases() if row.state == "done"}
+    records = [json.loads(line) for line in lines]
+    assert first_broken_line(lines) is None
+    segmented = [record for record in records if record["event"] == "segmented"]
+    assert sorted(record["case"] for record in segmented) == sorted(done)
+    assert all(len(record["weights_sha256"]) == 64 and record["user"] for record in segmented)
+
+
+def test_a_second_run_does_nothing_again_and_other_settings_are_refused(studies, a_bundle, undisturbed):
+    output, _ = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in output.glob("cases/*/labelmap.nii.gz")}
+    again = _run(*_command(studies, output, a_bundle))
+    assert "4 done, 3 failed, 1 skipped" in again.stdout, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in output.glob("cases/*/labelmap.nii.gz")} == before
+    status = _run(sys.executable, "-m", "lightunet_monai", "batch", "status", str(output))
+    assert status.returncode == 0
+    assert "4 done, 3 failed, 1 skipped" in status.stdout
+    assert PATIENT not in status.stdout
+    where = _run(sys.executable, "-m", "lightunet_monai", "batch", "status", str(output), "--root", str(studies))
+    assert f"{PATIENT}_gap" in where.stdout
+    other = _run(*_command(studies, output, a_bundle, "--formats", "nrrd"))
+    assert other.returncode == 2
+    assert "was made with formats" in other.stderr
+
+
+def test_a_result_that_was_taken_away_is_made_again(studies, a_bundle, undisturbed, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(undisturbed[0], output)
+    gone = sorted((output / "cases").iterdir())[0]
+    (gone / "labelmap.nii.gz").unlink()
+    _run(*_command(studies, output, a_bundle))
+    assert _label_maps(output) == _label_maps(undisturbed[0])
+
+
+def test_kills_at_random_moments_lose_nothing_and_double_nothing(studies, a_bundle, undisturbed, tmp_path):
+    output = tmp_path / "out"
+    moments = random.Random(4)
+    for number in range(int(os.environ.get("LIGHTUNET_TEST_KILLS", "3"))):
+        process = subprocess.Popen(
+            _command(studies, output, a_bundle, "--jobs", "2"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(moments.uniform(1.0, 14.0))
+        workers = _workers(process.pid)
+        if number % 2 and workers:
+            os.kill(moments.choice(workers), signal.SIGKILL)  # one worker: the run goes on
+            time.sleep(moments.uniform(0.5, 4.0))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    last = _run(*_command(studies, output, a_bundle, "--jobs", "2"))
+    assert "4 done, 3 failed, 1 skipped" in last.stdout, last.stdout + last.stderr
+    assert _label_maps(output) == _label_maps(undisturbed[0])
+    assert _is_clean(output)
+    with Ledger(output) as ledger:
+        lines = [json.loads(line) for line in ledger.audit_lines()]
+    assert len([line for line in lines if line["event"] == "segmented"]) == 4
+
+
+def _workers(pid):
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if parent == str(pid) and "_worker_process" in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+def test_a_case_that_takes_too_long_is_recorded_and_the_rest_goes_on(studies, a_bundle, tmp_path):
+    done = _run(*_command(studies / f"{PATIENT} 0", tmp_path, a_bundle, "--timeout", "0.01", "--retries", "1"))
+    assert done.returncode == 1
+    assert "1 failed" in done.stdout, done.stdout + done.stderr
+    with Ledger(tmp_path) as ledger:
+        (case,) = ledger.cases()
+    assert (case.attempts, case.reason) == (2, "timeout")
+
+
+def test_a_case_that_needs_too_much_memory_is_recorded_and_the_rest_goes_on(studies, a_bundle, tmp_path):
+    root = tmp_path / "studies"
+    root.mkdir()
+    shutil.copytree(studies / f"{PATIENT} 0", root / "small")
+    large = np.full((512, 512, 256), -100, np.int16)  # 268 MB as float32, and as much again on the model's grid
+    large[::2] = 40
+    make_nifti(root / "large.nii.gz", large)
+    limit = str(_resident_with_model(root / "small", a_bundle, tmp_path) / 1e6 + 150)
+    done = _run(*_command(root, tmp_path / "out", a_bundle, "--max-memory", limit, "--retries", "0", "--jobs", "1"))
+    assert "1 done, 1 failed" in done.stdout, done.stdout + done.stderr
+    rows = _summary(tmp_path / "out")
+    assert [row["reason"] for row in rows if row["state"] == "failed"] == ["memory-limit"]
+
+
+def _resident_with_model(study, bundle, tmp_path):
+    import resource
+
+    _run(*_command(study, tmp_path / "probe", bundle, "--jobs", "1"))
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def test_sigterm_ends_the_run_and_the_next_one_goes_on(studies, a_bundle, undisturbed, tmp_path):
+    output = tmp_path / "out"
+    process = subprocess.Popen(
+        _command(studies, output, a_bundle), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    _wait_for(lambda: list(output.glob("logs/*.jsonl")))
+    process.terminate()
+    said, _ = process.communicate(timeout=120)
+    assert "found" in said
+    assert process.returncode == 1
+    assert _is_clean(output)
+    _run(*_command(studies, output, a_bundle, "--jobs", "2"))
+    assert _label_maps(output) == _label_maps(undisturbed[0])
+
+
+def test_two_runs_on_one_output_share_the_work(studies, a_bundle, undisturbed, tmp_path):
+    command = _command(studies, tmp_path, a_bundle)
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        said, errors = process.communicate(timeout=300)
+        assert process.returncode == 1, said + errors
+    assert _label_maps(tmp_path) == _label_maps(undisturbed[0])
+    with Ledger(tmp_path) as ledger:
+        assert ledger.counts()["done"] == 4
+        done = [line for line in map(json.loads, ledger.audit_lines()) if line["event"] == "segmented"]
+    assert len(done) == 4
+
+
+def test_a_watched_folder_is_worked_on_as_studies_become_complete(studies, a_bundle, tmp_path):
+    root, output = tmp_path / "in", tmp_path / "out"
+    root.mkdir()
+    process = subprocess.Popen(
+        _command(root, output, a_bundle, "--watch", "--quiet", "2", "--interval", "0.5", "--metrics-port", "0"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        files = sorted(path for path in (studies / f"{PATIENT}_3").rglob("*") if path.is_file())
+        (root / "late").mkdir()
+        for path in files:  # slices arrive one by one: not taken before the last
+            shutil.copy(path, root / "late" / path.name)
+            time.sleep(0.05)
+        _wait_for(lambda: _label_maps(output))
+        shutil.copytree(studies / f"{PATIENT} 1", root / "next")
+        os.utime(root / "next" / f"{PATIENT}.nii.gz")
+        _wait_for(lambda: len(_label_maps(output)) == 2)
+        port = json.loads(sorted(output.glob("logs/*.jsonl"))[0].read_text().splitlines()[0])["metrics_port"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            _wait_for(lambda: "lightunet_finished_total 2.0" in _metrics(port))
+            assert answer.status == 200
+    finally:
+        process.terminate()
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, said + errors
+    assert "2 done" in said
+    with Ledger(output) as ledger:
+        assert ledger.counts() == {"found": 0, "running": 0, "done": 2, "failed": 0, "skipped": 0}
+
+
+def _metrics(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def _wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def test_a_dry_run_lists_and_writes_nothing(studies, tmp_path):
+    listed = _run(
+        sys.executable, "-m", "lightunet_monai", "batch", str(studies), "--dry-run", "-o", str(tmp_path / "x")
+    )
+    assert listed.returncode == 0, listed.stderr
+    assert "6 to do, 1 refused, 1 skipped" in listed.stdout or "to do" in listed.stdout
+    assert not (tmp_path / "x").exists()
+
+
+def test_shards_of_a_root_make_one_whole(studies, a_bundle, undisturbed, tmp_path):
+    for part in ("1/2", "2/2"):
+        _run(*_command(studies, tmp_path, a_bundle, "--shard", part))
+    assert _label_maps(tmp_path) == _label_maps(undisturbed[0])
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--shard", "3/2"), "--shard"),
+        (("--shard", "x"), "expected I/N"),
+        (("--jobs", "0"), "--jobs"),
+        (("--formats", "pdf"), "pdf"),
+        (("--scheduler", "tcp://127.0.0.1:1", "--cluster", "local"), "found both"),
+    ],
+)
+def test_wrong_options_are_refused_with_one_line(studies, tmp_path, more, said):
+    done = _run(sys.executable, "-m", "lightunet_monai", "batch", str(studies), "-o", str(tmp_path / "out"), *more)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_root_that_is_missing_and_a_folder_without_a_ledger_are_refused(tmp_path):
+    missing = _run(sys.executable, "-m", "lightunet_monai", "batch", str(tmp_path / "no"), "-o", str(tmp_path / "out"))
+    assert missing.returncode == 1
+    assert "does not exist" in missing.stderr
+    nothing = _run(sys.executable, "-m", "lightunet_monai", "batch", "status", str(tmp_path))
+    assert nothing.returncode == 1
+    assert "no ledger.sqlite" in nothing.stderr
