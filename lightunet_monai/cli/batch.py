@@ -150,7 +150,9 @@ class _Run:
             print(_said(state.counts))
             print(f"summary: {page}")
             print(DISCLAIMER)
-        return 1 if state.counts["failed"] + state.counts["found"] + state.counts["running"] else 0
+        is_over = state.is_surveyed or arguments.watch
+        left = state.counts["found"] + state.counts["running"]
+        return 0 if is_over and not state.counts["failed"] + left else 1
 
     def _settings(self) -> dict[str, Any]:
         """What changes a result: one output folder holds results of one kind."""
