@@ -80,6 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
         return _list(root, arguments)
     if arguments.output is None:
         raise UsageError("option -o: found none, expected the folder of the results.")
+    if os.name == "nt":
+        raise UsageError("batch: found Windows, expected Linux or macOS.", hint="Use WSL, or 'segment' for each study.")
+    if arguments.max_memory and not Path("/proc/self/statm").exists():
+        raise UsageError("option --max-memory: found no /proc, from which the memory of processes is read.")
     return _Run(root, arguments).run()
 
 
