@@ -12,8 +12,8 @@ from ..errors import BundleError
 from .progress import choose_reporter
 from .run_options import add_run_options, run_options
 
-CUTS = tuple(c / 2 for c in range(-8, 9))
-"""Logits, before the temperature, at which the free-response curve is measured."""
+CUTS = tuple(range(-4, 9))
+"""Logits, before the temperature, at which pieces are drawn and at which they count as sure."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.write and arguments.bundle is None:
         raise UsageError("option --write: needs --bundle FOLDER, the bundle to change.")
-    predictor = Predictor(arguments.bundle, run_options(arguments))
+    predictor = Predictor(arguments.bundle, run_options(arguments), sure_threshold=0.0)
     calibration, scores = _measure(arguments, predictor)
     before = float(predictor.parts.settings["temperature"])  # type: ignore[arg-type]
     factor = calibration.fit_temperature()
@@ -50,28 +50,31 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"temperature {before:.3f} -> {temperature:.3f}; of the voxels with a probability of 0.1 and more:")
     print(f"calibration error {calibration.calibration_error(1.0):.3f} -> {calibration.calibration_error(factor):.3f}")
     points = [
-        OperatingPoint.from_summary(1.0 / (1.0 + math.exp(-cut / temperature)), summarize(found))
-        for cut, found in scores.items()
+        OperatingPoint.from_summary(*(_sigmoid(cut / temperature) for cut in cuts), summarize(found))
+        for cuts, found in scores.items()
     ]
     chosen = choose_point(points, arguments.false_positives)
-    print("\n| threshold | sensitivity, 5 mm and more | mean Dice, 5 mm and more | false positives per volume |")
-    print("|---|---|---|---|")
-    for point in points:
-        mark = " *" if point is chosen else ""
-        print(
-            f"| {point.threshold:.3f}{mark} | {point.sensitivity:.3f} | {point.dice:.3f} | "
-            f"{point.false_positives:.2f} |"
-        )
-    threshold = round(chosen.threshold, 3)
-    print(f"\nthreshold {threshold:g}, temperature {temperature:.3f}")
+    print("\n| threshold | sure threshold | sensitivity, 5 mm and more | mean Dice, 5 mm and more | false positives |")
+    print("|---|---|---|---|---|")
+    for point in sorted(points, key=lambda point: (point.false_positives, -point.dice)):
+        best = max(other.dice for other in points if other.false_positives <= point.false_positives)
+        if point is chosen or point.dice >= best:  # the others are beaten in both
+            mark = " *" if point is chosen else ""
+            print(
+                f"| {point.threshold:.3f}{mark} | {point.sure_threshold:.3f} | {point.sensitivity:.3f} "
+                f"| {point.dice:.3f} | {point.false_positives:.2f} |"
+            )
+    threshold, sure = round(chosen.threshold, 3), round(chosen.sure_threshold, 3)
+    print(f"\nthreshold {threshold:g}, sure threshold {sure:g}, temperature {temperature:.3f}")
     if arguments.write:
         config = find_bundle(arguments.bundle) / "configs" / "inference.json"
-        write_numbers(config, threshold=threshold, temperature=round(temperature, 3))
+        numbers = {"threshold": threshold, "piece_threshold": threshold, "sure_threshold": sure}
+        write_numbers(config, **numbers, temperature=round(temperature, 3))
         print(f"written to {config}")
     return 0
 
 
-def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[float, list[Any]]]:
+def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[tuple[float, float], list[Any]]]:
     from ..evaluation import score_case
     from ..evaluation.calibration import Calibration
     from ..transforms import list_labelled_cases
@@ -80,18 +83,39 @@ def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[f
     tell = choose_reporter(arguments.progress)
     cases = list_labelled_cases(arguments.data, arguments.section)
     calibration = Calibration()
-    scores: dict[float, list[Any]] = {cut: [] for cut in CUTS}
+    scores: dict[tuple[float, float], list[Any]] = {(low, sure): [] for low in CUTS for sure in CUTS if sure >= low}
     temperature = float(predictor.parts.settings["temperature"])
     for index, case in enumerate(cases):
         tell("infer", index / len(cases))
         volume, reference = read_case(case)
         result = predictor.segment(volume, with_probability=True).segmentation
         calibration.add(result.probability, reference)
-        for cut in CUTS:
-            mask = cut_at(predictor, result, 1.0 / (1.0 + math.exp(-cut / temperature)))
-            scores[cut].append(score_case(Path(case["image"]).name, mask, reference, result.voxel_volume_ml))
+        for low in CUTS:
+            pieces, highest = _pieces(cut_at(predictor, result, _sigmoid(low / temperature)), result.probability)
+            for sure in CUTS:
+                if sure >= low:
+                    mask = (highest >= _sigmoid(sure / temperature))[pieces]
+                    score = score_case(Path(case["image"]).name, mask, reference, result.voxel_volume_ml)
+                    scores[low, sure].append(score)
     tell("write", 1.0)
     return calibration, scores
+
+
+def _pieces(mask: Any, probability: Any) -> tuple[Any, Any]:
+    """Connected pieces of a mask, numbered from 1, and the highest probability in each; that of piece 0 is none."""
+    import cc3d
+    import numpy as np
+
+    from ..evaluation.lesions import CONNECTIVITY
+
+    pieces = cc3d.connected_components(mask, connectivity=CONNECTIVITY)
+    highest = np.full(int(pieces.max()) + 1, -1.0)
+    np.maximum.at(highest, pieces[mask], probability[mask])
+    return pieces, highest
+
+
+def _sigmoid(logit: float) -> float:
+    return 1.0 / (1.0 + math.exp(-logit))
 
 
 def write_numbers(config: Path, **numbers: float) -> None:

@@ -105,7 +105,9 @@ class OperatingPoint:
     Parameters
     ----------
     threshold : float
-        Calibrated probability.
+        Calibrated probability from which on a voxel belongs to a piece.
+    sure_threshold : float
+        Calibrated probability that a piece must reach somewhere.
     sensitivity, dice : float
         Of lesions from 5 mm on; a missed lesion has a Dice of 0.
     false_positives : float
@@ -113,15 +115,16 @@ class OperatingPoint:
     """
 
     threshold: float
+    sure_threshold: float
     sensitivity: float
     dice: float
     false_positives: float
 
     @classmethod
-    def from_summary(cls, threshold: float, summary: Summary) -> OperatingPoint:
+    def from_summary(cls, threshold: float, sure_threshold: float, summary: Summary) -> OperatingPoint:
         """Take the figures of lesions from 5 mm on."""
         group = next(group for group in summary.groups if group.low == 5.0 and math.isinf(group.high))
-        return cls(threshold, group.sensitivity, group.dice_mean, summary.false_positives_per_case)
+        return cls(threshold, sure_threshold, group.sensitivity, group.dice_mean, summary.false_positives_per_case)
 
 
 def choose_point(points: Sequence[OperatingPoint], false_positives: float) -> OperatingPoint:

@@ -23,7 +23,7 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 REQUIRED_FILES = ("configs/metadata.json", "configs/inference.json", "models/model.pt")
 
-SETTING_IDS = ("model_spacing", "rank_range_ml", "threshold", "temperature", "minimum_diameter")
+SETTING_IDS = ("model_spacing", "rank_range_ml", "threshold", "sure_threshold", "temperature", "minimum_diameter")
 """Ids whose values a report names."""
 
 PART_IDS = ("network", "device", "preprocessing", "inferer", "postprocessing", "probability")
@@ -118,7 +118,11 @@ def read_metadata(root: Path) -> dict[str, Any]:
 
 
 def open_bundle(
-    path: str | Path | None = None, options: RunOptions | None = None, *, threshold: float | None = None
+    path: str | Path | None = None,
+    options: RunOptions | None = None,
+    *,
+    threshold: float | None = None,
+    sure_threshold: float | None = None,
 ) -> BundleParts:
     """Open a bundle and take out its parts.
 
@@ -130,6 +134,8 @@ def open_bundle(
         Fields that are None stay as the bundle says.
     threshold : float, optional
         Operating threshold in place of the bundle's; the report records it.
+    sure_threshold : float, optional
+        Highest probability that a piece must reach in place of the bundle's; 0 asks for none.
 
     Returns
     -------
@@ -151,6 +157,8 @@ def open_bundle(
             overrides[config_id] = f"$torch.device({value!r})" if name == "device" else value
     if threshold is not None:
         overrides["threshold"] = threshold
+    if sure_threshold is not None:
+        overrides["sure_threshold"] = sure_threshold
     try:
         parts, settings = _parse(root, overrides)
     except (KeyError, ValueError, RuntimeError, ModuleNotFoundError) as error:

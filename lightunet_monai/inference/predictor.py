@@ -59,6 +59,8 @@ class Predictor:
         What this run varies.
     threshold : float, optional
         Operating threshold in place of the bundle's.
+    sure_threshold : float, optional
+        Highest probability that a piece must reach in place of the bundle's; 0 asks for none.
 
     Raises
     ------
@@ -72,11 +74,12 @@ class Predictor:
         options: RunOptions | None = None,
         *,
         threshold: float | None = None,
+        sure_threshold: float | None = None,
     ) -> None:
         self.options = options or RunOptions()
         if self.options.threads is not None:
             torch.set_num_threads(self.options.threads)
-        self.parts: BundleParts = open_bundle(bundle, self.options, threshold=threshold)
+        self.parts: BundleParts = open_bundle(bundle, self.options, threshold=threshold, sure_threshold=sure_threshold)
         self.engine: Engine = choose_engine(self.parts.network, self.parts.device, self.options)
         self._ladder = _ladder(self.parts)
 

@@ -1,6 +1,7 @@
 """The bundle's voxel work that MONAI does not have, and MONAI's way into the inputs."""
 
 from .cases import list_cases, list_labelled_cases
+from .doubtful_pieces import CapDoubtfulPiecesd
 from .load_volume import LoadImageVolumed
 from .model_grid import ToModelGridd
 from .rank_brightness import RankBrightnessd
@@ -10,6 +11,7 @@ from .sample_slices import RandSampleSlicesd
 from .save_label_map import SaveImageLabelMapd
 
 __all__ = [
+    "CapDoubtfulPiecesd",
     "LoadImageVolumed",
     "RandSampleSlicesd",
     "RankBrightnessd",

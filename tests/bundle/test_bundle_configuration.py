@@ -72,6 +72,12 @@ def test_label_table_fits_the_network():
     assert METADATA["network_data_format"]["inputs"]["image"]["num_channels"] == 2 * config["neighbours"] + 1
 
 
+def test_pieces_are_drawn_at_the_operating_threshold():
+    config = ConfigParser()
+    config.read_config(str(CONFIGS / "inference.json"))
+    assert config["piece_threshold"] == config["threshold"] <= config["sure_threshold"]
+
+
 def test_weights_are_a_plain_state_dict_below_20_mb_with_the_hash_metadata_gives():
     path = SHIPPED / "models" / "model.pt"
     assert path.stat().st_size < 20e6

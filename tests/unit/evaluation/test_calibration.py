@@ -48,9 +48,9 @@ def test_logits_are_finite_at_both_ends():
 
 def test_the_best_dice_within_the_false_positives_is_chosen():
     points = [
-        OperatingPoint(0.2, 0.95, 0.80, 3.0),
-        OperatingPoint(0.5, 0.90, 0.78, 0.5),
-        OperatingPoint(0.8, 0.80, 0.70, 0.1),
+        OperatingPoint(0.2, 0.2, 0.95, 0.80, 3.0),
+        OperatingPoint(0.5, 0.6, 0.90, 0.78, 0.5),
+        OperatingPoint(0.8, 0.8, 0.80, 0.70, 0.1),
     ]
     assert choose_point(points, 0.5).threshold == 0.5
     assert choose_point(points, 10.0).threshold == 0.2
@@ -59,8 +59,10 @@ def test_the_best_dice_within_the_false_positives_is_chosen():
 
 def test_a_point_takes_lesions_from_five_millimetres():
     lesions = (LesionScore(4.0, 0.03, 0.0, 0.0), LesionScore(10.0, 0.5, 0.8, 0.5), LesionScore(20.0, 4.2, 0.0, 0.0))
-    point = OperatingPoint.from_summary(0.3, summarize([CaseScore("a", lesions, 3, 0.5), CaseScore("b", (), 0, 0.5)]))
-    assert point == OperatingPoint(0.3, 0.5, 0.4, 1.5)
+    point = OperatingPoint.from_summary(
+        0.3, 0.7, summarize([CaseScore("a", lesions, 3, 0.5), CaseScore("b", (), 0, 0.5)])
+    )
+    assert point == OperatingPoint(0.3, 0.7, 0.5, 0.4, 1.5)
 
 
 def test_only_the_two_numbers_of_the_configuration_change(tmp_path):

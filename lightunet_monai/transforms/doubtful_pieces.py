@@ -1,0 +1,69 @@
+"""Pieces of which no voxel is sure stay below the threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import cc3d
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from torch import Tensor
+
+from .remove_small import CONNECTIVITY
+
+BELOW = 0.01
+"""How far below the threshold, in logits before the temperature: too little to see, enough to decide."""
+
+
+class CapDoubtfulPiecesd(MapTransform):
+    """Keep a connected piece only if the network is sure of one of its voxels: a threshold with hysteresis.
+
+    One threshold has two tasks that pull apart: where a tumour ends (the best contour is at a low probability), and
+    whether there is one at all (a false alarm is one that nowhere gets a high probability). So pieces are drawn at
+    ``threshold``, and those whose highest probability is below ``sure_threshold`` are capped just below
+    ``threshold``, in the logits: label map, probability map and any later threshold agree on it.
+
+    Takes and gives logits (2, X', Y', Z') on the model's grid, background and structure; other numbers of channels
+    pass through.
+
+    Parameters
+    ----------
+    keys : keys of the logits
+    threshold, sure_threshold : float
+        Calibrated probabilities.
+    temperature : float
+        As in `RestoreLabelMapd`.
+    """
+
+    def __init__(self, keys: KeysCollection, threshold: float, sure_threshold: float, temperature: float = 1.0) -> None:
+        super().__init__(keys)
+        self.threshold = threshold
+        self.sure_threshold = sure_threshold
+        self.temperature = temperature
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Cap each key; other entries pass through."""
+        out = dict(data)
+        if self.sure_threshold > self.threshold:
+            for key in self.key_iterator(out):
+                if out[key].shape[0] == 2:
+                    out[key] = self._cap(out[key])
+        return out
+
+    def _cap(self, logits: Tensor) -> Tensor:
+        plain = logits.as_tensor() if hasattr(logits, "as_tensor") else logits
+        margin = (plain[1] - plain[0]).float().cpu().numpy()
+        low, sure = (self.temperature * math.log(p / (1 - p)) for p in (self.threshold, self.sure_threshold))
+        pieces = cc3d.connected_components(margin >= low, connectivity=CONNECTIVITY)
+        highest = np.full(int(pieces.max()) + 1, -np.inf, dtype=np.float32)
+        inside = pieces > 0
+        np.maximum.at(highest, pieces[inside], margin[inside])
+        doubtful = inside & (highest < sure)[pieces]
+        excess = np.where(doubtful, margin - (low - BELOW), 0.0).astype(np.float32)
+        capped = logits.clone()
+        capped[0] += torch.from_numpy(excess).to(plain.device, plain.dtype)
+        return capped

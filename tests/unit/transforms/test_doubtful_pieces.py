@@ -1,0 +1,63 @@
+"""Pieces without a sure voxel go, whole; the others keep their contour."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lightunet_monai.transforms import CapDoubtfulPiecesd
+
+
+def _logits(margin):
+    return torch.stack([torch.zeros_like(margin) - 0.3, margin - 0.3])
+
+
+def _margin():
+    margin = torch.full((12, 12, 12), -3.0)
+    margin[1:4, 1:4, 1:4] = 0.5  # one voxel of it is sure
+    margin[2, 2, 2] = 3.0
+    margin[7:10, 7:10, 7:10] = 1.0  # doubtful all over
+    return margin
+
+
+def _probability(logits, temperature=1.0):
+    return torch.sigmoid((logits[1] - logits[0]) / temperature)
+
+
+def test_a_piece_without_a_sure_voxel_falls_below_the_threshold_and_the_other_stays_as_it_is():
+    logits = _logits(_margin())
+    capped = CapDoubtfulPiecesd("pred", threshold=0.5, sure_threshold=0.9)({"pred": logits})["pred"]
+    before, after = _probability(logits), _probability(capped)
+    assert (after[1:4, 1:4, 1:4] >= 0.5).all()
+    assert torch.equal(after[:6], before[:6])
+    assert (after[7:10, 7:10, 7:10] < 0.5).all()
+    assert (after[7:10, 7:10, 7:10] > 0.49).all()
+    assert torch.equal(logits[1] - logits[0], _margin())  # the input is not changed
+
+
+def test_interpolation_brings_no_capped_piece_back():
+    capped = CapDoubtfulPiecesd("pred", threshold=0.5, sure_threshold=0.9)({"pred": _logits(_margin())})["pred"]
+    fine = torch.nn.functional.interpolate((capped[1] - capped[0])[None, None], scale_factor=3.7, mode="trilinear")
+    assert (fine[0, 0, 22:, 22:, 22:] < 0).all()
+
+
+@pytest.mark.parametrize("sure", [0.3, 0.5])
+def test_a_sure_threshold_not_above_the_threshold_changes_nothing(sure):
+    logits = _logits(_margin())
+    assert CapDoubtfulPiecesd("pred", 0.5, sure)({"pred": logits})["pred"] is logits
+
+
+def test_more_channels_pass_through():
+    logits = torch.randn(5, 4, 4, 4)
+    assert CapDoubtfulPiecesd("pred", 0.5, 0.9)({"pred": logits})["pred"] is logits
+
+
+def test_thresholds_are_calibrated_probabilities():
+    temperature = 2.0
+    cut = temperature * math.log(0.9 / 0.1)
+    margin = torch.full((6, 6, 6), -5.0)
+    margin[1, 1, 1], margin[4, 4, 4] = cut + 0.01, cut - 0.01
+    capped = CapDoubtfulPiecesd("pred", 0.5, 0.9, temperature)({"pred": _logits(margin)})["pred"]
+    kept = (_probability(capped, temperature) >= 0.5).numpy()
+    assert np.argwhere(kept).tolist() == [[1, 1, 1]]
