@@ -56,7 +56,8 @@ class Owner:
             return False
         except PermissionError:
             pass
-        return _started(self.pid) == self.started and not _is_zombie(self.pid)
+        # A process of another account may hide its facts: it exists, and more cannot be known.
+        return _started(self.pid) in (self.started, "") and not _is_zombie(self.pid)
 
 
 def _host() -> str:

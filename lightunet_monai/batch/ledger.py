@@ -8,6 +8,7 @@ transaction, flushed to the disk. The file holds no path, no name and no UID, on
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ BUSY_SECONDS = 60.0
 """How long to wait for another run's transaction; each takes milliseconds."""
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "fuse.", "9p", "beegfs", "glusterfs")
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -102,11 +104,11 @@ class Ledger:
                 raise OutputError(f"{out}: no {name}, expected the output folder of a batch.", hint="Check the path.")
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
-            # WAL needs memory that all its readers share: on a network file system a journal is the safe way.
-            self._db.execute(f"PRAGMA journal_mode={'TRUNCATE' if is_network_path(self.path.parent) else 'WAL'}")
-            self._db.execute("PRAGMA synchronous=FULL")
-            if owner is not None:
-                self._begin(owner)
+            try:
+                self._open(owner)
+            except BaseException:
+                self._db.close()
+                raise
 
     def __enter__(self) -> Ledger:
         return self
@@ -123,6 +125,15 @@ class Ledger:
                     self._db.execute("UPDATE runs SET ended = ? WHERE run = ?", (time.time(), self.owner.run))
         finally:
             self._db.close()
+
+    def _open(self, owner: Owner | None) -> None:
+        if owner is None:
+            self._db.execute("PRAGMA query_only=ON")
+            return
+        # WAL needs memory that all its readers share: on a network file system a journal is the safe way.
+        self._db.execute(f"PRAGMA journal_mode={'TRUNCATE' if is_network_path(self.path.parent) else 'WAL'}")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._begin(owner)
 
     def _begin(self, owner: Owner) -> None:
         with self._transaction():
@@ -162,7 +173,11 @@ class Ledger:
         """Say that this run lives, for runs on other machines."""
         assert self.owner is not None
         with _own_errors(self.path), self._transaction():
-            self._db.execute("UPDATE runs SET heartbeat = ? WHERE run = ?", (time.time(), self.owner.run))
+            self._set_alive(self.owner)
+
+    def _set_alive(self, owner: Owner) -> None:
+        # A run that slept longer than its lease was taken for dead: what it does from now on is its own again.
+        self._db.execute("UPDATE runs SET heartbeat = ?, ended = NULL WHERE run = ?", (time.time(), owner.run))
 
     def recover(self) -> list[str]:
         """Take the cases of dead runs back; give the names of the runs that died."""
@@ -211,7 +226,7 @@ class Ledger:
                 (key, place, series, state, state != "found", time.time()),
             )
             if cause:
-                self._set_cause(key, cause)
+                self._set_cause(key, cause, state)
             # The same series with other content, or a folder that held no volume before: out of date.
             self._db.execute("UPDATE cases SET superseded_by = NULL WHERE key = ?", (key,))
             self._db.execute(
@@ -235,6 +250,8 @@ class Ledger:
                 f"WHERE key = :key AND (state = 'found' OR ({failed}))",
                 {"run": self.owner.run, "now": time.time(), "key": key, "retries": retries},
             )
+            if done.rowcount:
+                self._set_alive(self.owner)
             return done.rowcount == 1
 
     def release(self, key: str) -> None:
@@ -254,18 +271,18 @@ class Ledger:
         return self._update(key, f"{change} hint = ''", (text,), record)
 
     def fail(self, key: str, cause: Cause, *, retries: int, record: Mapping[str, Any] | None = None) -> bool:
-        """Count an attempt that failed; returns whether the case will be tried again."""
+        """Count an attempt that failed; returns whether this run will try the case again."""
         row = self.case(key)
         again = cause.may_pass and row is not None and row.attempts < retries
         change = "state = 'failed', attempts = attempts + 1, final = ?, kind = ?, reason = ?, message = ?, hint = ?"
         values = (not again, cause.kind, cause.reason, cause.message, cause.hint)
-        self._update(key, change, values, None if again else record)
-        return again
+        return self._update(key, change, values, None if again else record) and again
 
     def reopen(self, key: str) -> None:
-        """Set a case back to found, because its result is gone."""
+        """Set a case that is done back to found, because its result is gone."""
+        change = "state = 'found', run = NULL, final = 0, attempts = 0"
         with _own_errors(self.path), self._transaction():
-            self._db.execute("UPDATE cases SET state = 'found', final = 0, attempts = 0 WHERE key = ?", (key,))
+            self._db.execute(f"UPDATE cases SET {change} WHERE key = ? AND state = 'done'", (key,))
 
     def case(self, key: str) -> CaseRow | None:
         """Give one case."""
@@ -308,10 +325,11 @@ class Ledger:
                 audit.append(self._db, record)
             return done.rowcount == 1
 
-    def _set_cause(self, key: str, cause: Cause) -> None:
+    def _set_cause(self, key: str, cause: Cause, state: str) -> None:
         self._db.execute(
-            "UPDATE cases SET kind = ?, reason = ?, message = ?, hint = ? WHERE key = ?",
-            (cause.kind, cause.reason, cause.message, cause.hint, key),
+            "UPDATE cases SET state = ?, final = 1, kind = ?, reason = ?, message = ?, hint = ? "
+            "WHERE key = ? AND state NOT IN ('running', 'done')",
+            (state, cause.kind, cause.reason, cause.message, cause.hint, key),
         )
 
     @contextmanager
@@ -319,10 +337,11 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite ends some transactions by itself, on a full disk for one
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
 
 def is_network_path(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
@@ -334,6 +353,7 @@ def is_network_path(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
     place, best = str(path.resolve()), ("", "")
     for line in lines:
         _, point, kind, *_ = [*line.split(), "", "", ""]
+        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), point)  # a space is written as \040
         if (place == point or place.startswith(point.rstrip("/") + "/")) and len(point) >= len(best[0]):
             best = (point, kind)
     return best[1].startswith(_NETWORK_FILE_SYSTEMS)

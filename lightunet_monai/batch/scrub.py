@@ -15,11 +15,22 @@ from ..sources import DicomSeries, ImageSource
 if TYPE_CHECKING:
     from ..outputs import CaseReport
 
-UID = re.compile(r"\b(?:[0-2](?:\.[0-9]+){3,}|2\.25\.[0-9]+)\b")
-_PATH = re.compile(r"(?:(?<=[\s'\"(])|^)(?:/|[A-Za-z]:\\|\\\\)[^\s:'\",)]+")
-_FILE_NAME = re.compile(r"[^\s/\\:'\",]+\.(?:dcm|nii\.gz|nii|nrrd|nhdr|mha|mhd|zip|ima)\b", re.IGNORECASE)
+UID = re.compile(r"(?<![0-9.])(?:[0-2](?:\.[0-9]+){3,}|2\.25\.[0-9]+)(?![0-9])")
+_DICOM_ROOT = "1.2.840.10008."
 
 FILE, SERIES = "<file>", "<series>"
+
+_SUFFIX = r"\.(?:dcm|nii\.gz|nii|nrrd|nhdr|mha|mhd|raw|zip|ima|csv|json)\b"
+_ROOT = rf"(?:/|~/|\\\\|[A-Za-z]:[\\/]|{FILE}[\\/!])"
+_QUOTED_PATH = re.compile(rf"(['\"]){_ROOT}.*?\1")
+# Folders are often named after a patient, with spaces and commas: a path goes on to its last separator before ": ",
+# and from there to a known suffix or the next mark.
+_PATH = re.compile(
+    rf"(?:(?<=[\s'\"(=,;])|^|(?={FILE})){_ROOT}(?:(?:(?!: )[^\n])*[\\/])?"
+    rf"(?:[^\n'\":,;()]*?{_SUFFIX}|[^\n'\":,;()]*)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_FILE_NAME = re.compile(rf"[^\s:'\",]+{_SUFFIX}", re.IGNORECASE)
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
@@ -35,10 +46,15 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     -------
     str
     """
-    for secret in sorted({item for item in secrets if len(item) > 1}, key=len, reverse=True):
-        text = text.replace(secret, FILE if "/" in secret or "\\" in secret else SERIES)
-    text = UID.sub(SERIES, text)
-    return _FILE_NAME.sub(FILE, _PATH.sub(FILE, text))
+    # As they are, and as Python quotes them in messages of the system.
+    known = {form for item in secrets if len(item) > 1 for form in (item, repr(item)[1:-1])}
+    if known:
+        longest_first = "|".join(re.escape(item) for item in sorted(known, key=len, reverse=True))
+        text = re.sub(longest_first, lambda found: FILE if {"/", "\\"} & set(found[0]) else SERIES, text)
+    for pattern in (_QUOTED_PATH, _PATH, _FILE_NAME):
+        text = pattern.sub(FILE, text)
+    # Names that the standard gives to its own objects and encodings tell nothing about anybody.
+    return UID.sub(lambda found: found[0] if found[0].startswith(_DICOM_ROOT) else SERIES, text)
 
 
 def secrets_of(source: ImageSource) -> set[str]:

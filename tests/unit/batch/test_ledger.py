@@ -1,0 +1,333 @@
+"""The ledger under two runs at once, kills, full disks and damage; real processes, real files."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from lightunet_monai.batch.causes import Cause, cause_of
+from lightunet_monai.batch.ledger import FILE_NAME, STATES, Ledger, is_network_path
+from lightunet_monai.batch.lease import LEASE_SECONDS, Owner
+from lightunet_monai.errors import OutputError, UnreadableFileError, UsageError
+
+MAY_PASS = Cause("OutputError", "not-writable", "cannot be written.", may_pass=True)
+FOR_GOOD = Cause("GeometryError", "gap", "gap of 5.0 mm, expected 2.5 mm.")
+
+posix = pytest.mark.skipif(os.name == "nt", reason="signals and limits of POSIX")
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path, Owner.of_this_process()) as made:
+        yield made
+
+
+def _second(ledger):
+    """Another run on the same output folder."""
+    return Ledger(ledger.path.parent, Owner.of_this_process())
+
+
+def _start(script, out, *arguments):
+    head = "import sys\nfrom lightunet_monai.batch.ledger import *\nfrom lightunet_monai.batch.lease import *\n"
+    code = head + "from pathlib import Path\nout = Path(sys.argv[1])\n" + textwrap.dedent(script)
+    command = [sys.executable, "-c", code, str(out), *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _add(ledger, *keys, place="place"):
+    for key in keys:
+        ledger.add(key, place, f"series-{key}")
+
+
+def _sql(ledger, statement, *values):
+    with sqlite3.connect(ledger.path) as database:
+        rows = database.execute(statement, values).fetchall()
+    database.close()
+    return rows
+
+
+def test_processes_that_start_and_claim_at_once_share_the_cases_without_overlap(tmp_path):
+    script = """
+    sys.stdin.readline()
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        for number in range(30):
+            ledger.add(f"k{number}", "place", f"s{number}")
+        for number in range(30):
+            if ledger.claim(f"k{number}", retries=0):
+                print(f"k{number}", ledger.finish(f"k{number}", {}, {"case": f"k{number}"}))
+    """
+    runs = [_start(script, tmp_path) for _ in range(4)]
+    for run in runs:
+        run.stdin.write("\n")
+        run.stdin.flush()
+    answers = [run.communicate(timeout=60)[0].splitlines() for run in runs]
+
+    assert all(run.returncode == 0 for run in runs)
+    assert sorted(line for lines in answers for line in lines) == sorted(f"k{number} True" for number in range(30))
+    with Ledger(tmp_path) as ledger:
+        assert ledger.counts()["done"] == len(list(ledger.audit_lines())) == 30
+
+
+def test_a_claimed_case_is_refused_to_another_connection_until_it_is_given_back(ledger):
+    _add(ledger, "a")
+    with _second(ledger) as other:
+        assert ledger.claim("a", retries=0)
+        assert not other.claim("a", retries=0, retry_failed=True)
+        ledger.release("a")
+        assert other.claim("a", retries=0)
+
+
+@posix
+def test_the_cases_of_a_killed_run_are_found_again_and_count_no_attempt(tmp_path):
+    script = """
+    ledger = Ledger(out, Owner.of_this_process())
+    for key in "ab":
+        ledger.add(key, "place", key)
+        ledger.claim(key, retries=0)
+    ledger.finish("a", {})
+    print("ready", flush=True)
+    sys.stdin.readline()
+    """
+    run = _start(script, tmp_path)
+    assert run.stdout.readline() == "ready\n"
+    with Ledger(tmp_path, Owner.of_this_process()) as ledger:
+        assert ledger.case("b").state == "running"  # its run lives
+        run.send_signal(signal.SIGKILL)
+        run.communicate(timeout=30)
+
+        assert len(ledger.recover()) == 1
+        assert ledger.recover() == []
+        row = ledger.case("b")
+        assert (row.state, row.run, row.attempts, row.interruptions) == ("found", None, 0, 1)
+        assert ledger.case("a").state == "done"
+        assert ledger.claim("b", retries=0)
+
+
+def test_a_run_that_lost_a_case_changes_nothing(ledger):
+    _add(ledger, "a")
+    ledger.claim("a", retries=0)
+    with _second(ledger) as other:
+        ledger.release("a")
+        assert other.claim("a", retries=0)
+        before = ledger.case("a")
+
+        assert not ledger.finish("a", {"lesions": 1}, {"case": "a"})
+        assert not ledger.fail("a", MAY_PASS, retries=5)
+        ledger.release("a")
+
+        assert ledger.case("a") == before
+        assert list(ledger.audit_lines()) == []
+
+
+def test_a_run_that_was_taken_for_dead_and_wakes_up_is_alive_again(ledger):
+    _add(ledger, "a", "b")
+    _sql(ledger, "UPDATE runs SET ended = 1")
+    assert ledger.living_runs() == set()
+    ledger.heartbeat()
+    assert ledger.living_runs() == {ledger.owner.run}
+
+    _sql(ledger, "UPDATE runs SET ended = 1")
+    assert ledger.claim("a", retries=0)
+    assert ledger.living_runs() == {ledger.owner.run}
+
+
+def test_a_run_elsewhere_is_dead_once_its_lease_is_over(ledger):
+    _add(ledger, "a")
+    there = Owner("there", "another machine", 1, "1")
+    with Ledger(ledger.path.parent, there) as other:
+        assert other.claim("a", retries=0)
+        assert ledger.recover() == []
+        _sql(ledger, "UPDATE runs SET heartbeat = heartbeat - ? WHERE run = 'there'", LEASE_SECONDS + 1)
+        assert ledger.recover() == ["there"]
+    assert ledger.case("a").interruptions == 1
+
+
+def test_attempts_are_counted_and_end_after_the_retries(ledger):
+    _add(ledger, "a")
+    answers = []
+    while ledger.claim("a", retries=2):
+        answers.append(ledger.fail("a", MAY_PASS, retries=2, record={"case": "a"}))
+    assert answers == [True, True, False]
+    row = ledger.case("a")
+    assert (row.state, row.attempts, row.final, row.reason) == ("failed", 3, True, "not-writable")
+    assert len(list(ledger.audit_lines())) == 1
+
+
+def test_what_cannot_pass_is_not_tried_again_unless_asked_for(ledger):
+    _add(ledger, "a")
+    ledger.claim("a", retries=2)
+    assert not ledger.fail("a", FOR_GOOD, retries=2)
+    assert not ledger.claim("a", retries=2)
+
+    assert ledger.claim("a", retries=2, retry_failed=True)
+    assert ledger.finish("a", {"lesions": 2})
+    row = ledger.case("a")
+    assert (row.state, row.attempts, row.message, row.facts) == ("done", 2, "", {"lesions": 2})
+    assert not ledger.claim("a", retries=2, retry_failed=True)
+
+
+def test_only_a_case_that_is_done_can_be_reopened(ledger):
+    _add(ledger, "a", "b")
+    ledger.claim("a", retries=0)
+    ledger.reopen("a")
+    assert ledger.case("a").state == "running"
+
+    ledger.finish("a", {})
+    ledger.reopen("a")
+    row = ledger.case("a")
+    assert (row.state, row.run, row.final, row.attempts) == ("found", None, False, 0)
+
+
+def test_new_content_of_a_series_takes_the_place_of_the_old_and_back(ledger):
+    ledger.add("old", "place", "series")
+    ledger.add("elsewhere", "other place", "series")
+    ledger.add("new", "place", "series")
+    assert [ledger.case(key).superseded_by for key in ("old", "elsewhere", "new")] == ["new", None, None]
+    assert ledger.counts()["found"] == 2
+
+    ledger.add("old", "place", "series")
+    assert [ledger.case(key).superseded_by for key in ("old", "new")] == [None, "old"]
+
+
+def test_a_unit_that_was_empty_and_is_damaged_now_counts_as_failed(ledger):
+    ledger.add("unit", "unit", "unit", Cause("NoImageFoundError", "no-volume", "no volume."), skipped=True)
+    ledger.add("unit", "unit", "unit", Cause("UnreadableFileError", "unreadable", "damaged."))
+    row = ledger.case("unit")
+    assert (row.state, row.final, row.reason) == ("failed", True, "unreadable")
+
+
+def test_a_cause_given_again_leaves_a_finished_case_as_it_is(ledger):
+    _add(ledger, "a")
+    ledger.claim("a", retries=0)
+    ledger.finish("a", {})
+    before = ledger.case("a")
+    ledger.add("a", "place", "series-a", FOR_GOOD)
+    assert ledger.case("a") == before
+
+
+def test_a_unit_is_settled_when_it_is_unchanged_and_all_its_cases_are_final(ledger):
+    _add(ledger, "a", "b")
+    ledger.set_surveyed("place", "now")
+    for key in "ab":
+        assert not ledger.is_settled("place", "now")
+        ledger.claim(key, retries=0)
+        ledger.finish(key, {})
+    assert ledger.is_settled("place", "now")
+    assert not ledger.is_settled("place", "later")
+    assert not ledger.is_settled("elsewhere", "now")
+
+
+def test_a_run_with_other_settings_is_refused_by_name(ledger):
+    ledger.check_settings({"formats": ["seg"], "overlap": 0.5})
+    with _second(ledger) as other:
+        other.check_settings({"formats": ["seg"], "overlap": 0.5})
+        with pytest.raises(UsageError, match=r"made with overlap 0.5, found 0.25"):
+            other.check_settings({"overlap": 0.25})
+    assert ledger.setting("secret", "first") == ledger.setting("secret", "second") == "first"
+
+
+@posix
+def test_a_full_disk_is_an_error_of_ours_and_what_is_finished_stays(tmp_path):
+    script = """
+    import resource
+    from lightunet_monai.errors import OutputError
+    ledger = Ledger(out, Owner.of_this_process())
+    for key in "ab":
+        ledger.add(key, "place", key)
+        ledger.claim(key, retries=0)
+    ledger.finish("a", {"lesions": 1}, {"case": "a"})
+    size = (out / (FILE_NAME + "-wal")).stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    for _ in range(2):
+        try:
+            ledger.finish("b", {"text": "x" * 9000}, {"case": "b"})
+        except OutputError as error:
+            print(error.reason, "no transaction" in error.message, "within a transaction" in error.message)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(ledger.finish("b", {}, {"case": "b"}))
+    ledger.close()
+    """
+    run = _start(script, tmp_path)
+    assert run.communicate(timeout=60)[0].splitlines() == ["ledger False False"] * 2 + ["True"]
+    with Ledger(tmp_path) as ledger:
+        assert ledger.case("a").facts == {"lesions": 1}
+        assert len(list(ledger.audit_lines())) == 2
+
+
+@pytest.mark.parametrize("content", [b"not a ledger " * 99, b"SQLite format 3\0" + b"\xff" * 4000])
+@pytest.mark.parametrize("owner", [None, Owner.of_this_process()])
+def test_a_damaged_ledger_is_refused_and_left_as_it_is(tmp_path, content, owner):
+    path = tmp_path / FILE_NAME
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match=r"ledger cannot be used") as caught, Ledger(tmp_path, owner) as ledger:
+        ledger.counts()
+    assert caught.value.reason == "ledger"
+    assert path.read_bytes() == content
+
+
+def test_looking_at_a_folder_without_a_ledger_is_refused_and_makes_nothing(tmp_path):
+    with pytest.raises(OutputError, match=r"no ledger.sqlite"):
+        Ledger(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_looking_at_a_ledger_changes_nothing(ledger):
+    _add(ledger, "a")
+    ledger.claim("a", retries=0)
+    with Ledger(ledger.path.parent) as looker:
+        assert looker.counts() == {**dict.fromkeys(STATES, 0), "running": 1}
+        assert [row.key for row in looker.cases()] == ["a"]
+        with pytest.raises(OutputError, match=r"readonly"):
+            looker.add("b", "place", "series")
+    assert ledger.case("a").state == "running"
+
+
+def test_a_run_that_ends_gives_its_cases_back(ledger):
+    _add(ledger, "a")
+    with _second(ledger) as other:
+        other.claim("a", retries=0)
+    assert ledger.case("a").state == "found"
+    assert ledger.living_runs() == {ledger.owner.run}
+
+
+def test_a_local_disk_has_a_write_ahead_log(ledger):
+    assert _sql(ledger, "PRAGMA journal_mode") == [("wal",)]
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("/local/out", False),
+        ("/share/out", True),
+        ("/shared/out", False),
+        ("/share/disk/out", False),
+        ("/my share/out", True),
+        ("/home/remote/out", True),
+    ],
+)
+def test_network_file_systems_are_told_by_the_nearest_mount(tmp_path, place, expected):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/a / ext4 rw 0 0\nserver:/x /share nfs4 rw 0 0\n/dev/b /share/disk xfs rw 0 0\n"
+        "//server/y /my\\040share cifs rw 0 0\nremote: /home/remote fuse.sshfs rw 0 0\n"
+    )
+    assert is_network_path(Path(place), mounts) is expected
+    assert is_network_path(Path(place), tmp_path / "missing") is False
+
+
+def test_no_name_path_or_uid_is_in_the_bytes_of_the_ledger(ledger):
+    folder, uid = "/data/Planted Patient/ID 4711", "1.2.826.0.1.3680043.4711"
+    error = UnreadableFileError(f"{folder}/IM 1.dcm: cannot be read; series {uid}.", hint=f"Look at {folder}.")
+    _add(ledger, "a")
+    ledger.claim("a", retries=0)
+    ledger.fail("a", cause_of(error), retries=0, record={"case": "a", "reason": error.reason})
+
+    content = b"".join(path.read_bytes() for path in ledger.path.parent.iterdir())
+    assert b"unreadable" in content
+    for planted in (b"Planted", b"Patient", b"4711", b"/data", b"3680043"):
+        assert planted not in content
