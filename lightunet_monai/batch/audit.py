@@ -37,10 +37,16 @@ def append(database: sqlite3.Connection, record: Mapping[str, Any]) -> None:
 
 
 def first_broken_line(lines: Iterable[str]) -> int | None:
-    """Number (from 1) of the first line that does not follow from the one before it; None if all do."""
+    """Number (from 1) of the first line that does not follow from the one before it; None if all do.
+
+    A change of the very last line shows once another follows it.
+    """
     previous = FIRST
     for number, line in enumerate(lines, start=1):
-        if json.loads(line).get("previous") != previous:
+        try:
+            if json.loads(line)["previous"] != previous:
+                return number
+        except (ValueError, KeyError, TypeError):
             return number
         previous = _hash(line)
     return None

@@ -20,7 +20,7 @@ from typing import Any
 from pydicom import DataElement, Dataset, Sequence, dcmread
 
 from ..errors import UsageError
-from ..outputs.atomic import COMMIT_MARKER
+from ..outputs.atomic import COMMIT_MARKER, sync_file
 from .scrub import UID
 
 TABLE = "2026c"
@@ -78,7 +78,9 @@ def deidentify_case(folder: Path, *, secret: str) -> None:
         if path.is_file():
             text = UID.sub(lambda found: new_uid(found.group(), secret), path.read_text(encoding="utf-8"))
             path.write_text(text, encoding="utf-8", newline="\n")
-    _describe_again(folder, secret)
+    _describe_again(folder)
+    for path in folder.iterdir():
+        sync_file(path)
 
 
 def deidentify(dataset: Dataset, *, secret: str) -> None:
@@ -177,7 +179,7 @@ def _table() -> dict[int, Callable[[Dataset, DataElement, str], bool]]:
     }
 
 
-def _describe_again(folder: Path, secret: str) -> None:
+def _describe_again(folder: Path) -> None:
     path = folder / COMMIT_MARKER
     report = json.loads(path.read_text(encoding="utf-8"))
     for item in report["files"]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
 
-from ..errors import LightUNetError, SeriesNotFoundError, UnsupportedImageError
+from ..errors import LightUNetError, SeriesNotFoundError, UnreadableFileError, UnsupportedImageError
 from ..inputs import Survey, survey
 from ..sources import DicomSeries, ImageSource
 from .causes import Cause, cause_of
@@ -21,6 +21,8 @@ from .units import Unit, signature
 
 AHEAD = 4
 """Units that may be surveyed before the first of them has been taken over."""
+
+_LINK = "a symbolic link that is broken or leaves the root, expected files and folders below it."
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,9 @@ def find_cases(unit: Unit) -> Iterator[FoundCase]:
     FoundCase
         At least one: a unit without a volume is a case of its own, with the cause.
     """
+    if unit.is_link_outside:
+        yield _refused(unit, UnreadableFileError(_LINK, hint="Name it in a list.", reason="link-outside"))
+        return
     try:
         found = survey(unit.path)
     except LightUNetError as error:

@@ -6,15 +6,22 @@ A case is named by a hash of its series UID, volume key and content; a folder of
 from __future__ import annotations
 
 import hashlib
+import re
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-from ..sources import DicomSeries, DicomSlice, ImageSource
+from ..sources import DicomSeries, DicomSlice, ImageSource, StoredPixels
 
 KEY_DIGITS = 24
 """96 bits: among a million cases two share a key with a probability below 1e-16."""
 
 SAMPLE_BYTES = 4096
 """Read from the middle of each slice's pixels, so that an altered copy under the same UIDs is a new case."""
+
+_HEADER_BYTES = 1 << 16
+_DATA_FILE = re.compile(rb"^(?:data ?file:|ElementDataFile\s*=)\s*([^\r\n]+?)\s*$", re.IGNORECASE | re.MULTILINE)
+"""Of NRRD and MetaImage, where the voxels lie in a second file beside the header."""
 
 
 def case_key(source: ImageSource) -> str:
@@ -29,11 +36,13 @@ def case_key(source: ImageSource) -> str:
     -------
     str
         Hexadecimal. For a series it depends on the series UID, the volume key and, slice by slice, SOP Instance UID,
-        frame, position, storage and a sample of the pixels; for a file on all its bytes. Paths play no part.
+        frame, position, storage and a sample of the pixels (in an archive, the member's checksum); for a file on all
+        its bytes. Paths play no part.
     """
     if not isinstance(source, DicomSeries):
-        return _short(["file", _hash_file(source.path)])
-    facts = [source.series_uid, source.volume_key, *map(_slice_facts, source.slices)]
+        return _short(["file", *map(_hash_file, _files_of(source.path))])
+    checksum = _checksums()
+    facts = [source.series_uid, source.volume_key, *(_slice_facts(item, checksum) for item in source.slices)]
     return _short(facts)
 
 
@@ -55,28 +64,67 @@ def uid_hash(uid: str) -> str:
 
 
 def _short(facts: list[str]) -> str:
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:KEY_DIGITS]
+    # A file name need not be text.
+    return hashlib.sha256("\n".join(facts).encode(errors="surrogateescape")).hexdigest()[:KEY_DIGITS]
 
 
-def _slice_facts(item: DicomSlice) -> str:
+def _slice_facts(item: DicomSlice, checksum: Callable[[Path, str], str]) -> str:
     pixels = item.pixels
     if pixels is None:
         return f"{item.sop_instance_uid} {item.frame} {item.position}"
     storage = (pixels.transfer_syntax, pixels.rows, pixels.columns, pixels.bits_stored, pixels.length)
     rescale = (pixels.slope, pixels.intercept, pixels.is_signed, pixels.file_bytes)
-    sample = _sample(item, pixels.offset + max(0, pixels.length) // 2) if item.frame in (None, 0) else ""
+    sample = (
+        _sample(item.path, _middle(pixels, item.frame or 0)) if not item.member else checksum(item.path, item.member)
+    )
     return f"{item.sop_instance_uid} {item.frame} {item.position} {storage} {rescale} {sample}"
 
 
-def _sample(item: DicomSlice, offset: int) -> str:
-    if item.member is not None:  # an archive's own checksum covers its members, and its size is in the facts above
-        return ""
+def _middle(pixels: StoredPixels, frame: int) -> int:
+    """Where the middle of a frame lies in the file; compressed frames are taken as equally long."""
+    length = pixels.length if pixels.length > 0 else pixels.file_bytes - pixels.offset
+    middle = pixels.offset + length * (2 * frame + 1) // (2 * pixels.frames)
+    # A deflated file is shorter than its stream.
+    return middle if middle < pixels.file_bytes else pixels.file_bytes // 2
+
+
+def _checksums() -> Callable[[Path, str], str]:
+    """Give a function that tells the checksum of an archive's member; it reads each archive's directory once."""
+    known: dict[Path, dict[str, int]] = {}
+
+    def checksum(path: Path, member: str) -> str:
+        if path not in known:
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    known[path] = {item.filename: item.CRC for item in archive.infolist()}
+            except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+                known[path] = {}
+        return str(known[path].get(member, "unreadable"))
+
+    return checksum
+
+
+def _sample(path: Path, offset: int) -> str:
     try:
-        with item.path.open("rb") as stream:
+        with path.open("rb") as stream:
             stream.seek(offset)
             return hashlib.sha256(stream.read(SAMPLE_BYTES)).hexdigest()
     except OSError:
         return "unreadable"
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Give an image file, and the file with its voxels if that is another one."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return [path]
+    try:
+        with path.open("rb") as stream:
+            found = _DATA_FILE.search(stream.read(_HEADER_BYTES))
+    except OSError:
+        return [path]
+    name = found[1].decode("latin-1") if found else ""
+    is_beside = name not in ("", "LOCAL") and Path(name).name == name
+    return [path, path.with_name(name)] if is_beside else [path]
 
 
 def _hash_file(path: Path) -> str:

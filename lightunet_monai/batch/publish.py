@@ -51,8 +51,10 @@ def publish(staging: Path, out: Path, key: str) -> bool:
                 shutil.rmtree(staging, ignore_errors=True)
                 return False
             # Half a result can only be one that somebody took files from: out of the way with it.
-            os.rename(target, staging.with_name(f"{staging.name}-old"))
+            old = staging.with_name(f"{staging.name}-old")
+            os.rename(target, old)
             os.rename(staging, target)
+            shutil.rmtree(old, ignore_errors=True)
         sync_folder(target.parent)
     except OSError as error:
         raise OutputError(

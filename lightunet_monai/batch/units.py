@@ -9,8 +9,9 @@ import csv
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import NoImageFoundError, UnreadableFileError, UsageError
@@ -31,11 +32,14 @@ class Unit:
         Hash of the path relative to the root; what the ledger knows it by.
     series_uid : str
         Only this series, if not empty.
+    is_link_outside : bool
+        A symbolic link that is broken or leaves the root: to be refused, as within a study.
     """
 
     path: Path
     place: str
     series_uid: str = ""
+    is_link_outside: bool = False
 
     def __repr__(self) -> str:  # a path may hold a name, and a traceback may end up in a log
         return f"Unit({self.place})"
@@ -84,11 +88,13 @@ def list_units(root: Path, *, depth: int = 1, shard: Shard | None = None) -> Ite
     NoImageFoundError
         If the root does not exist.
     UnreadableFileError
-        If a list cannot be read.
+        If the root or a list cannot be read.
     """
     if not root.exists():
         raise NoImageFoundError(f"{root}: does not exist, expected a folder or a list.", hint="Check the path.")
-    if root.is_dir():
+    if root.name.upper() == "DICOMDIR" and root.is_file():
+        units = iter([Unit(root.parent, place_hash("."))])
+    elif root.is_dir():
         units = _of_folder(root, root, depth)
     elif root.suffix.lower() in LIST_SUFFIXES:
         units = iter(_of_list(root))
@@ -111,8 +117,10 @@ def signature(path: Path) -> tuple[str, int, float]:
             status = os.stat(name)
         except OSError:
             continue
+        # A clock elsewhere may have been ahead; the time of the change on this disk is not.
+        modified = status.st_mtime if status.st_mtime <= time.time() else 0.0
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-        count, latest = count + 1, max(latest, status.st_mtime, status.st_ctime)
+        count, latest = count + 1, max(latest, modified, status.st_ctime)
     return digest.hexdigest()[:32], count, latest
 
 
@@ -127,21 +135,42 @@ def _files_below(path: Path) -> Iterator[str]:
 
 
 def _of_folder(folder: Path, root: Path, depth: int) -> Iterator[Unit]:
-    with os.scandir(folder) as scan:
-        entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    files = [entry for entry in entries if not entry.is_dir()]
+    try:
+        with os.scandir(folder) as scan:
+            entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        if folder == root:
+            raise UnreadableFileError(
+                f"{folder}: cannot be read: {error.strerror}.", hint="Check permissions."
+            ) from error
+        yield _unit(folder, root)  # its survey says what is wrong
+        return
+    links = {entry.name for entry in entries if entry.is_symlink() and not _is_within(entry.path, root)}
+    files = [entry for entry in entries if entry.is_file() and entry.name not in links]
     # A folder of loose slices is one study with all that is below it, and so is whatever a DICOMDIR describes.
     if any(entry.name.upper() == "DICOMDIR" or _is_loose_slice(entry) for entry in files):
         yield _unit(folder, root)
         return
     for entry in entries:
-        if not entry.is_dir():
+        if entry.name in links:
+            if _is_one_study(entry.name) or not entry.is_file():
+                yield replace(_unit(Path(entry.path), root), is_link_outside=True)
+        elif not entry.is_dir():
             if _is_one_study(entry.name):
                 yield _unit(Path(entry.path), root)
+        elif entry.is_symlink():
+            continue  # what it points to is listed where it lies
         elif depth > 1:
             yield from _of_folder(Path(entry.path), root, depth - 1)
         else:
             yield _unit(Path(entry.path), root)
+
+
+def _is_within(path: str, root: Path) -> bool:
+    try:
+        return Path(path).resolve(strict=True).is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return False
 
 
 def _is_loose_slice(entry: os.DirEntry[str]) -> bool:
@@ -165,25 +194,27 @@ def _unit(path: Path, root: Path) -> Unit:
 def _of_list(path: Path) -> list[Unit]:
     rows = _read_csv(path) if path.suffix.lower() == ".csv" else _read_datalist(path)
     units = {}
-    for number, (name, series) in enumerate(rows, start=1):
+    for where, name, series in rows:
         place = path.parent / name
-        if not place.exists():
-            raise NoImageFoundError(
-                f"{path}: entry {number} names {name}, which does not exist.",
-                hint="Paths start from the list's folder.",
-            )
+        if not name or not place.exists():
+            found = f"names {name}, which does not exist" if name else "names no file or folder"
+            raise NoImageFoundError(f"{path}: {where} {found}.", hint="Paths start from the list's folder.")
         units[(name, series)] = Unit(place, place_hash(f"{name}\n{series}" if series else name), series)
     if not units:
         raise NoImageFoundError(f"{path}: no entry, expected at least one.", hint="Give one volume a line.")
     return list(units.values())
 
 
-def _read_csv(path: Path) -> list[tuple[str, str]]:
+def _read_csv(path: Path) -> list[tuple[str, str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             table = csv.DictReader(stream)
             column = next((name for name in PATH_COLUMNS if name in (table.fieldnames or ())), None)
-            rows = [(row[column] or "", row.get("series") or "") for row in table] if column else []
+            rows = [
+                (f"line {table.line_num}", (row[column] or "").strip(), (row.get("series") or "").strip())
+                for row in (table if column else ())
+                if any(row.values())
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UnreadableFileError(f"{path}: cannot be read as CSV: {type(error).__name__}.") from error
     if column is None:
@@ -191,14 +222,18 @@ def _read_csv(path: Path) -> list[tuple[str, str]]:
             f"{path}: found no column {', '.join(PATH_COLUMNS)}, expected one of them in the first line.",
             hint="Write a line 'image' and below it one path a line; a column 'series' may hold series UIDs.",
         )
-    return [row for row in rows if row[0]]
+    return rows
 
 
-def _read_datalist(path: Path) -> list[tuple[str, str]]:
+def _read_datalist(path: Path) -> list[tuple[str, str, str]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        sections = [value for value in content.values() if isinstance(value, list)]
-        return [(item if isinstance(item, str) else str(item["image"]), "") for items in sections for item in items]
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        return [
+            (f"entry {number} of {section}", item if isinstance(item, str) else str(item["image"]), "")
+            for section, items in content.items()
+            if isinstance(items, list)
+            for number, item in enumerate(items, start=1)
+        ]
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise UnreadableFileError(
             f"{path}: no datalist ({type(error).__name__}).",

@@ -66,7 +66,9 @@ def test_a_secret_within_another_or_within_a_placeholder_leaves_placeholders_who
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=2, max_size=30)
-texts = st.lists(st.one_of(st.text(max_size=20), st.sampled_from([": ", "/", "\\", ".dcm", "'", "1.2.3.4"])), max_size=5)
+texts = st.lists(
+    st.one_of(st.text(max_size=20), st.sampled_from([": ", "/", "\\", ".dcm", "'", "1.2.3.4"])), max_size=5
+)
 
 
 @settings(deadline=None)

@@ -1,0 +1,211 @@
+"""What our writers make of a series with a patient's data, and what is left of them afterwards."""
+
+import gzip
+import hashlib
+import json
+import shutil
+
+import pydicom
+import pytest
+from pydicom import Dataset, Sequence
+
+from lightunet_monai.batch.deidentify import TABLE, check_available, deidentify, deidentify_case, new_uid
+from lightunet_monai.batch.publish import CASES, publish, read_result
+from lightunet_monai.batch.scrub import redact_report
+from lightunet_monai.inputs import choose_series, discover_sources
+from lightunet_monai.outputs import FORMATS, describe_case, measure_lesions, write_case
+from lightunet_monai.review import write_overview
+from tests.builders.segmentation import make_lesions, make_segmentation
+from tests.builders.series import make_series
+from tests.builders.witnesses import dicom_errors
+
+pytest.importorskip(
+    f"dicomanonymizer.dicom_anonymization_databases.dicomfields_{TABLE}",
+    reason="dicom-anonymizer is not installed; it comes with the extra 'deidentify'",
+)
+
+SECRET = "a secret"
+ROOT = "1.2.826.0.1.3680043.4711"
+SHAPE = (40, 36, 20)
+OBJECTS = tuple(sorted(item.file_name for item in FORMATS.values() if item.file_name.endswith(".dcm")))
+
+PLANTED = {
+    "PatientName": "PLANTED^PATIENT",
+    "PatientID": "PLANTED-ID",
+    "PatientBirthDate": "19470411",
+    "PatientBirthName": "PLANTED^BIRTH",
+    "PatientAge": "072Y",
+    "PatientSize": "1.6471",
+    "PatientWeight": "64.711",
+    "PatientAddress": "PLANTED street",
+    "PatientComments": "PLANTED comments",
+    "OtherPatientIDs": "PLANTED-OTHER",
+    "IssuerOfPatientID": "PLANTED issuer",
+    "EthnicGroup": "PLANTED group",
+    "InstitutionName": "PLANTED clinic",
+    "InstitutionAddress": "PLANTED road",
+    "StationName": "PLANTED-STATION",
+    "DeviceSerialNumber": "PLANTED-SERIAL",
+    "OperatorsName": "PLANTED^OPERATOR",
+    "ReferringPhysicianName": "PLANTED^PHYSICIAN",
+    "PhysiciansOfRecord": "PLANTED^RECORD",
+    "StudyDescription": "PLANTED study",
+    "SeriesDescription": "PLANTED series",
+    "ProtocolName": "PLANTED protocol",
+    "AccessionNumber": "PLANTED-ACC",
+    "StudyID": "PLANTED-SID",
+    "StudyDate": "20190417",
+    "StudyTime": "174711",
+    "ImageComments": "PLANTED image",
+    "ClinicalTrialSubjectID": "PLANTED-TRIAL",
+}
+DATES = {"PatientBirthDate", "StudyDate", "StudyTime", "PatientAge", "PatientSize", "PatientWeight"}
+TRACES = [b"PLANTED", ROOT.encode(), *(PLANTED[name].encode() for name in DATES)]
+
+
+def _plant(index, dataset):
+    for name, value in PLANTED.items():
+        setattr(dataset, name, value)
+    dataset.private_block(0x0011, "PLANTED CREATOR", create=True).add_new(1, "LO", "PLANTED private")
+    request = Dataset()
+    request.RequestedProcedureDescription = "PLANTED procedure"
+    dataset.RequestAttributesSequence = Sequence([request])
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = f"{ROOT}.1", f"{ROOT}.2"
+    dataset.FrameOfReferenceUID = f"{ROOT}.3"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{ROOT}.4.{index}"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """Every format of a case, as the batch writes it to its staging folder."""
+    folder = tmp_path_factory.mktemp("planted")
+    truth = make_series(folder / "PLANTED PATIENT", shape=SHAPE, change=_plant)
+    source = choose_series(discover_sources(truth.folder))
+    segmentation = make_segmentation(make_lesions(SHAPE), source.affine, source, probability=True)
+    findings = measure_lesions(segmentation, truth.voxels)
+    report = describe_case(source, segmentation=segmentation, findings=findings)
+    write_case(
+        folder / "case",
+        segmentation,
+        formats=list(FORMATS),
+        findings=findings,
+        report=redact_report(report, source, "key"),
+        volume=truth.voxels,
+        overview=write_overview,
+    )
+    return folder / "case"
+
+
+@pytest.fixture(scope="module")
+def cleaned(original, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cleaned") / "case"
+    shutil.copytree(original, folder)
+    deidentify_case(folder, secret=SECRET)
+    return folder
+
+
+def _bytes(path):
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.suffix == ".gz" else content
+
+
+def _uids(dataset):
+    return {str(item.value) for item in dataset.iterall() if item.VR == "UI" and item.VM == 1}
+
+
+def test_the_objects_tell_the_patient_before(original):
+    for name in OBJECTS:
+        assert b"PLANTED^PATIENT" in (original / name).read_bytes()
+
+
+def test_no_file_holds_anything_of_the_patient_afterwards(original, cleaned):
+    assert {path.name for path in cleaned.iterdir()} == {path.name for path in original.iterdir()}
+    for path in cleaned.iterdir():
+        assert [trace for trace in TRACES if trace in _bytes(path)] == [], path.name
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_the_object_is_valid_and_says_what_was_done(cleaned, name):
+    dataset = pydicom.dcmread(cleaned / name)
+    assert dataset.PatientIdentityRemoved == "YES"
+    assert dataset.LongitudinalTemporalInformationModified == "REMOVED"
+    assert TABLE in dataset.DeidentificationMethod
+    assert [item.CodeValue for item in dataset.DeidentificationMethodCodeSequence] == ["113100", "113104"]
+    assert not any(item.tag.is_private for item in dataset.iterall())
+    assert dicom_errors(cleaned / name) == []
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_uids_are_mapped_and_those_of_the_standard_stay(original, cleaned, name):
+    before, after = pydicom.dcmread(original / name), pydicom.dcmread(cleaned / name)
+    assert after.SOPClassUID == before.SOPClassUID == after.file_meta.MediaStorageSOPClassUID
+    assert after.file_meta.TransferSyntaxUID == before.file_meta.TransferSyntaxUID
+    assert after.file_meta.MediaStorageSOPInstanceUID == after.SOPInstanceUID
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        assert after[keyword].value == new_uid(before[keyword].value, SECRET) != before[keyword].value
+    for uid in _uids(before):
+        if uid.startswith(ROOT):
+            assert new_uid(uid, SECRET) in _uids(after)
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTS if name.startswith("segmentation")])
+def test_the_segmentation_refers_to_the_mapped_series_and_keeps_its_pixels(original, cleaned, name):
+    before, after = pydicom.dcmread(original / name), pydicom.dcmread(cleaned / name)
+    assert after.PixelData == before.PixelData
+    assert after.ReferencedSeriesSequence[0].SeriesInstanceUID == new_uid(f"{ROOT}.2", SECRET)
+    assert after.SegmentSequence[0].SegmentLabel == before.SegmentSequence[0].SegmentLabel
+
+
+def test_contours_and_measurements_stay(original, cleaned):
+    before, after = (pydicom.dcmread(folder / "rtstruct.dcm") for folder in (original, cleaned))
+    contours = [
+        [item.ContourData for roi in one.ROIContourSequence for item in roi.ContourSequence] for one in (before, after)
+    ]
+    assert contours[0] == contours[1] != []
+
+    before, after = (pydicom.dcmread(folder / "findings_sr.dcm") for folder in (original, cleaned))
+    values = [[item.value for item in one.iterall() if item.keyword == "NumericValue"] for one in (before, after)]
+    assert values[0] == values[1] != []
+
+
+def test_the_objects_of_a_case_still_refer_to_each_other(cleaned):
+    segmentation = pydicom.dcmread(cleaned / "segmentation.dcm")
+    report = pydicom.dcmread(cleaned / "findings_sr.dcm")
+    assert segmentation.SOPInstanceUID in _uids(report)
+    assert segmentation.StudyInstanceUID == report.StudyInstanceUID == new_uid(f"{ROOT}.1", SECRET)
+    told = json.loads((cleaned / "report.json").read_text(encoding="utf-8"))
+    assert told["source"]["series_uid"] == new_uid(f"{ROOT}.2", SECRET)
+
+
+def test_the_report_fits_the_files_and_the_case_can_be_published(cleaned, tmp_path):
+    report = json.loads((cleaned / "report.json").read_text(encoding="utf-8"))
+    assert {item["name"] for item in report["files"]} == {path.name for path in cleaned.iterdir()} - {"report.json"}
+    for item in report["files"]:
+        assert item["sha256"] == hashlib.sha256((cleaned / item["name"]).read_bytes()).hexdigest()
+
+    shutil.copytree(cleaned, tmp_path / "staging")
+    assert publish(tmp_path / "staging", tmp_path, "key")
+    assert read_result(tmp_path, "key") == report
+    assert (tmp_path / CASES / "key" / "segmentation.dcm").is_file()
+
+
+def test_the_same_secret_gives_the_same_uids_and_another_one_others(original):
+    once, again, other = (pydicom.dcmread(original / "segmentation.dcm") for _ in range(3))
+    for dataset, secret in ((once, SECRET), (again, SECRET), (other, "another")):
+        deidentify(dataset, secret=secret)
+    assert once == again
+    mapped = {uid for uid in _uids(once) if not uid.startswith("1.2.840.10008.")}
+    assert mapped
+    assert not mapped & _uids(other)
+
+
+@pytest.mark.parametrize("uid", ["", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.1.2.1"])
+def test_a_uid_of_the_standard_is_never_mapped(uid):
+    assert new_uid(uid, SECRET) == uid
+
+
+def test_a_mapped_uid_is_a_valid_uid():
+    mapped = pydicom.uid.UID(new_uid(f"{ROOT}.1", SECRET))
+    assert mapped.is_valid
+    assert mapped.startswith("2.25.")
+    check_available()

@@ -1,0 +1,127 @@
+import shutil
+import zipfile
+
+import numpy as np
+import pydicom
+import pytest
+
+from lightunet_monai.batch.keys import KEY_DIGITS, case_key, place_hash, series_hash, uid_hash
+from lightunet_monai.inputs import discover_sources
+from tests.builders.multi_frame import make_enhanced
+from tests.builders.series import get_hu, make_series, set_hu
+from tests.builders.volume import make_volume, make_voxels
+
+
+def _only(path):
+    (source,) = discover_sources(path)
+    return source
+
+
+def _change(path, **values):
+    dataset = pydicom.dcmread(path)
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def _brighten(path, voxel):
+    dataset = pydicom.dcmread(path)
+    plane = get_hu(dataset)
+    plane[voxel] += 1
+    set_hu(dataset, plane)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def _zip(folder, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for item in sorted(folder.iterdir()):
+            archive.write(item, item.name)
+    return path
+
+
+def test_a_study_that_is_moved_and_renamed_keeps_its_key(tmp_path):
+    truth = make_series(tmp_path / "Doe Jane")
+    before = _only(truth.folder)
+    key, series = case_key(before), series_hash(before)
+    assert len(key) == KEY_DIGITS
+    moved = tmp_path / "else" / "where"
+    shutil.copytree(truth.folder, moved)
+    shutil.rmtree(truth.folder)
+    for number, path in enumerate(sorted(moved.iterdir())):
+        path.rename(moved / f"z{100 - number}")
+    assert (case_key(_only(moved)), series_hash(_only(moved))) == (key, series)
+
+
+@pytest.mark.parametrize("syntax", ["raw", "rle"])
+def test_a_changed_pixel_in_the_middle_of_a_slice_is_another_case_of_the_same_series(tmp_path, syntax):
+    truth = make_series(tmp_path / "a", shape=(64, 64, 5), syntax=syntax)
+    before = _only(truth.folder)
+    altered = make_series(tmp_path / "b", shape=(64, 64, 5), voxels=_with_change(truth.voxels, 2), syntax=syntax)
+    after = _only(altered.folder)
+    assert case_key(after) != case_key(before)
+    assert series_hash(after) == series_hash(before)
+
+
+def _with_change(voxels, index):
+    changed = voxels.copy()
+    changed[32, 40, index] += 1  # the sample begins in the middle of the slice
+    return changed
+
+
+def test_a_changed_uid_or_position_is_another_case(tmp_path):
+    truth = make_series(tmp_path)
+    keys = {case_key(_only(tmp_path))}
+    _change(truth.files[3], SOPInstanceUID="2.25.4711")
+    keys.add(case_key(_only(tmp_path)))
+    _change(truth.files[-1], ImagePositionPatient=["-10", "-20", "46.501"])
+    keys.add(case_key(_only(tmp_path)))
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("frame", [0, 4])
+def test_a_changed_pixel_in_any_frame_is_another_case(tmp_path, frame):
+    voxels = make_voxels((64, 64, 5))
+    first = make_enhanced(tmp_path / "a" / "enhanced", voxels=voxels)
+    second = make_enhanced(tmp_path / "b" / "enhanced", voxels=_with_change(voxels, frame))
+    assert case_key(_only(first.folder)) != case_key(_only(second.folder))
+
+
+def test_a_changed_pixel_in_an_archive_is_another_case_and_a_copy_is_not(tmp_path):
+    truth = make_series(tmp_path / "a")
+    first, copy = _zip(truth.folder, tmp_path / "a.zip"), _zip(truth.folder, tmp_path / "copy.zip")
+    _brighten(truth.files[2], (3, 4))
+    second = _zip(truth.folder, tmp_path / "b.zip")
+    assert case_key(_only(first)) == case_key(_only(copy)) != case_key(_only(second))
+
+
+def test_the_volumes_of_one_series_have_keys_of_their_own(tmp_path):
+    make_series(tmp_path, defect="two kernels")
+    sources = discover_sources(tmp_path)
+    assert len({case_key(source) for source in sources}) == len({series_hash(source) for source in sources}) == 2
+
+
+def test_a_file_is_named_by_its_content(tmp_path):
+    voxels = make_voxels()
+    for name in ("a", "b"):
+        make_volume(tmp_path / f"{name}.nii", voxels)
+    make_volume(tmp_path / "c.nii", np.where(voxels == voxels.max(), voxels + 1, voxels))
+    first, copy, other = (case_key(source) for source in discover_sources(tmp_path))
+    assert first == copy != other
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_voxels_beside_their_header_belong_to_the_content(tmp_path, suffix):
+    keys = []
+    for shift in (0, 0, 1):
+        folder = tmp_path / f"{len(keys)}"
+        folder.mkdir()
+        make_volume(folder / f"image{suffix}", make_voxels() + np.int16(shift))
+        keys.append(case_key(_only(folder)))
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_name_that_is_no_text_has_a_hash_too():
+    assert len(place_hash("study\udcff")) == KEY_DIGITS
+    assert place_hash("a") != place_hash("b")
+    assert len(uid_hash("1.2.3")) == 64

@@ -1,0 +1,188 @@
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from lightunet_monai.batch.feed import find_cases
+from lightunet_monai.batch.units import Shard, list_units, signature
+from lightunet_monai.errors import NoImageFoundError, UnreadableFileError, UsageError
+
+SLICE = b"\0" * 128 + b"DICM"
+
+
+def _make(root, *names, content=b"x"):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+
+def _names(root, **options):
+    return [unit.path.relative_to(root).as_posix() for unit in list_units(root, **options)]
+
+
+@pytest.fixture
+def studies(tmp_path):
+    _make(tmp_path, "b/1/IM1", "a/IM1", "a/IM2", "c.zip", "d.nii.gz", "e.NRRD", "notes.txt", ".hidden/IM1", ".x.nii")
+    return tmp_path
+
+
+def test_folders_archives_and_images_are_units_and_hidden_or_other_files_are_none(studies):
+    assert _names(studies) == ["a", "b", "c.zip", "d.nii.gz", "e.NRRD"]
+
+
+def test_places_do_not_change_when_the_root_moves(studies, tmp_path_factory):
+    moved = tmp_path_factory.mktemp("moved") / "root"
+    shutil.copytree(studies, moved)
+    places = [unit.place for unit in list_units(studies)]
+    assert [unit.place for unit in list_units(moved)] == places
+    assert len(set(places)) == 5
+
+
+def test_a_folder_of_loose_slices_is_one_unit_with_all_below_it(tmp_path):
+    _make(tmp_path, "IM1", "more/IM2", content=SLICE)
+    assert _names(tmp_path) == ["."]
+
+
+def test_a_folder_with_a_dicomdir_is_one_unit(tmp_path):
+    _make(tmp_path, "DICOMDIR", "DICOM/IM1", "b/IM1")
+    assert _names(tmp_path) == ["."]
+    (unit,) = list_units(tmp_path / "DICOMDIR")
+    assert unit == next(list_units(tmp_path))
+
+
+def test_units_may_lie_deeper(tmp_path):
+    _make(tmp_path, "p1/s1/IM1", "p1/s2/IM1", "p1/x.nii", "p3.zip")
+    _make(tmp_path, "p2/IM1", content=SLICE)
+    assert _names(tmp_path, depth=2) == ["p1/s1", "p1/s2", "p1/x.nii", "p2", "p3.zip"]
+
+
+def test_a_folder_that_vanishes_while_it_is_listed_stops_nothing(tmp_path):
+    _make(tmp_path, "a/s/IM1", "b/s/IM1", "c/s/IM1")
+    units = list_units(tmp_path, depth=2)
+    next(units)
+    shutil.rmtree(tmp_path / "b")
+    assert [unit.path.name for unit in units] == ["b", "s"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_among_the_studies_is_not_waited_for(studies):
+    os.mkfifo(studies / "pipe")
+    assert len(_names(studies)) == 5
+
+
+def test_links_that_leave_the_root_are_refused_and_links_within_it_are_listed_once(tmp_path):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    _make(root, "study/IM1", "a.nii")
+    _make(outside, "study/IM1", "b.nii", "readme.txt")
+    for name, target in {
+        "out": outside / "study",
+        "out.nii": outside / "b.nii",
+        "gone": outside / "gone",
+        "readme.txt": outside / "readme.txt",
+        "in": root / "study",
+        "loop": root,
+        "in.nii": root / "a.nii",
+    }.items():
+        (root / name).symlink_to(target)
+
+    units = list(list_units(root))
+
+    assert [unit.path.name for unit in units] == ["a.nii", "gone", "in.nii", "out", "out.nii", "study"]
+    refused = [unit for unit in units if unit.is_link_outside]
+    assert [unit.path.name for unit in refused] == ["gone", "out", "out.nii"]
+    for unit in refused:
+        (case,) = find_cases(unit)
+        assert (case.source, case.cause.reason) == (None, "link-outside")
+
+
+def test_a_linked_slice_from_outside_does_not_make_the_root_one_study(tmp_path):
+    _make(tmp_path, "outside/IM1", content=SLICE)
+    _make(tmp_path, "root/a/IM1")
+    (tmp_path / "root" / "IM1").symlink_to(tmp_path / "outside" / "IM1")
+    assert _names(tmp_path / "root") == ["a"]
+
+
+def test_a_datalist_names_volumes_from_its_folder(studies):
+    path = studies / "list.json"
+    sections = {"name": "x", "training": [{"image": "d.nii.gz", "label": "l"}, "a"], "test": [{"image": "d.nii.gz"}]}
+    path.write_text(json.dumps(sections), encoding="utf-8-sig")
+    assert [unit.path.name for unit in list_units(path)] == ["d.nii.gz", "a"]
+
+
+def test_a_table_names_volumes_and_series(studies):
+    path = studies / "list.csv"
+    path.write_text("patient,study,series\nx,a,1.2.3\n\nx,a,1.2.4\nx,b,\nx,b,\n", encoding="utf-8-sig")
+    units = list(list_units(path))
+    assert [(unit.path.name, unit.series_uid) for unit in units] == [("a", "1.2.3"), ("a", "1.2.4"), ("b", "")]
+    assert len({unit.place for unit in units}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error", "said"),
+    [
+        ("l.csv", "image\na\n\ngone\n", NoImageFoundError, "line 4 names gone, which does not exist"),
+        ("l.csv", "image,series\na,1\n,2\n", NoImageFoundError, "line 3 names no file or folder"),
+        ("l.csv", "image\n", NoImageFoundError, "no entry"),
+        ("l.csv", "patient;image\nx;a\n", UnreadableFileError, "found no column image, path, study, file"),
+        ("l.csv", "", UnreadableFileError, "found no column"),
+        ("l.json", '{"test": ["a", {"image": "gone"}]}', NoImageFoundError, "entry 2 of test names gone"),
+        ("l.json", '{"test": [{"label": "a"}]}', UnreadableFileError, "no datalist"),
+        ("l.json", '["a"]', UnreadableFileError, "no datalist"),
+        ("l.json", "{", UnreadableFileError, "no datalist"),
+    ],
+)
+def test_a_list_with_a_mistake_is_refused_by_name_and_line(studies, name, text, error, said):
+    (studies / name).write_text(text)
+    with pytest.raises(error, match=said):
+        list(list_units(studies / name))
+
+
+def test_a_root_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(NoImageFoundError, match="does not exist"):
+        list_units(tmp_path / "gone")
+
+
+def test_shards_are_disjoint_and_complete(tmp_path):
+    _make(tmp_path, *(f"{number}.nii" for number in range(60)))
+    parts = [set(_names(tmp_path, shard=Shard(index, 4))) for index in range(1, 5)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 60
+    assert all(parts)
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 2), (3, 2), (1, 0)])
+def test_a_shard_outside_its_count_is_refused(index, count):
+    with pytest.raises(UsageError, match=f"found {index}/{count}"):
+        Shard(index, count)
+
+
+def test_the_signature_tells_every_change_of_a_unit(tmp_path):
+    _make(tmp_path, "study/IM1", "study/deep/IM2")
+    study = tmp_path / "study"
+    seen = [signature(study)]
+    assert signature(study) == seen[0]
+    _make(study, "deep/IM3")
+    seen.append(signature(study))
+    (study / "IM1").write_bytes(b"yy")
+    seen.append(signature(study))
+    (study / "IM1").write_bytes(b"zz")
+    os.utime(study / "IM1", ns=(1, 1))
+    seen.append(signature(study))
+    (study / "deep" / "IM2").rename(study / "IM2")
+    seen.append(signature(study))
+
+    assert len({text for text, _, _ in seen}) == len(seen)
+    assert [count for _, count, _ in seen] == [2, 3, 3, 3, 3]
+
+
+def test_a_time_in_the_future_does_not_keep_a_unit_from_being_complete(tmp_path):
+    _make(tmp_path, "study/IM1")
+    os.utime(tmp_path / "study" / "IM1", (4e9, 4e9))
+    assert abs(signature(tmp_path / "study")[2] - time.time()) < 60
+
+
+def test_a_unit_shows_no_path(tmp_path):
+    _make(tmp_path, "Doe Jane/IM1")
+    (unit,) = list_units(tmp_path)
+    assert "Doe" not in repr([unit])
