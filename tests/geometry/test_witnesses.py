@@ -15,18 +15,21 @@ import SimpleITK
 from pydicom.uid import ExplicitVRLittleEndian
 
 from lightunet_monai.inputs import choose_series, discover_sources, read_hu
-from tests.builders.hard_studies import CHEST, needs_chest, needs_studies, rows_by_case
+from tests.builders.hard_studies import CHEST, STUDIES, expected_rows, needs_chest, needs_studies, rows_by_case
 from tests.builders.series import CORONAL, SAGITTAL, make_series
 from tests.builders.volume import make_affine, make_volume
 from tests.builders.witnesses import RAS_TO_LPS, find_tool
 
-ACCEPTED = rows_by_case("accept")
-MULTI_FRAME = ("D25", "R27")
+GIVES_A_VOLUME = ("accept", "any", "ambiguous")
+ACCEPTED, CHOSEN = rows_by_case("accept"), rows_by_case("any", "ambiguous")
+"""Studies that give a volume as they are; and those that may be refused, or must be until one volume is chosen."""
+
+ZIPPED = "D29"
+MULTI_FRAME = ("D25", "R27", "R28")
 """ITK does not order frames by position; the frames are checked by number instead."""
 
-MONOCHROME1 = ("D16",)
-"""SimpleITK inverts these for display; its world positions are compared, its values are not."""
-
+MONOCHROME1 = "D16"
+"""SimpleITK inverts these for display; its world positions are compared, the values are those of highdicom."""
 
 JITTERY = "D08"
 """dcm2niix takes the distance of the first two slices for all: 4 micrometres add up over 30 slices."""
@@ -48,15 +51,24 @@ def check_against_simpleitk(source, volume, *, values=True, count=500):
 
 
 @needs_studies
-@pytest.mark.parametrize("case", [case for case in ACCEPTED if not case.startswith((*MULTI_FRAME, "D29"))])
+@pytest.mark.parametrize("case", [case for case in ACCEPTED if not case.startswith((*MULTI_FRAME, ZIPPED))])
 def test_simpleitk_finds_the_same_voxels_at_the_same_places(case):
     source = choose_series(discover_sources(ACCEPTED[case][0].path))
     check_against_simpleitk(source, read_hu(source), values=not case.startswith(MONOCHROME1))
 
 
 @needs_studies
-def test_simpleitk_finds_the_volume_of_the_zip_archive_in_its_files(tmp_path):
-    (case,) = [case for case in ACCEPTED if case.startswith("D29")]
+@pytest.mark.parametrize("case", [case for case in CHOSEN if not case.startswith(MULTI_FRAME)])
+def test_simpleitk_finds_every_volume_that_can_be_chosen_at_the_same_places(case):
+    sources = discover_sources(CHOSEN[case][0].path)
+    assert len(sources) == len(CHOSEN[case])
+    for source in sources:
+        check_against_simpleitk(source, read_hu(source), count=200)
+
+
+@needs_studies
+@pytest.mark.parametrize("case", [case for case in ACCEPTED if case.startswith(ZIPPED)])
+def test_simpleitk_finds_the_volume_of_a_zip_archive_in_its_files(case, tmp_path):
     volume = read_hu(choose_series(discover_sources(ACCEPTED[case][0].path)))
     zipfile.ZipFile(ACCEPTED[case][0].path / "study.zip").extractall(tmp_path)
     reader = SimpleITK.ImageSeriesReader()
@@ -84,11 +96,20 @@ def check_world_positions(array, affine, volume, *, off_voxel=0.01, count=500):
 
 
 @needs_studies
-@pytest.mark.parametrize("case", [case for case in ACCEPTED if case.startswith(MULTI_FRAME)])
+@pytest.mark.parametrize("case", [case for case in (*ACCEPTED, *CHOSEN) if case.startswith(MULTI_FRAME)])
 def test_highdicom_finds_the_frames_of_a_multi_frame_instance_at_the_same_places(case):
-    source = choose_series(discover_sources(ACCEPTED[case][0].path))
+    source = choose_series(discover_sources(STUDIES / case))
     theirs = highdicom.imread(str(source.slices[0].path)).get_volume()
     assert theirs.coordinate_system.name == "PATIENT"
+    check_world_positions(theirs.array, RAS_TO_LPS @ theirs.affine, read_hu(source))
+
+
+@needs_studies
+@pytest.mark.parametrize("case", [case for case in ACCEPTED if case.startswith(MONOCHROME1)])
+def test_highdicom_without_display_finds_the_same_values_in_monochrome1(case):
+    source = choose_series(discover_sources(STUDIES / case))
+    datasets = [pydicom.dcmread(path) for path in source.paths]
+    theirs = highdicom.get_volume_from_series(datasets, apply_presentation_lut=False)
     check_world_positions(theirs.array, RAS_TO_LPS @ theirs.affine, read_hu(source))
 
 
@@ -126,6 +147,26 @@ def test_simpleitk_finds_the_same_frames_of_a_multi_frame_instance(case):
         # LPS position of the first voxel, as the frame's own header gives it.
         lps = (volume.affine @ (0, 0, index, 1))[:3] * (-1, -1, 1)
         np.testing.assert_allclose(lps, item.position, atol=1e-4)
+
+
+def cases_of(*tests):
+    """The studies that these tests are run on."""
+    return [case for test in tests for mark in test.pytestmark if mark.name == "parametrize" for case in mark.args[1]]
+
+
+@needs_studies
+def test_no_study_that_gives_a_volume_lacks_a_witness_that_every_installation_has():
+    """dcm2niix comes on top: it may be absent, and then its tests are skipped."""
+    positions = cases_of(
+        test_simpleitk_finds_the_same_voxels_at_the_same_places,
+        test_simpleitk_finds_every_volume_that_can_be_chosen_at_the_same_places,
+        test_simpleitk_finds_the_volume_of_a_zip_archive_in_its_files,
+        test_highdicom_finds_the_frames_of_a_multi_frame_instance_at_the_same_places,
+    )
+    assert sorted(positions) == sorted({row.case for row in expected_rows() if row.expect in GIVES_A_VOLUME})
+    values = cases_of(test_highdicom_without_display_finds_the_same_values_in_monochrome1)
+    assert values == [case for case in positions if case.startswith(MONOCHROME1)]
+    assert cases_of(test_dcm2niix_finds_the_same_voxels_at_the_same_places) == list(ACCEPTED)
 
 
 ITK_POSITIONS = """
