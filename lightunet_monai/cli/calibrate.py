@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"temperature {before:.3f} -> {temperature:.3f}; of the voxels with a probability of 0.1 and more:")
     print(f"calibration error {calibration.calibration_error(1.0):.3f} -> {calibration.calibration_error(factor):.3f}")
     points = [
-        OperatingPoint.from_summary(*(_sigmoid(cut / temperature) for cut in cuts), summarize(found))
-        for cuts, found in scores.items()
+        OperatingPoint.from_summary(_sigmoid(low / temperature), _sigmoid(sure / temperature), summarize(found))
+        for (low, sure), found in scores.items()
     ]
     chosen = choose_point(points, arguments.false_positives)
     print("\n| threshold | sure threshold | sensitivity, 5 mm and more | mean Dice, 5 mm and more | false positives |")
