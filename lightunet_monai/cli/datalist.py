@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from ..labels import LabelTable
 
 if TYPE_CHECKING:
     from ..sources import DicomSeries
+
+Pair = tuple[Path, Path]
+"""A volume and its label map."""
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
 
@@ -26,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation", type=float, default=0.2, metavar="SHARE", help="share kept for validation (0.2)"
     )
+    parser.add_argument("--folds", type=int, metavar="N", help="cross-validation: number the cases 0 to N - 1 instead")
+    parser.add_argument(
+        "--group",
+        metavar="REGEX",
+        help="cases whose paths agree in what this matches (its first group, if it has one) are never divided; "
+        "for several studies of one patient",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the division (0)")
 
 
@@ -33,20 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the datalist."""
     if not 0 <= arguments.validation < 1:
         raise UsageError(f"option --validation: found {arguments.validation}, expected 0 or more and below 1.")
-    pairs = _pairs(arguments.images, arguments.labels)
-    random.Random(arguments.seed).shuffle(pairs)
-    held_out = round(len(pairs) * arguments.validation)
-    if arguments.validation > 0:
-        held_out = min(max(1, held_out), len(pairs) - 1)
+    groups = _shuffled_groups(_pairs(arguments.images, arguments.labels), arguments.group, arguments.seed)
     folder = arguments.output.absolute().parent
-    entries = [
-        {"image": os.path.relpath(image, folder), "label": os.path.relpath(label, folder)} for image, label in pairs
-    ]
-    content = {
-        "labels": {"0": "background", **{str(label.value): label.name for label in LabelTable.shipped()}},
-        "training": entries[held_out:],
-        "validation": entries[:held_out],
+    sections = _in_folds(groups, arguments.folds) if arguments.folds else _held_out(groups, arguments.validation)
+    entries = {
+        name: [
+            {"image": os.path.relpath(image, folder), "label": os.path.relpath(label, folder), **more}
+            for (image, label), more in items
+        ]
+        for name, items in sections.items()
     }
+    labels = {"0": "background", **{str(label.value): label.name for label in LabelTable.shipped()}}
+    content = {"labels": labels, **entries}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = arguments.output.with_name(arguments.output.name + ".part")
@@ -54,8 +63,53 @@ def run(arguments: argparse.Namespace) -> int:
         part.replace(arguments.output)
     except OSError as error:
         raise OutputError(f"{arguments.output}: cannot be written: {error.strerror}.") from error
-    print(f"{arguments.output}: {len(pairs) - held_out} training, {held_out} validation cases")
+    counts = ", ".join(f"{len(items)} {name}" for name, items in entries.items())
+    print(f"{arguments.output}: {counts} cases" + (f" in {arguments.folds} folds" if arguments.folds else ""))
     return 0
+
+
+def _shuffled_groups(pairs: list[Pair], pattern: str | None, seed: int) -> list[list[Pair]]:
+    """Put cases that belong together into one group; the groups are in random order."""
+    try:
+        regex = re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise UsageError(f"option --group: {pattern!r} is no regular expression: {error}.") from error
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        name = pair[0].as_posix()
+        found = regex.search(name) if regex else None
+        if regex and not found:
+            raise UsageError(f"option --group: {pattern!r} matches nothing in {pair[0]}.", hint="Match every path.")
+        groups.setdefault(found[1 if found.re.groups else 0] if found else name, []).append(pair)
+    ordered = list(groups.values())
+    random.Random(seed).shuffle(ordered)
+    return ordered
+
+
+def _held_out(groups: list[list[Pair]], share: float) -> dict[str, list[tuple[Pair, dict[str, int]]]]:
+    """Divide into training and validation; a share above 0 leaves something in both."""
+    total = sum(map(len, groups))
+    wanted = min(max(1, round(total * share)), total - 1) if share > 0 else 0
+    held_out: list[Pair] = []
+    while len(held_out) < wanted and len(groups) > 1:
+        held_out += groups.pop(0)
+    if wanted and not held_out:
+        raise UsageError("option --group: all cases are in one group, which cannot be divided.")
+    rest = [pair for group in groups for pair in group]
+    return {"training": [(pair, {}) for pair in rest], "validation": [(pair, {}) for pair in held_out]}
+
+
+def _in_folds(groups: list[list[Pair]], count: int) -> dict[str, list[tuple[Pair, dict[str, int]]]]:
+    """Number the cases by fold: the largest groups first, each into the fold that is smallest so far."""
+    if not 2 <= count <= len(groups):
+        raise UsageError(f"option --folds: found {count}, expected 2 to {len(groups)}, the number of groups of cases.")
+    sizes = [0] * count
+    items = []
+    for group in sorted(groups, key=len, reverse=True):
+        fold = sizes.index(min(sizes))
+        sizes[fold] += len(group)
+        items += [(pair, {"fold": fold}) for pair in group]
+    return {"training": items}
 
 
 def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:

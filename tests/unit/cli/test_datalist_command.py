@@ -81,3 +81,50 @@ def test_volumes_are_paired_with_seg_nrrd_files_also_in_their_own_folder(tmp_pat
     make_nifti(folder / "a.nii", make_voxels(SHAPE))
     assert run(tmp_path, folder, folder)[0] == 2
     assert "label maps have its name" in capsys.readouterr().err
+
+
+def _flat(tmp_path, patients, studies):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        for patient in range(patients):
+            for study in range(studies):
+                (tmp_path / folder / f"p{patient}_s{study}.nii.gz").write_bytes(b"")
+    return tmp_path / "images", tmp_path / "labels"
+
+
+def test_folds_are_even_and_no_patient_is_in_two(tmp_path):
+    images, labels = _flat(tmp_path, 6, 2)
+    path = tmp_path / "list.json"
+    assert main(["datalist", str(images), str(labels), "-o", str(path), "--folds", "3", "--group", r"(p\d+)_s"]) == 0
+    held_out = [list_labelled_cases(path, "validation", fold) for fold in range(3)]
+    assert [len(cases) for cases in held_out] == [4, 4, 4]
+    patients = [{item["image"].split("/")[-1][:2] for item in cases} for cases in held_out]
+    assert sum(map(len, patients)) == len(set().union(*patients)) == 6
+    assert len(list_labelled_cases(path, "training", 0)) == 8
+
+
+def test_a_patient_is_not_divided_between_training_and_validation(tmp_path):
+    images, labels = _flat(tmp_path, 5, 3)
+    path = tmp_path / "list.json"
+    words = ["datalist", str(images), str(labels), "-o", str(path), "--validation", "0.2", "--group", r"p\d+"]
+    assert main(words) == 0
+    content = json.loads(path.read_text())
+    assert (len(content["training"]), len(content["validation"])) == (12, 3)
+    assert len({item["image"][-12:-10] for item in content["validation"]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--folds", "9"), "expected 2 to 4"),
+        (("--folds", "1"), "expected 2 to 4"),
+        (("--group", "("), "no regular expression"),
+        (("--group", "x"), "matches nothing"),
+        (("--group", "images"), "cannot be divided"),
+    ],
+)
+def test_divisions_that_cannot_be_made_are_refused(tmp_path, capsys, words, said):
+    images, labels = _flat(tmp_path, 4, 1)
+    assert main(["datalist", str(images), str(labels), "-o", str(tmp_path / "list.json"), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "list.json").exists()
