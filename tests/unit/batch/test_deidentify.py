@@ -4,7 +4,9 @@ import gzip
 import hashlib
 import json
 import shutil
+from copy import deepcopy
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom import Dataset, Sequence
@@ -81,7 +83,7 @@ def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     truth = make_series(folder / "PLANTED PATIENT", shape=SHAPE, change=_plant)
     source = choose_series(discover_sources(truth.folder))
-    segmentation = make_segmentation(make_lesions(SHAPE), source.affine, source, probability=True)
+    segmentation = make_segmentation(make_lesions(SHAPE), np.array(source.affine), source, probability=True)
     findings = measure_lesions(segmentation, truth.voxels)
     report = describe_case(source, segmentation=segmentation, findings=findings)
     write_case(
@@ -209,3 +211,31 @@ def test_a_mapped_uid_is_a_valid_uid():
     assert mapped.is_valid
     assert mapped.startswith("2.25.")
     check_available()
+
+
+def test_a_data_set_that_holds_all_of_it_loses_all_of_it(tmp_path):
+    truth = make_series(tmp_path / "ct", shape=(24, 20, 2), change=_plant)
+    dataset = pydicom.dcmread(truth.files[0])
+    inner = Dataset()
+    inner.PatientID, inner.ReferencedSOPInstanceUID = "PLANTED", f"{ROOT}.5"
+    inner.ReferencedSOPClassUID = dataset.SOPClassUID
+    inner.private_block(0x0013, "PLANTED", create=True).add_new(2, "UN", b"PLANTED private")
+    dataset.ReferencedImageSequence = Sequence([deepcopy(inner)])
+    dataset.ReferencedStudySequence = Sequence([deepcopy(inner)])
+    dataset.SourceImageSequence = Sequence([deepcopy(inner)])
+    dataset.add_new((0x6000, 0x4000), "LT", "PLANTED overlay")
+    dataset.add_new((0x5002, 0x3000), "OW", b"PLANTED curve ")
+    dataset.PhysiciansReadingStudyIdentificationSequence = Sequence([deepcopy(inner)])
+    dataset.AcquisitionDateTime, dataset.ContentDate, dataset.SeriesTime = "20190417174711", "20190417", "174711"
+    dataset.IrradiationEventUID = [f"{ROOT}.6", f"{ROOT}.7"]
+    pixels = dataset.PixelData
+
+    deidentify(dataset, secret=SECRET)
+    dataset.save_as(tmp_path / "after.dcm", enforce_file_format=True)
+
+    content = (tmp_path / "after.dcm").read_bytes()
+    assert [trace for trace in TRACES if trace in content] == []
+    after = pydicom.dcmread(tmp_path / "after.dcm")
+    assert after.PixelData == pixels
+    assert after.IrradiationEventUID == [new_uid(f"{ROOT}.{number}", SECRET) for number in (6, 7)]
+    assert after.SourceImageSequence[0].ReferencedSOPInstanceUID == new_uid(f"{ROOT}.5", SECRET)
