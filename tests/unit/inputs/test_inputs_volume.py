@@ -28,6 +28,15 @@ def test_a_volume_is_a_float32_tensor_with_a_ras_affine(tmp_path):
     assert volume.meta["warnings"] == []
 
 
+def test_the_tensor_is_the_memory_that_slices_were_decoded_into(tmp_path):
+    make_series(tmp_path)
+    volume = load_volume(choose_series(discover_sources(tmp_path)))
+    assert volume.stride()[1:] == (1, 24, 24 * 20)  # as stored: slices of rows of columns
+    memory = volume.untyped_storage()
+    assert memory.nbytes() == 24 * 20 * 12 * 4
+    assert not memory.resizable()  # NumPy's; a copy by torch would be torch's own
+
+
 def test_monai_saves_a_label_map_where_the_volume_was(tmp_path):
     import nibabel as nib
     from monai.transforms import SaveImage
