@@ -1,0 +1,377 @@
+"""Cases on a real dask cluster on this machine: same results as without, and nothing lost when something dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders.bundle import tiny_bundle
+from builders.volume import make_nifti, make_voxels
+
+from lightunet_monai.batch.case import CaseSettings
+from lightunet_monai.batch.cluster import ClusterSettings, _import, open_cluster
+from lightunet_monai.batch.pool import LocalPool
+from lightunet_monai.batch.task import CaseTask, Lost, Outcome, WorkerPlan
+from lightunet_monai.errors import InferenceError, LightUNetError, UsageError
+from lightunet_monai.options import RunOptions
+from lightunet_monai.sources import ImageFile
+
+pytest.importorskip("distributed", reason="the extra cluster is not installed")
+
+ROOT = Path(__file__).resolve().parents[3]
+PATIENT = "PLANTED^PATIENT"
+PATIENCE = 300.0
+"""Seconds; much more than a quiet machine needs."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("model") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("in")
+    found = []
+    for number in range(4):
+        path = make_nifti(folder / f"{PATIENT}_{number}.nii.gz", make_voxels(seed=number))
+        found.append(CaseTask(f"{number:016x}", "0" * 16, "0" * 16, ImageFile(path)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def large_task(tmp_path_factory):
+    """Takes long enough to be caught while it is worked on."""
+    voxels = np.repeat(make_voxels((320, 320, 4)), 40, axis=2)
+    path = make_nifti(tmp_path_factory.mktemp("large") / f"{PATIENT}.nii.gz", voxels)
+    return CaseTask("f" * 16, "0" * 16, "0" * 16, ImageFile(path))
+
+
+@pytest.fixture
+def make_plan(tmp_path, bundle):
+    def make(name="out", **changes):
+        options = RunOptions(device="cpu", engine="torch", threads=1)
+        out = tmp_path / name
+        out.mkdir()
+        return WorkerPlan(out, "run0", CaseSettings(formats=("nifti",)), bundle, options, **changes)
+
+    return make
+
+
+class Dask:
+    """Scheduler and workers as processes of their own, with their logs in files."""
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, free_port()
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.processes = []
+        self.start_scheduler()
+
+    def start_scheduler(self):
+        arguments = ["scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--no-show"]
+        self.scheduler = self._start(*arguments)
+        wait_for(self._answers)
+
+    def start_worker(self):
+        return self._start(
+            "worker", self.address, "--nthreads", "1", "--resources", "case=1", "--no-dashboard", "--host", "127.0.0.1"
+        )
+
+    def _answers(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _start(self, kind, *arguments):
+        with (self.folder / f"{kind}{len(self.processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", kind, *arguments],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a nanny and its worker end together
+            )
+        self.processes.append(process)
+        return process
+
+    def end(self, process):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def close(self):
+        for process in self.processes:
+            self.end(process)
+
+    def logs(self):
+        return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory):
+    """One scheduler with two workers, for the tests that leave it whole."""
+    started = Dask(tmp_path_factory.mktemp("dask"))
+    try:
+        started.start_worker()
+        started.start_worker()
+        yield started
+    finally:
+        started.close()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition):
+    end = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+    return found
+
+
+@contextmanager
+def opened(pool):
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def work_off(pool, tasks, *, again=True, between=lambda: None):
+    """Every task to its end; lost ones once more. Gives outcomes by key and what was lost."""
+    waiting, outcomes, lost = list(tasks), {}, []
+    end = time.monotonic() + PATIENCE
+    while waiting or pool.in_flight():
+        assert time.monotonic() < end, "waited too long"
+        while waiting and pool.submit(waiting[0]):
+            waiting.pop(0)
+        between()
+        for event in pool.poll(0.2):
+            if isinstance(event, Outcome):
+                assert event.key not in outcomes
+                outcomes[event.key] = event
+            else:
+                lost.append(event)
+                waiting += [task for task in tasks if again and task.key == event.key]
+    return outcomes, lost
+
+
+def label_maps(plan):
+    return {path.parent.name: path.read_bytes() for path in sorted(plan.out.glob("cases/*/*.nii.gz"))}
+
+
+def caught_at_work(plan):
+    """Process number of a worker that is stopped in the middle of a case; None if there is none."""
+    for marker in (plan.out / ".work" / plan.run).glob("*.started"):
+        try:
+            number = int(marker.read_text())
+            os.kill(number, signal.SIGSTOP)
+        except (OSError, ValueError):
+            continue
+        if marker.exists():
+            return number
+        os.kill(number, signal.SIGCONT)
+    return None
+
+
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_gives_what_worker_processes_give(make_plan, tasks):
+    alone, cluster = make_plan("alone"), make_plan("cluster")
+    with opened(LocalPool(alone, jobs=1, threads=1)) as pool:
+        expected, _ = work_off(pool, tasks)
+        model = pool.model
+    with opened(open_cluster("local", cluster, ClusterSettings(workers=2, memory_bytes=4 << 30))) as pool:
+        found, lost = work_off(pool, tasks)
+        assert pool.model == model
+        assert pool.dashboard_link.startswith("http://127.0.0.1:")
+    assert not lost
+    assert set(found) == set(expected) == {task.key for task in tasks}
+    assert all(outcome.facts and outcome.cause is None for outcome in found.values())
+    assert [found[key].facts["volume_ml"] for key in found] == [expected[key].facts["volume_ml"] for key in found]
+    assert len(label_maps(cluster)) == len(tasks)
+    assert label_maps(cluster) == label_maps(alone)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_blamed_on_its_case_alone_and_all_are_done_in_the_end(dask, make_plan, tasks, large_task):
+    plan = make_plan()
+    killed = []
+
+    def kill_one():
+        if not killed and (number := caught_at_work(plan)):
+            killed.append(number)
+            killed.append(next((plan.out / ".work" / plan.run).glob("*.started")).name)
+            os.kill(number, signal.SIGKILL)
+
+    with opened(open_cluster(dask.address, plan)) as pool:
+        outcomes, lost = work_off(pool, [large_task, *tasks], between=kill_one)
+    assert killed
+    assert {key for key, outcome in outcomes.items() if outcome.facts} == {task.key for task in [large_task, *tasks]}
+    blamed = [event for event in lost if event.is_suspect]
+    assert len(blamed) == 1
+    assert blamed[0] == Lost(blamed[0].key, "died", True, True)
+    assert all(event.how == "died" and not event.is_sure for event in lost if event not in blamed)
+    assert not list((plan.out / ".work" / plan.run).iterdir())
+
+
+@pytest.mark.slow
+def test_a_case_that_takes_too_long_ends_its_worker_and_says_so(dask, make_plan, large_task):
+    plan = make_plan(timeout=0.1)
+    with opened(open_cluster(dask.address, plan)) as pool:
+        outcomes, lost = work_off(pool, [large_task], again=False)
+    assert not outcomes
+    assert lost == [Lost(large_task.key, "timeout", True, True)]
+
+
+@pytest.mark.slow
+def test_a_failed_case_says_so_without_the_name_of_its_file(dask, make_plan, tmp_path):
+    broken = tmp_path / f"{PATIENT}.nii.gz"
+    broken.write_bytes(b"no volume")
+    task = CaseTask("e" * 16, "0" * 16, "0" * 16, ImageFile(broken))
+    with opened(open_cluster(dask.address, make_plan())) as pool:
+        outcomes, lost = work_off(pool, [task])
+    assert not lost
+    assert outcomes[task.key].facts is None
+    assert outcomes[task.key].cause.kind == "UnreadableFileError"
+    assert PATIENT not in repr(outcomes)
+
+
+@pytest.mark.slow
+def test_no_more_is_taken_than_two_for_each_worker(dask, make_plan, tasks):
+    many = [CaseTask(f"{number:016x}", task.place, task.series, task.source) for number, task in enumerate(tasks * 4)]
+    with opened(open_cluster(dask.address, make_plan())) as pool:
+        wait_for(lambda: pool.submit(many[0]))
+        wait_for(lambda: pool.poll(0.1) or pool._slots == 2)
+        taken = [task for task in many[1:] if pool.submit(task)]
+        assert 0 < len(taken) <= len(pool.in_flight()) <= 4
+        assert not pool.submit(many[-1])
+
+
+@pytest.mark.slow
+def test_a_bundle_that_workers_cannot_open_ends_the_run(dask, make_plan, tasks, tmp_path):
+    plan = make_plan()
+    plan = WorkerPlan(plan.out, plan.run, plan.settings, tmp_path / "nowhere", plan.options)
+    with opened(open_cluster(dask.address, plan)) as pool, pytest.raises(LightUNetError, match="nowhere"):
+        work_off(pool, tasks[:1])
+
+
+@pytest.mark.slow
+def test_workers_that_do_not_see_the_output_folder_say_so(dask, make_plan, tasks):
+    plan = make_plan()
+    with opened(open_cluster(dask.address, plan)) as pool, pytest.raises(UsageError, match="output folder") as caught:
+        (plan.out / ".work" / plan.run).rmdir()
+        work_off(pool, tasks[:1])
+    assert caught.value.reason == "not-shared"
+
+
+@pytest.mark.slow
+def test_logs_of_scheduler_and_workers_name_no_patient(dask):
+    logs = dask.logs()
+    assert "Receive client connection" in logs  # they are the logs of the tests before this one
+    assert "Compute Failed" not in logs
+    assert PATIENT not in logs
+    assert PATIENT.split("^")[0] not in logs
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_comes_back_finds_the_pool_waiting_with_all_its_cases(
+    make_plan, tasks, large_task, tmp_path_factory
+):
+    plan = make_plan()
+    dask = Dask(tmp_path_factory.mktemp("restarted"))
+    try:
+        worker = dask.start_worker()
+        with opened(open_cluster(dask.address, plan)) as pool:
+            restarted = []
+
+            def restart():
+                if not restarted and (number := caught_at_work(plan)):
+                    restarted.extend(pool.in_flight())
+                    os.kill(number, signal.SIGCONT)
+                    dask.end(dask.scheduler)
+                    dask.end(worker)  # a worker leaves when its scheduler is gone, and is started again by its site
+                    dask.start_scheduler()
+                    dask.start_worker()
+
+            outcomes, lost = work_off(pool, [large_task, *tasks[:2]], between=restart)
+        assert restarted
+        assert {event.key for event in lost} == set(restarted)
+        assert all(event == Lost(event.key, "cluster", False, False) for event in lost)
+        assert all(outcome.facts for outcome in outcomes.values())
+        assert len(label_maps(plan)) == len(outcomes) == 3
+        assert PATIENT not in dask.logs()
+    finally:
+        dask.close()
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_stays_away_ends_the_run_with_a_hint(make_plan, tasks, tmp_path_factory):
+    dask = Dask(tmp_path_factory.mktemp("gone"))
+    try:
+        with opened(open_cluster(dask.address, make_plan(), ClusterSettings(reconnect_seconds=1.0))) as pool:
+            dask.end(dask.scheduler)
+            wait_for(lambda: not pool.submit(tasks[0]))
+            with pytest.raises(InferenceError, match="has been away for 1 s") as caught:
+                work_off(pool, tasks[:1])
+        assert "finished" in caught.value.hint
+    finally:
+        dask.close()
+
+
+@pytest.mark.slow
+def test_a_scheduler_without_workers_ends_the_run_with_a_hint(make_plan, tasks, tmp_path_factory):
+    dask = Dask(tmp_path_factory.mktemp("empty"))
+    try:
+        with opened(open_cluster(dask.address, make_plan(), ClusterSettings(reconnect_seconds=3.0))) as pool:
+            with pytest.raises(InferenceError, match="no worker for 3 s") as caught:
+                work_off(pool, tasks[:1])
+            assert not pool.in_flight()
+        assert "dask worker" in caught.value.hint
+    finally:
+        dask.close()
+
+
+def test_a_scheduler_that_is_not_there_is_named_with_a_hint(make_plan, monkeypatch):
+    monkeypatch.setattr("lightunet_monai.batch.cluster.CONNECT_SECONDS", 1.0)
+    address = f"tcp://127.0.0.1:{free_port()}"
+    with pytest.raises(UsageError, match="no dask scheduler answers") as caught:
+        open_cluster(address, make_plan())
+    assert address in caught.value.message
+    assert "dask scheduler" in caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_kind_of_cluster_is_refused_with_the_known_ones(make_plan):
+    with pytest.raises(UsageError, match="expected one of local, slurm, kubernetes") as caught:
+        open_cluster("beowulf", make_plan())
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("settings", [{"workers": 0}, {"threads": 0}])
+def test_a_number_that_makes_no_sense_is_refused(settings):
+    with pytest.raises(UsageError, match="expected 1 or more"):
+        ClusterSettings(**settings)
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra():
+    with pytest.raises(UsageError, match="needs the package dask_of_nobody") as caught:
+        _import("dask_of_nobody.operator", "kubernetes")
+    assert caught.value.hint == "pip install 'lightunet_monai[kubernetes]'"
+
+
+def test_what_dask_may_print_names_no_patient(make_plan, tasks):
+    assert PATIENT not in repr((make_plan(deidentify="secret"), tasks))
+    assert "secret" not in repr(make_plan("other", deidentify="secret"))
