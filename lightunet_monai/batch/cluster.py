@@ -246,7 +246,8 @@ class ClusterPool:
             time.sleep(seconds)
             return
         futures = [flying.future for flying in self._flying.values()]
-        with contextlib.suppress(*_CONNECTION_ERRORS):  # what became of each is looked at one by one
+        # What became of each is looked at one by one.
+        with contextlib.suppress(*_CONNECTION_ERRORS), self._client.as_current():
             import_module("distributed").wait(futures, timeout=seconds, return_when="FIRST_COMPLETED")
 
     def _event(self, key: str, flying: _Flying) -> Event | None:

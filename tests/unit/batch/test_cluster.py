@@ -28,6 +28,7 @@ pytest.importorskip("distributed", reason="the extra cluster is not installed")
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENT = "PLANTED^PATIENT"
+LOOPBACK = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
 PATIENCE = 300.0
 """Seconds; much more than a quiet machine needs."""
 
@@ -76,14 +77,12 @@ class Dask:
         self.start_scheduler()
 
     def start_scheduler(self):
-        arguments = ["scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--no-show"]
-        self.scheduler = self._start(*arguments)
+        self.scheduler = self._start("scheduler", "--port", str(self.port))
         wait_for(self._answers)
 
     def start_worker(self):
-        return self._start(
-            "worker", self.address, "--nthreads", "1", "--resources", "case=1", "--no-dashboard", "--host", "127.0.0.1"
-        )
+        arguments = ["--nthreads", "1", "--resources", "case=1", "--local-directory", str(self.folder)]
+        return self._start("worker", self.address, *arguments)
 
     def _answers(self):
         with socket.socket() as probe:
@@ -92,7 +91,7 @@ class Dask:
     def _start(self, kind, *arguments):
         with (self.folder / f"{kind}{len(self.processes)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "dask", kind, *arguments],
+                [sys.executable, "-m", "dask", kind, *arguments, *LOOPBACK],
                 cwd=self.folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
@@ -271,9 +270,10 @@ def test_a_bundle_that_workers_cannot_open_ends_the_run(dask, make_plan, tasks, 
 @pytest.mark.slow
 def test_workers_that_do_not_see_the_output_folder_say_so(dask, make_plan, tasks):
     plan = make_plan()
-    with opened(open_cluster(dask.address, plan)) as pool, pytest.raises(UsageError, match="output folder") as caught:
+    with opened(open_cluster(dask.address, plan)) as pool:
         (plan.out / ".work" / plan.run).rmdir()
-        work_off(pool, tasks[:1])
+        with pytest.raises(UsageError, match="output folder") as caught:
+            work_off(pool, tasks[:1])
     assert caught.value.reason == "not-shared"
 
 
