@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -134,7 +135,8 @@ def _watch(marker: Path, timeout: float, done: threading.Event, is_leaving: Call
     end = time.monotonic() + timeout
     while not done.wait(min(WATCH_SECONDS, timeout or WATCH_SECONDS)):
         if timeout and time.monotonic() > end:
-            marker.write_text("timeout", encoding="ascii")
+            with contextlib.suppress(OSError):
+                marker.write_text("timeout", encoding="ascii")
             os._exit(1)
         if is_leaving():  # dask gives the case to another worker, which shall find no marker
             marker.unlink(missing_ok=True)
@@ -150,15 +152,18 @@ def _is_leaving() -> Callable[[], bool]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Send what libraries print nowhere: it may hold a path, and a cluster keeps it in a log."""
-    kept = {number: os.dup(number) for number in (1, 2)}
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Send what libraries print nowhere: it may hold a path, and a cluster keeps it in a log.
+
+    Standard output stays closed, as libraries in C print what they have buffered much later; dask's log is the error
+    stream, which is buffered by Python alone.
+    """
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        for number in kept:
-            os.dup2(nowhere, number)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
         yield
     finally:
-        for number, copy in kept.items():
-            os.dup2(copy, number)
-            os.close(copy)
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
         os.close(nowhere)

@@ -51,7 +51,7 @@ def tasks(tmp_path_factory):
 @pytest.fixture(scope="module")
 def large_task(tmp_path_factory):
     """Takes long enough to be caught while it is worked on."""
-    voxels = np.repeat(make_voxels((320, 320, 4)), 40, axis=2)
+    voxels = np.repeat(make_voxels((320, 320, 4)), 16, axis=2)
     path = make_nifti(tmp_path_factory.mktemp("large") / f"{PATIENT}.nii.gz", voxels)
     return CaseTask("f" * 16, "0" * 16, "0" * 16, ImageFile(path))
 
