@@ -46,7 +46,7 @@ def cause_of(error: LightUNetError, secrets: Iterable[str] = ()) -> Cause:
     )
 
 
-def unexpected(error: Exception) -> Cause:
+def unexpected(error: BaseException) -> Cause:
     """Describe an error that nobody foresaw."""
     # The text of a foreign exception may quote a header, and so a patient; the place where it was raised cannot.
     last = error.__traceback__

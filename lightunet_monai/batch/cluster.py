@@ -97,6 +97,7 @@ def open_cluster(kind_or_address: str, plan: WorkerPlan, settings: ClusterSettin
         If the kind is unknown, its extra is missing, or no scheduler or no worker is there.
     """
     settings = settings or ClusterSettings()
+    _quieten()
     if "://" in kind_or_address:
         _import("distributed", "cluster")
         return ClusterPool(kind_or_address, plan, reconnect_seconds=settings.reconnect_seconds)
@@ -364,12 +365,22 @@ def _calm() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _quieten() -> None:
+    """Keep dask's chatter off the terminal; warnings stay."""
+    _import("distributed", "cluster")
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] == "distributed":
+            logger = logging.getLogger(name)
+            logger.setLevel(max(logger.level, logging.WARNING))
+
+
 def _start(kind: str, settings: ClusterSettings) -> Any:
     starters: dict[str, Callable[[ClusterSettings], Any]] = {
         "local": _start_local,
         "slurm": _start_slurm,
         "kubernetes": _start_kubernetes,
     }
+    _import("distributed", "cluster")  # before the setting: what it adds to the configuration would go with it
     try:
         # The marker of an attempt counts deaths; dask need not try again by itself.
         with _import("dask", "cluster").config.set({"distributed.scheduler.allowed-failures": 0}):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import LightUNetError, UsageError
-from .ledger import Cause
+from .causes import unexpected
 from .publish import WORK
 from .runner import CaseRunner
 from .task import CaseTask, Outcome, WorkerPlan
@@ -68,8 +68,7 @@ def work(plan: WorkerPlan, task: CaseTask, attempt: str) -> Answer:
     except LightUNetError as error:
         return Answer(broken=error)
     except BaseException as error:
-        name = type(error).__name__
-        return Answer(Outcome(task.key, cause=Cause(name, "unexpected", f"unexpected {name}.", may_pass=True)))
+        return Answer(Outcome(task.key, cause=unexpected(error)))
 
 
 def marker_of(plan: WorkerPlan, key: str, attempt: str) -> Path:

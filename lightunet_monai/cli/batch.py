@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cluster = parser.add_argument_group("on a cluster (extra 'cluster')")
     cluster.add_argument("--scheduler", metavar="ADDRESS", help="of a running dask scheduler, such as tcp://host:8786")
     cluster.add_argument("--cluster", choices=CLUSTERS, help="start workers there; --jobs says how many")
+    cluster.add_argument("--cluster-file", type=Path, metavar="FILE", help="kubernetes: YAML of the DaskCluster")
     watch = parser.add_argument_group("watching a folder")
     watch.add_argument("--watch", action="store_true", help="go on for ever: new studies are done when complete")
     watch.add_argument("--quiet", type=float, default=60.0, metavar="S", help="complete: unchanged for S seconds (60)")
@@ -200,11 +201,7 @@ class _Run:
     def _open_pool(self, plan: WorkerPlan) -> Pool:
         arguments = self.arguments
         if arguments.scheduler or arguments.cluster:
-            from ..batch.cluster import open_cluster
-
-            pool = open_cluster(plan, arguments.scheduler or arguments.cluster, workers=arguments.jobs)
-            print(f"dashboard: {pool.dashboard}", file=sys.stderr)
-            return pool
+            return self._open_cluster(plan)
         from ..batch.pool import LocalPool, default_jobs
 
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -217,6 +214,22 @@ class _Run:
             timeout=arguments.timeout or 0.0,
             max_memory=int((arguments.max_memory or 0.0) * 1e6),
         )
+
+    def _open_cluster(self, plan: WorkerPlan) -> Pool:
+        from ..batch.cluster import ClusterSettings, open_cluster
+
+        arguments = self.arguments
+        workers = arguments.jobs or 1
+        settings = ClusterSettings(
+            workers=workers,
+            threads=arguments.threads or 1,
+            memory_bytes=int((arguments.max_memory or 0.0) * 1e6 / workers),
+            specification=arguments.cluster_file,
+        )
+        pool = open_cluster(arguments.scheduler or arguments.cluster, plan, settings)
+        if pool.dashboard_link:
+            print(f"dashboard: {pool.dashboard_link}", file=sys.stderr)
+        return pool
 
 
 def _fingerprint(bundle: Path | None) -> str:

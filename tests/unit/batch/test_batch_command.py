@@ -262,6 +262,16 @@ def _counts(output):
         return {}
 
 
+def test_a_dask_cluster_gives_the_same_results(studies, a_bundle, undisturbed, tmp_path):
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    done = _run(*_command(studies, tmp_path, a_bundle, "--cluster", "local", "--jobs", "2"))
+    assert "4 done, 3 failed, 1 skipped" in done.stdout, done.stderr
+    assert "dashboard: http" in done.stderr
+    assert PATIENT not in done.stderr
+    assert _label_maps(tmp_path) == _label_maps(undisturbed[0])
+    assert _is_clean(tmp_path)
+
+
 def test_two_runs_on_one_output_share_the_work(studies, a_bundle, undisturbed, tmp_path):
     command = _command(studies, tmp_path, a_bundle)
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
