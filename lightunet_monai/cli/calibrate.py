@@ -12,7 +12,7 @@ from ..errors import BundleError
 from .progress import choose_reporter
 from .run_options import add_run_options, run_options
 
-CUTS = tuple(range(-4, 9))
+CUTS = tuple(range(-7, 9))
 """Logits, before the temperature, at which pieces are drawn and at which they count as sure."""
 
 
