@@ -62,6 +62,10 @@ class Segmentation:
         Which model made it.
     probability : ndarray of float32, shape (X, Y, Z), or None
         Calibrated probability of any structure (1 - background), where it was asked for.
+    is_picture : bool
+        A single 2-D image without a place in a patient: of the affine only the scale means something.
+    has_spacing : bool
+        False if the image states no spacing: the affine then counts pixels, not millimetres.
 
     Raises
     ------
@@ -75,6 +79,8 @@ class Segmentation:
     source: ImageSource
     provenance: Provenance
     probability: NDArray[np.float32] | None = None
+    is_picture: bool = False
+    has_spacing: bool = True
 
     def __post_init__(self) -> None:
         if self.label_map.ndim != 3 or self.label_map.dtype != np.uint8:

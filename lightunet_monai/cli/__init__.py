@@ -32,7 +32,8 @@ COMMANDS = {
 QUICK_START = ("segment", "export")
 """Commands that never train: their process leaves out most of MONAI when it starts."""
 
-DISCLAIMER = "Research use only, not for diagnosis. The shipped weights were trained on simulated breast CT volumes."
+RESEARCH_ONLY = "Research use only, not for diagnosis."
+DISCLAIMER = f"{RESEARCH_ONLY} The shipped weights were trained on simulated breast CT volumes."
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""``lightunet segment``: one study in, its label map, report and picture out."""
+"""``lightunet segment``: one study (or one 2-D image) in, its label map, report and picture out."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LightUNetError, UsageError
-from . import DISCLAIMER, print_error
+from . import DISCLAIMER, RESEARCH_ONLY, print_error
 from .progress import choose_reporter, print_event
 from .run_options import add_run_options, run_options
 
 if TYPE_CHECKING:
+    from ..batch.settings import CaseSettings
     from ..inference import Predictor
     from ..outputs import CaseReport
     from ..sources import ImageSource
 
+DEFAULT_MODEL = "breast-ct"
+"""As in `inference.bundle`, which takes a second to import."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
-    parser.add_argument("study", type=Path, help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file")
+    parser.add_argument("study", type=Path, help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file; 2-D image")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the results go")
     parser.add_argument(
         "-f",
         "--formats",
-        default="nifti",
         metavar="NAME,...",
-        help="nifti, nrrd, segnrrd, seg, seg-labelmap, seg-fractional, sr, rtstruct, probability, stl, obj (nifti)",
+        help="nifti, nrrd, segnrrd, seg, seg-labelmap, seg-fractional, sr, rtstruct, probability, stl, obj (nifti); "
+        "for a 2-D image mask, nifti, probability (mask)",
     )
     parser.add_argument("--series", metavar="UID", help="which series, where a study has several")
     parser.add_argument("--all", action="store_true", help="every volume of the study, each into a folder of its own")
@@ -45,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--progress", choices=("auto", "bar", "json", "none"), default="auto", help="a bar, or JSON lines for programs"
     )
-    add_run_options(parser)
+    add_run_options(parser, with_model=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.all and arguments.series:
         raise UsageError("options --all and --series: found both, expected one of them.")
     session = _Session(arguments)
+    if session.is_picture:
+        return _segment_picture(session)
     failed = 0
     for source, folder in session.volumes():
         try:
@@ -71,12 +77,44 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _segment_picture(session: _Session) -> int:
+    """Segment one 2-D image."""
+    from ..batch.picture import segment_picture
+
+    arguments = session.arguments
+    for option, is_given in (
+        ("--all", arguments.all),
+        ("--series", arguments.series),
+        ("--assume-hu", arguments.assume_hu),
+        ("--regularize", arguments.regularize),
+    ):
+        if is_given:
+            raise UsageError(f"option {option}: is for CT volumes, found it with --model {arguments.model}.")
+    try:
+        session.tell("read", 0.0)
+        session.check_picture()
+        report = segment_picture(
+            arguments.study, arguments.output, session.settings(), session.open_model, session.tell
+        )
+    except LightUNetError as error:
+        session.tell_error(error)
+        raise
+    if arguments.progress == "json":
+        print_event("done", report=str(arguments.output / "report.json"))
+    else:
+        _print_areas(report, arguments.output)
+    return 0
+
+
 class _Session:
     """One call of the command: what was asked for, and the model once it is open."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        self.formats = [name.strip() for name in arguments.formats.split(",") if name.strip()]
+        self.model = arguments.model or DEFAULT_MODEL
+        self.is_picture = self.model != DEFAULT_MODEL
+        formats = arguments.formats or ("mask" if self.is_picture else "nifti")
+        self.formats = [name.strip() for name in formats.split(",") if name.strip()]
         self.options = run_options(arguments)
         self.tell = choose_reporter(arguments.progress)
         self.predictor: Predictor | None = None
@@ -105,9 +143,20 @@ class _Session:
     def segment(self, source: ImageSource, folder: Path) -> CaseReport:
         """Take one volume from its source to the files of its result."""
         from ..batch.case import segment_case
+
+        return segment_case(source, folder, self.settings(), self.open_model, self.tell)
+
+    def check_picture(self) -> None:
+        """Refuse what is no 2-D image before the model is opened."""
+        from ..inputs.image2d_read import read_image2d
+
+        read_image2d(self.arguments.study)
+
+    def settings(self) -> CaseSettings:
+        """What is asked of the case."""
         from ..batch.settings import CaseSettings
 
-        settings = CaseSettings(
+        return CaseSettings(
             formats=tuple(self.formats),
             overwrite=self.arguments.overwrite,
             keep_empty_frames=self.arguments.keep_empty_frames,
@@ -115,13 +164,15 @@ class _Session:
             assume_hu=self.arguments.assume_hu,
             regularize=self.arguments.regularize,
         )
-        return segment_case(source, folder, settings, self._open_model, self.tell)
 
-    def _open_model(self) -> Predictor:
+    def open_model(self) -> Predictor:
+        """Open the model once."""
         if self.predictor is None:
             from ..inference import Predictor
 
-            self.predictor = Predictor(self.arguments.bundle, self.options, threshold=self.arguments.threshold)
+            self.predictor = Predictor(
+                self.arguments.bundle, self.options, threshold=self.arguments.threshold, model=self.model
+            )
         return self.predictor
 
 
@@ -141,6 +192,18 @@ def _print_summary(report: CaseReport, folder: Path) -> None:
     print(f"{len(lesions)} lesion{'' if len(lesions) == 1 else 's'}; {volumes}")
     print(f"results: {folder}")
     print(DISCLAIMER)
+
+
+def _print_areas(report: CaseReport, folder: Path) -> None:
+    for warning in report.warnings:
+        print(f"warning: {warning}")
+    area = report.area or {}
+    unit = "mm²" if area.get("unit") == "mm2" else "pixels"
+    count = len(area.get("pieces", []))
+    areas = ", ".join(f"{name} {value:.6g} {unit}" for name, value in area.get("labels", {}).items())
+    print(f"{count} lesion{'' if count == 1 else 's'}; {areas}")
+    print(f"results: {folder}")
+    print(RESEARCH_ONLY)
 
 
 def _lesions(findings: dict[str, Any] | None) -> list[Any]:

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the new model goes")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="bundle to start from (the shipped one)")
+    parser.add_argument("--model", metavar="NAME", help="breast-ct, or ultrasound for 2-D images and masks")
     parser.add_argument("--from-scratch", action="store_true", help="start from random weights, not the bundle's")
     parser.add_argument("--max-epochs", type=int, metavar="N", help="passes over the training cases (the bundle's)")
     parser.add_argument("--val-interval", type=int, metavar="N", help="epochs between validations (the bundle's)")
@@ -55,11 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     import logging
 
-    from ..inference.bundle import find_bundle, open_training, read_metadata, write_bundle
+    from ..inference.bundle import DEFAULT_MODEL, find_bundle, open_training, read_metadata, write_bundle
 
     logging.getLogger().setLevel(logging.INFO)
     root = find_bundle(arguments.bundle)
-    workflow = open_training(root, _overrides(arguments, root))
+    model = arguments.model or DEFAULT_MODEL
+    workflow = open_training(root, _overrides(arguments, root, model), model)
     try:
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
@@ -75,20 +77,21 @@ def _train(arguments: argparse.Namespace) -> int:
             f"{arguments.output}: no validation was reached, so no model was kept.", hint="Lower --val-interval."
         )
     version = f"{read_metadata(root)['version']}+{arguments.output.resolve().name}"
-    write_bundle(root, best, arguments.output / "bundle", version=version, data_source=str(arguments.data.name))
+    write_bundle(root, best, arguments.output / "bundle", version=version, data_source=arguments.data.name, model=model)
     if arguments.progress == "json":
         print_event("done", bundle=str(arguments.output / "bundle"))
     else:
         print(f"new model: {arguments.output / 'bundle'}")
-        print(f"use it:    lightunet segment STUDY -o OUT --bundle {arguments.output / 'bundle'}")
+        what = "STUDY" if model == DEFAULT_MODEL else f"IMAGE --model {model}"
+        print(f"use it:    lightunet segment {what} -o OUT --bundle {arguments.output / 'bundle'}")
     return 0
 
 
-def _overrides(arguments: argparse.Namespace, root: Path) -> dict[str, Any]:
+def _overrides(arguments: argparse.Namespace, root: Path, model: str) -> dict[str, Any]:
     overrides: dict[str, Any] = {
         "datalist": str(arguments.data.absolute()),
         "output_dir": str(arguments.output.absolute()),
-        "pretrained": "" if arguments.from_scratch else str(root / "models" / "model.pt"),
+        "pretrained": "" if arguments.from_scratch else str(_first_weights(root, model)),
     }
     for name in ("max_epochs", "val_interval", "learning_rate", "seed", "loss", "fold", "patience"):
         if getattr(arguments, name) is not None:
@@ -103,6 +106,14 @@ def _overrides(arguments: argparse.Namespace, root: Path) -> dict[str, Any]:
             raise UsageError(f"option --set: found {item!r}, expected ID=VALUE.")
         overrides[key] = _value(value)
     return overrides
+
+
+def _first_weights(root: Path, model: str) -> Path:
+    """The weights of the model, or of the bundle's first model where it has none yet: the network is the same."""
+    from ..inference.bundle import weights_path
+
+    own = weights_path(root, model)
+    return own if own.exists() else weights_path(root)
 
 
 def _value(text: str) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, WeightsError
+from ..errors import BundleError, UsageError, WeightsError
 from ..labels import LabelTable
 from ..options import RunOptions
 from .startup import import_rest_of_monai
@@ -23,8 +23,24 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 REQUIRED_FILES = ("configs/metadata.json", "configs/inference.json", "models/model.pt")
 
-SETTING_IDS = ("model_spacing", "rank_range_ml", "threshold", "sure_threshold", "temperature", "minimum_diameter")
-"""Ids whose values a report names."""
+DEFAULT_MODEL = "breast-ct"
+"""The model that ``inference.json`` alone describes; the others stand under ``models`` in ``metadata.json``."""
+
+DEFAULT_WEIGHTS = "models/model.pt"
+
+SETTING_IDS = (
+    "model_spacing",
+    "rank_range_ml",
+    "model_size",
+    "percentiles",
+    "apply_voi",
+    "threshold",
+    "sure_threshold",
+    "temperature",
+    "minimum_diameter",
+    "minimum_share",
+)
+"""Ids whose values a report names, where the model has them."""
 
 PART_IDS = ("network", "device", "preprocessing", "inferer", "postprocessing", "probability")
 """Ids that are taken out of the configuration, in this order."""
@@ -123,6 +139,7 @@ def open_bundle(
     *,
     threshold: float | None = None,
     sure_threshold: float | None = None,
+    model: str = DEFAULT_MODEL,
 ) -> BundleParts:
     """Open a bundle and take out its parts.
 
@@ -136,6 +153,8 @@ def open_bundle(
         Operating threshold in place of the bundle's; the report records it.
     sure_threshold : float, optional
         Highest probability that a piece must reach in place of the bundle's; 0 asks for none.
+    model : str
+        `DEFAULT_MODEL`, or a key under ``models`` in ``metadata.json``.
 
     Returns
     -------
@@ -143,6 +162,8 @@ def open_bundle(
 
     Raises
     ------
+    UsageError
+        If the bundle has no such model.
     BundleError
         If the configuration or metadata cannot be used.
     WeightsError
@@ -150,6 +171,8 @@ def open_bundle(
     """
     root = find_bundle(path)
     options = options or RunOptions()
+    metadata = read_metadata(root)
+    overlays = _overlays(metadata, model)
     overrides: dict[str, Any] = {"bundle_root": str(root)}
     for name, config_id in OPTION_IDS.items():
         value = getattr(options, name)
@@ -160,12 +183,12 @@ def open_bundle(
     if sure_threshold is not None:
         overrides["sure_threshold"] = sure_threshold
     try:
-        parts, settings = _parse(root, overrides)
+        parts, settings = _parse(root, overlays, overrides)
     except (KeyError, ValueError, RuntimeError, ModuleNotFoundError) as error:
         raise BundleError(f"{root}: inference.json cannot be used: {error}.") from error
     network, device = parts["network"], parts.pop("device")
-    metadata = read_metadata(root)
-    sha256 = _load_weights(network, root / "models" / "model.pt", metadata.get("weights_sha256", ""))
+    metadata = {**metadata, **metadata.get("models", {}).get(model, {}).get("metadata", {})}
+    sha256 = _load_weights(network, weights_path(root, model), metadata.get("weights_sha256", ""))
     network.eval()
     return BundleParts(
         **parts,
@@ -177,34 +200,66 @@ def open_bundle(
     )
 
 
-def _parse(root: Path, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def weights_path(root: Path, model: str = DEFAULT_MODEL) -> Path:
+    """The weights file of a model: ``weights`` in its overlay, whether it is there or not.
+
+    Raises
+    ------
+    UsageError
+        If the bundle has no such model.
+    BundleError
+        If the overlay cannot be read.
+    """
+    name = DEFAULT_WEIGHTS
+    for overlay in _overlays(read_metadata(root), model):
+        try:
+            name = json.loads((root / "configs" / overlay).read_text(encoding="utf-8")).get("weights", name)
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{root}: configs/{overlay} cannot be read: {error}.") from error
+    return root / name
+
+
+def _overlays(metadata: Mapping[str, Any], model: str, *, for_training: bool = False) -> list[str]:
+    """The configuration files that a model adds to ``inference.json`` (or to ``train.json``)."""
+    if model == DEFAULT_MODEL:
+        return []
+    models = metadata.get("models", {})
+    if model not in models:
+        raise UsageError(
+            f"option --model: found {model!r}, expected one of {', '.join((DEFAULT_MODEL, *sorted(models)))}."
+        )
+    return list(models[model]["train_overlays" if for_training else "overlays"])
+
+
+def _parse(root: Path, overlays: list[str], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give the parts and the settings of a configuration."""
     try:
-        return _resolve(root, overrides)
+        return _resolve(root, overlays, overrides)
     except (ModuleNotFoundError, AttributeError):
         if not import_rest_of_monai():  # what is named is nowhere
             raise
-        return _resolve(root, overrides)
+        return _resolve(root, overlays, overrides)
 
 
-def _resolve(root: Path, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _resolve(root: Path, overlays: list[str], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     from monai.bundle import ConfigWorkflow
 
     # MONAI warns on standard output that it leaves our logging alone, which is what we asked for.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     parser = ConfigWorkflow(
-        config_file=str(root / "configs" / "inference.json"),
+        config_file=[str(root / "configs" / name) for name in ("inference.json", *overlays)],
         meta_file=str(root / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="inference",
         **overrides,
     ).parser
     parts = {name: parser.get_parsed_content(name) for name in PART_IDS}
-    return parts, {name: parser.get_parsed_content(name) for name in SETTING_IDS}
+    settings = {name: parser.get_parsed_content(name, default=None) for name in SETTING_IDS}
+    return parts, {name: value for name, value in settings.items() if value is not None}
 
 
-def open_training(path: str | Path | None, overrides: Mapping[str, Any]) -> Any:
-    """Open a bundle for training: ``train.json`` on top of ``inference.json``.
+def open_training(path: str | Path | None, overrides: Mapping[str, Any], model: str = DEFAULT_MODEL) -> Any:
+    """Open a bundle for training: ``train.json`` on top of ``inference.json``, each with what the model adds.
 
     Parameters
     ----------
@@ -212,6 +267,8 @@ def open_training(path: str | Path | None, overrides: Mapping[str, Any]) -> Any:
         As in `find_bundle`.
     overrides : mapping
         Id in the configuration to value, such as ``{"max_epochs": 5}``.
+    model : str
+        As in `open_bundle`.
 
     Returns
     -------
@@ -227,10 +284,17 @@ def open_training(path: str | Path | None, overrides: Mapping[str, Any]) -> Any:
     config = root / "configs" / "train.json"
     if not config.is_file():
         raise BundleError(f"{root}: has no configs/train.json.", hint="Use a bundle that can be trained.")
+    metadata = read_metadata(root)
+    names = [
+        "inference.json",
+        *_overlays(metadata, model),
+        "train.json",
+        *_overlays(metadata, model, for_training=True),
+    ]
     from monai.bundle import ConfigWorkflow
 
     return ConfigWorkflow(
-        config_file=[str(root / "configs" / "inference.json"), str(config)],
+        config_file=[str(root / "configs" / name) for name in names],
         meta_file=str(root / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="train",
@@ -239,7 +303,15 @@ def open_training(path: str | Path | None, overrides: Mapping[str, Any]) -> Any:
     )
 
 
-def write_bundle(template: str | Path | None, weights: Path, target: Path, *, version: str, data_source: str) -> None:
+def write_bundle(
+    template: str | Path | None,
+    weights: Path,
+    target: Path,
+    *,
+    version: str,
+    data_source: str,
+    model: str = DEFAULT_MODEL,
+) -> None:
     """Make a bundle of new weights: the configuration of another one, stamped.
 
     Parameters
@@ -252,17 +324,21 @@ def write_bundle(template: str | Path | None, weights: Path, target: Path, *, ve
         Folder of the new bundle; replaced if it is there.
     version, data_source : str
         For its ``metadata.json``: what a report will say of results made with it.
+    model : str
+        Which model of the bundle the weights are for; the others stay as they are.
     """
     root = find_bundle(template)
     metadata = read_metadata(root)
     metadata["changelog"] = {version: f"Trained on {data_source}", **metadata["changelog"]}
-    metadata.update(version=version, data_source=data_source, eval_metrics={})
-    metadata["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    stamped = metadata if model == DEFAULT_MODEL else metadata["models"][model]["metadata"]
+    stamped.update(version=version, data_source=data_source, eval_metrics={})
+    stamped["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    place = weights_path(root, model).relative_to(root)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(root, part, ignore=shutil.ignore_patterns("*.pt", "*.ts", "*.onnx"))
-    (part / "models").mkdir(exist_ok=True)
-    shutil.copyfile(weights, part / "models" / "model.pt")
+    shutil.copytree(root, part, ignore=shutil.ignore_patterns(place.name, "*.ts", "*.onnx"))
+    (part / place).parent.mkdir(exist_ok=True)
+    shutil.copyfile(weights, part / place)
     (part / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
@@ -271,7 +347,13 @@ def write_bundle(template: str | Path | None, weights: Path, target: Path, *, ve
 def _load_weights(network: Any, path: Path, expected_sha256: str) -> str:
     import torch
 
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: the weights of this model are not there: {error.strerror}.",
+            hint="Train them with 'lightunet train --model NAME', then give --bundle OUT/bundle.",
+        ) from error
     sha256 = hashlib.sha256(content).hexdigest()
     if expected_sha256 and sha256 != expected_sha256:
         raise WeightsError(

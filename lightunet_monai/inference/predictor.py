@@ -17,7 +17,7 @@ from ..errors import DeviceMemoryError, InferenceError, LightUNetError
 from ..options import RunOptions
 from ..segmentation import Provenance, Segmentation
 from ..sources import DicomSeries, ImageFile, ImageSource
-from .bundle import BundleParts, open_bundle
+from .bundle import DEFAULT_MODEL, BundleParts, open_bundle
 from .engines import Engine, choose_engine
 from .memory import Load, MemoryLadder
 
@@ -61,6 +61,8 @@ class Predictor:
         Operating threshold in place of the bundle's.
     sure_threshold : float, optional
         Highest probability that a piece must reach in place of the bundle's; 0 asks for none.
+    model : str
+        A model of the bundle by name, such as ``"ultrasound"`` for 2-D images; the CT model by default.
 
     Raises
     ------
@@ -75,11 +77,14 @@ class Predictor:
         *,
         threshold: float | None = None,
         sure_threshold: float | None = None,
+        model: str = DEFAULT_MODEL,
     ) -> None:
         self.options = options or RunOptions()
         if self.options.threads is not None:
             torch.set_num_threads(self.options.threads)
-        self.parts: BundleParts = open_bundle(bundle, self.options, threshold=threshold, sure_threshold=sure_threshold)
+        self.parts: BundleParts = open_bundle(
+            bundle, self.options, threshold=threshold, sure_threshold=sure_threshold, model=model
+        )
         self.engine: Engine = choose_engine(self.parts.network, self.parts.device, self.options)
         self._ladder = _ladder(self.parts)
 
@@ -139,6 +144,8 @@ class Predictor:
                 source=source or _source_of(image),
                 provenance=self._provenance(),
                 probability=None if probability is None else probability.as_tensor()[0].cpu().numpy(),
+                is_picture="has_spacing" in restored.meta,
+                has_spacing=bool(restored.meta.get("has_spacing", True)),
             ),
             seconds=seconds,
             warnings=[*case["image"].meta.get("warnings", []), *self.engine.warnings, *self._ladder.steps],

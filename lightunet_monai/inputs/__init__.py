@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .choose import choose_series
     from .discover import Survey, discover_sources, survey
     from .hounsfield import Volume, read_hu
+    from .image2d import load_image2d, load_mask2d
     from .kinds import SetAside
     from .regularize import Regularization, plan_regularization
     from .volume import load_volume
@@ -28,6 +29,8 @@ _HOMES = {
     "SetAside": "kinds",
     "read_hu": "hounsfield",
     "Volume": "hounsfield",
+    "load_image2d": "image2d",
+    "load_mask2d": "image2d",
     "plan_regularization": "regularize",
     "Regularization": "regularize",
     "load_volume": "volume",
@@ -40,6 +43,8 @@ __all__ = [
     "Volume",
     "choose_series",
     "discover_sources",
+    "load_image2d",
+    "load_mask2d",
     "load_volume",
     "plan_regularization",
     "read_hu",

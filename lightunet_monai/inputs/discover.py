@@ -22,6 +22,7 @@ from .element_scan import NotDicomError
 from .files import READ_ERRORS, Candidate, FoundFiles, find_files
 from .geometry import to_tuple
 from .headers import InstanceHeader, read_header
+from .image2d_pixels import why_not_ct
 from .kinds import CT_CLASSES, DicomFile, SetAside, is_derived, why_not_a_slice
 from .pixels import check_storage, hash_stored_pixels
 from .planes import Plane
@@ -88,6 +89,8 @@ def why_no_source(found: Survey, path: Path) -> InputError:
     """The error that says why a survey found no volume."""
     if found.errors:
         return found.errors[0]
+    if picture := why_not_ct(path):
+        return picture
     kinds: Counter[str] = Counter()
     for item in found.set_aside:
         if item.code != "not-dicom":
@@ -95,7 +98,9 @@ def why_no_source(found: Survey, path: Path) -> InputError:
     if kinds:
         listed = "; ".join(f"{count} x {reason}" for reason, count in kinds.most_common(4))
         return UnsupportedImageError(
-            f"{path}: no CT volume, found {listed}.", hint="Give the folder with the CT slices.", reason="no-volume"
+            f"{path}: no CT volume, found {listed}.",
+            hint="Give the folder with the CT slices; for one ultrasound image add --model ultrasound.",
+            reason="no-volume",
         )
     return NoImageFoundError(f"{path}: no DICOM, NIfTI, NRRD or MetaImage volume.", hint="Check the path.")
 
@@ -243,7 +248,7 @@ def _series(stack: Stack, what: str, patient: int, warnings: tuple[str, ...]) ->
     problem = stack.problem
     if modality != "CT":
         problem = UnsupportedImageError(
-            f"{what}: modality {modality or 'unknown'}, expected CT.", hint="Choose a CT series.", reason="modality"
+            f"{what}: modality {modality or 'unknown'}, expected CT.", hint=_modality_hint(modality), reason="modality"
         )
     slices = tuple(map(_slice, stack.planes))
     kernel = stack.planes[0].plane.keys.get("kernel", "")
@@ -261,6 +266,10 @@ def _series(stack: Stack, what: str, patient: int, warnings: tuple[str, ...]) ->
         problem=problem or _storage_problem(slices),
         is_derived=derived,
     )
+
+
+def _modality_hint(modality: str) -> str:
+    return "For one ultrasound image add --model ultrasound." if modality == "US" else "Choose a CT series."
 
 
 def _with_damage_warnings(series: Iterable[DicomSeries], errors: Sequence[InputError]) -> list[DicomSeries]:

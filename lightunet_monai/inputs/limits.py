@@ -40,3 +40,9 @@ RATIO_MATTERS_BYTES = 256 * 2**20
 
 MAX_INFLATED_EXTRA_BYTES = 2**20
 """What a deflated instance may hold after its header and pixels."""
+
+MAX_IMAGE_PIXELS = 2**26
+"""Pixels of one 2-D image: 8192 x 8192; the largest mammograms have 4096 x 5625."""
+
+MIN_IMAGE_SIDE = 16
+"""Rows or columns of one 2-D image; the network halves an image three times."""

@@ -22,8 +22,9 @@ from .report import CaseReport, WrittenFile, describe_case, write_report
 from .uids import Stamp
 
 REPORT, FINDINGS_CSV, FINDINGS_JSON, OVERVIEW = COMMIT_MARKER, "findings.csv", "findings.json", "overview.png"
+MASK = "mask.png"
 
-RESULT_NAMES = (*(item.file_name for item in FORMATS.values()), FINDINGS_CSV, FINDINGS_JSON, OVERVIEW, REPORT)
+RESULT_NAMES = (*(item.file_name for item in FORMATS.values()), FINDINGS_CSV, FINDINGS_JSON, OVERVIEW, MASK, REPORT)
 """Every file name a case may hold; a later case replaces or removes these and nothing else."""
 
 
@@ -62,7 +63,7 @@ def check_output(
     output_dir = Path(output_dir)
     check_formats(choose_formats(formats), source)
     if not overwrite:
-        _refuse_existing(output_dir)
+        refuse_existing(output_dir)
     check_folder(output_dir)
 
 
@@ -120,7 +121,7 @@ def write_case(
     chosen = choose_formats(formats)
     check_formats(chosen, segmentation.source, segmentation)
     if not overwrite:
-        _refuse_existing(output_dir)
+        refuse_existing(output_dir)
     findings = findings if findings is not None else measure_lesions(segmentation, volume)
     report = report or describe_case(segmentation.source, segmentation=segmentation, findings=findings)
     stamp = stamp or Stamp.random()
@@ -131,7 +132,7 @@ def write_case(
         write_findings_json(findings, room / FINDINGS_JSON)
         if overview is not None and volume is not None:
             overview(segmentation, volume, room / OVERVIEW, findings=findings)
-        written = _describe_files(room)
+        written = describe_files(room)
         write_report(report.with_files(written), room / REPORT)
     return (*(output_dir / item.name for item in written), output_dir / REPORT)
 
@@ -150,7 +151,8 @@ def _write_format(
         item.writer(segmentation, path, **item.options)
 
 
-def _refuse_existing(output_dir: Path) -> None:
+def refuse_existing(output_dir: Path) -> None:
+    """Refuse a folder that holds a result already."""
     present = [name for name in RESULT_NAMES if (output_dir / name).exists()]
     if present and not (present == [REPORT] and _is_failed(output_dir / REPORT)):
         raise OutputError(
@@ -168,9 +170,10 @@ def _is_failed(report: Path) -> bool:
         return False
 
 
-def _describe_files(room: Path) -> tuple[WrittenFile, ...]:
+def describe_files(room: Path) -> tuple[WrittenFile, ...]:
+    """Give format, size and hash of the result files in a folder, without the report."""
     names = {item.file_name: item.name for item in FORMATS.values()}
-    names |= {FINDINGS_CSV: "findings-csv", FINDINGS_JSON: "findings-json", OVERVIEW: "overview"}
+    names |= {FINDINGS_CSV: "findings-csv", FINDINGS_JSON: "findings-json", OVERVIEW: "overview", MASK: "mask"}
     return tuple(
         WrittenFile(kind, name, (room / name).stat().st_size, _sha256(room / name))
         for name, kind in names.items()

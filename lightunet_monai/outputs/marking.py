@@ -14,6 +14,11 @@ RESEARCH_STATEMENT = (
 )
 """Long form, for reports and for DICOM text values."""
 
+PICTURE_STATEMENT = (
+    "Research use only; not for diagnosis. The model has not been validated on patients. Not a medical device."
+)
+"""The same for 2-D images, whose models may come from other data."""
+
 NOTHING_FOUND = "The model found nothing. This does not mean that there is no lesion."
 NOTHING_MARKED = "Nothing is marked. This does not mean that there is no lesion."
 

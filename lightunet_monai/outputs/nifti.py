@@ -30,6 +30,8 @@ def write_nifti(segmentation: Segmentation, path: Path) -> Path:
     The affine stands in the sform (code 1, scanner), which can express shear; the qform cannot, so it holds the
     nearest rigid transform and is marked unknown (code 0) when the affine is sheared.
 
+    A picture has no place in a patient: both codes are then 0 (unknown), and without a spacing so is the unit.
+
     Parameters
     ----------
     segmentation : Segmentation
@@ -46,7 +48,7 @@ def write_nifti(segmentation: Segmentation, path: Path) -> Path:
     OutputError
         If the file cannot be written.
     """
-    return _write(segmentation.label_map, segmentation.affine, NIFTI_INTENT_LABEL, "label map", path)
+    return _write(segmentation.label_map, segmentation, NIFTI_INTENT_LABEL, "label map", path)
 
 
 def write_probability(segmentation: Segmentation, path: Path) -> Path:
@@ -64,14 +66,16 @@ def write_probability(segmentation: Segmentation, path: Path) -> Path:
             reason="no-probability",
         )
     values = segmentation.probability.astype(np.float32, copy=False)
-    return _write(values, segmentation.affine, NIFTI_INTENT_ESTIMATE, "probability", path)
+    return _write(values, segmentation, NIFTI_INTENT_ESTIMATE, "probability", path)
 
 
-def _write(values: NDArray[Any], affine: NDArray[np.float64], intent: int, kind: str, path: Path) -> Path:
+def _write(values: NDArray[Any], segmentation: Segmentation, intent: int, kind: str, path: Path) -> Path:
+    affine = segmentation.affine
+    code = 0 if segmentation.is_picture else NIFTI_XFORM_SCANNER
     image = nibabel.Nifti1Image(values, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=NIFTI_XFORM_SCANNER)
-    image.set_qform(affine, code=0 if _is_sheared(affine) else NIFTI_XFORM_SCANNER, strip_shears=True)
+    image.header.set_xyzt_units("mm" if segmentation.has_spacing else "unknown")
+    image.set_sform(affine, code=code)
+    image.set_qform(affine, code=0 if _is_sheared(affine) else code, strip_shears=True)
     image.header.set_intent(intent, name=kind, allow_unknown=True)
     image.header["descrip"] = RESEARCH_USE.encode("ascii")
     with atomic_file(Path(path)) as part, open(part, "wb") as stream:

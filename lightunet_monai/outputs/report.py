@@ -21,7 +21,7 @@ from lightunet_monai.segmentation import Segmentation
 from lightunet_monai.sources import DicomSeries, ImageSource
 
 from .atomic import atomic_file
-from .marking import RESEARCH_STATEMENT
+from .marking import PICTURE_STATEMENT, RESEARCH_STATEMENT
 from .orientation import axis_codes, is_left_handed, shear_degrees
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class CaseReport:
         ISO 8601, UTC.
     geometry : dict or None
         ``shape``, ``spacing_mm``, ``affine_ras`` (4 rows), ``orientation`` (such as ``"LPS"``), ``left_handed``,
-        ``shear_degrees``.
+        ``shear_degrees``. A picture has a shape and, if it states one, a spacing (across, down); the rest is None.
     model : dict or None
         ``name``, ``version``, ``weights_sha256``.
     run : dict or None
@@ -79,7 +79,9 @@ class CaseReport:
     seconds : dict
         Seconds per step.
     volume_ml : dict
-        Millilitres per label name.
+        Millilitres per label name; empty for a picture.
+    area : dict or None
+        As `areas.measure_areas` gives it, for a picture; None for a volume.
     findings : dict or None
         As `Findings.to_json` gives it; None if nothing was measured.
     files : tuple of WrittenFile
@@ -100,6 +102,7 @@ class CaseReport:
     run: dict[str, Any] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     volume_ml: dict[str, float] = field(default_factory=dict)
+    area: dict[str, Any] | None = None
     findings: dict[str, Any] | None = None
     files: tuple[WrittenFile, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -111,7 +114,8 @@ class CaseReport:
         values = asdict(self)
         values["files"] = [asdict(item) for item in self.files]
         values["warnings"] = list(self.warnings)
-        return {"schema": SCHEMA, "statement": RESEARCH_STATEMENT, **values}
+        statement = RESEARCH_STATEMENT if self.area is None else PICTURE_STATEMENT
+        return {"schema": SCHEMA, "statement": statement, **values}
 
     def with_files(self, files: Sequence[WrittenFile]) -> CaseReport:
         """Return a copy that lists these files."""
@@ -123,6 +127,7 @@ def describe_case(
     *,
     segmentation: Segmentation | None = None,
     findings: Findings | None = None,
+    area: Mapping[str, Any] | None = None,
     seconds: Mapping[str, float] | None = None,
     warnings: Sequence[str] = (),
     error: BaseException | None = None,
@@ -140,6 +145,8 @@ def describe_case(
         The result; None if there is none.
     findings : Findings or None
         What was measured.
+    area : mapping or None
+        What was measured on a picture, as `areas.measure_areas` gives it.
     seconds : mapping of str to float
         Seconds per step.
     warnings : sequence of str
@@ -181,8 +188,9 @@ def describe_case(
         else None,
         seconds={name: round(float(value), 3) for name, value in (seconds or {}).items()},
         volume_ml={label.name: round(segmentation.volume_ml(label.value), 6) for label in segmentation.labels}
-        if segmentation
+        if segmentation and not segmentation.is_picture
         else {},
+        area=dict(area) if area is not None else None,
         findings=findings.to_json() if findings is not None else None,
         warnings=_all_warnings(source, warnings, segmentation),
         error=_describe_error(error) if error else None,
@@ -223,6 +231,10 @@ def _describe_source(source: ImageSource | Path | str) -> dict[str, Any]:
 
 
 def _describe_geometry(segmentation: Segmentation) -> dict[str, Any]:
+    if segmentation.is_picture:
+        spacing = [round(value, 6) for value in segmentation.spacing[:2]] if segmentation.has_spacing else None
+        nothing = dict.fromkeys(("affine_ras", "orientation", "left_handed", "shear_degrees"))
+        return {"shape": [int(size) for size in segmentation.label_map.shape], "spacing_mm": spacing, **nothing}
     return {
         "shape": [int(size) for size in segmentation.label_map.shape],
         "spacing_mm": [round(value, 6) for value in segmentation.spacing],

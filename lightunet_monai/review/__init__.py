@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .overview import write_overview
+    from .picture_overview import write_picture_overview
 
-__all__ = ["write_overview"]
+_HOMES = {"write_overview": "overview", "write_picture_overview": "picture_overview"}
+
+__all__ = ["write_overview", "write_picture_overview"]
 
 
 def __getattr__(name: str) -> object:
     # matplotlib takes most of a second to load, and most callers draw nothing.
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.overview"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -28,8 +28,8 @@ TISSUE_HU = -300
 CLOSE_UP_FACTOR, CLOSE_UP_MIN_MM = 2.5, 10.0
 """Field of a close-up in diameters of the lesion; lesions below 10 mm are shown like one of 10 mm."""
 
-_INK, _PAPER, _FAINT, _ALERT = "#e8eaed", "#101214", "#8b9198", "#ffb454"
-_DOTS_PER_INCH = 120
+INK, PAPER, FAINT, ALERT = "#e8eaed", "#101214", "#8b9198", "#ffb454"
+DOTS_PER_INCH = 120
 _SCALE_BARS_MM = (1, 2, 5, 10, 20, 50, 100)
 
 
@@ -88,7 +88,7 @@ def write_overview(
     voxel = _voxel_to_show(segmentation, volume_hu, lesions)
     planes = choose_planes(segmentation.affine, voxel)
     has_lesion = bool(segmentation.label_map[voxel]) or bool(lesions)
-    figure = Figure(figsize=(13.5, 10.0 if has_lesion else 5.9), dpi=_DOTS_PER_INCH, facecolor=_PAPER)
+    figure = Figure(figsize=(13.5, 10.0 if has_lesion else 5.9), dpi=DOTS_PER_INCH, facecolor=PAPER)
     rows = 2 if has_lesion else 1
     axes = figure.subplots(rows, 3, squeeze=False)
     figure.subplots_adjust(
@@ -105,7 +105,7 @@ def write_overview(
             _draw_marks(axes[row, column], plane, title)
             _draw_scale_bar(axes[row, column])
     _draw_texts(figure, segmentation, lesions)
-    return _save(figure, Path(path))
+    return save(figure, Path(path))
 
 
 def _voxel_to_show(
@@ -161,15 +161,15 @@ def _draw_numbers(ax: Any, plane: Plane, segmentation: Segmentation, lesions: Se
         radius = lesion.feret_diameter_mm / 2
         if abs(lesion.centroid_voxel[plane.axis] - plane.index) * segmentation.spacing[plane.axis] <= radius:
             place = plane.place(lesion.centroid_voxel) + 0.72 * radius
-            ax.text(*place, f" {lesion.number}", color=_ALERT, fontsize=11, fontweight="bold", clip_on=True)
+            ax.text(*place, f" {lesion.number}", color=ALERT, fontsize=11, fontweight="bold", clip_on=True)
 
 
 def _draw_cross(ax: Any, plane: Plane, voxel: tuple[int, int, int]) -> None:
     """Short lines at the borders show where the two other planes lie."""
     x, y = plane.place((float(voxel[0]), float(voxel[1]), float(voxel[2])))
     for low, high in ((0.0, 0.028), (0.972, 1.0)):
-        ax.axvline(x, low, high, color=_ALERT, linewidth=1.2)
-        ax.axhline(y, low, high, color=_ALERT, linewidth=1.2)
+        ax.axvline(x, low, high, color=ALERT, linewidth=1.2)
+        ax.axhline(y, low, high, color=ALERT, linewidth=1.2)
 
 
 def _zoom(ax: Any, plane: Plane, voxel: tuple[int, int, int], lesions: Sequence[LesionLike]) -> None:
@@ -180,7 +180,7 @@ def _zoom(ax: Any, plane: Plane, voxel: tuple[int, int, int], lesions: Sequence[
 
 def _draw_marks(ax: Any, plane: Plane, title: str) -> None:
     left, right, bottom, top = plane.marks()
-    style = {"transform": ax.transAxes, "color": _INK}
+    style = {"transform": ax.transAxes, "color": INK}
     for text, x, y, across, upwards in (
         (left, 0.045, 0.5, "left", "center"),
         (right, 0.955, 0.5, "right", "center"),
@@ -188,7 +188,7 @@ def _draw_marks(ax: Any, plane: Plane, title: str) -> None:
         (top, 0.5, 0.955, "center", "top"),
     ):
         ax.text(x, y, text, ha=across, va=upwards, fontsize=11, fontweight="bold", **style)
-    ax.set_title(title, color=_FAINT, fontsize=10, loc="left", pad=5)
+    ax.set_title(title, color=FAINT, fontsize=10, loc="left", pad=5)
 
 
 def _draw_scale_bar(ax: Any) -> None:
@@ -196,7 +196,7 @@ def _draw_scale_bar(ax: Any) -> None:
     length = max((bar for bar in _SCALE_BARS_MM if bar <= width / 4), default=_SCALE_BARS_MM[0])
     share = length / width
     ax.plot(
-        [0.955 - share, 0.955], [0.045, 0.045], transform=ax.transAxes, color=_INK, linewidth=2.2, solid_capstyle="butt"
+        [0.955 - share, 0.955], [0.045, 0.045], transform=ax.transAxes, color=INK, linewidth=2.2, solid_capstyle="butt"
     )
     ax.text(
         0.955 - share / 2,
@@ -205,20 +205,20 @@ def _draw_scale_bar(ax: Any) -> None:
         transform=ax.transAxes,
         ha="center",
         va="bottom",
-        color=_INK,
+        color=INK,
         fontsize=8.5,
     )
 
 
 def _draw_texts(figure: Figure, segmentation: Segmentation, lesions: Sequence[LesionLike]) -> None:
     provenance = segmentation.provenance
-    figure.text(0.015, 0.975, "Segmentation overview", color=_INK, fontsize=16, fontweight="bold", va="top")
-    figure.text(0.985, 0.972, STATEMENT, color=_ALERT, fontsize=12, fontweight="bold", va="top", ha="right")
+    figure.text(0.015, 0.975, "Segmentation overview", color=INK, fontsize=16, fontweight="bold", va="top")
+    figure.text(0.985, 0.972, STATEMENT, color=ALERT, fontsize=12, fontweight="bold", va="top", ha="right")
     figure.text(
         0.015,
         0.938 if len(figure.axes) > 3 else 0.915,
         _summary(segmentation, lesions),
-        color=_INK,
+        color=INK,
         fontsize=10.5,
         va="top",
     )
@@ -230,8 +230,8 @@ def _draw_texts(figure: Figure, segmentation: Segmentation, lesions: Sequence[Le
     model = {"SEMIAUTOMATIC": f"edited by hand after {model}", "MANUAL": "drawn by hand"}.get(
         provenance.algorithm_type, f"{model}, trained on simulated data"
     )
-    figure.text(0.015, 0.022, left, color=_FAINT, fontsize=9, va="bottom")
-    figure.text(0.985, 0.022, model, color=_FAINT, fontsize=9, va="bottom", ha="right")
+    figure.text(0.015, 0.022, left, color=FAINT, fontsize=9, va="bottom")
+    figure.text(0.985, 0.022, model, color=FAINT, fontsize=9, va="bottom", ha="right")
 
 
 def _summary(segmentation: Segmentation, lesions: Sequence[LesionLike]) -> str:
@@ -250,11 +250,12 @@ def _summary(segmentation: Segmentation, lesions: Sequence[LesionLike]) -> str:
     return "No lesion was found by the model." if is_model else "No lesion is marked."
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, atomically."""
     part = path.with_name(f".{uuid.uuid4().hex[:12]}.part.png")
     try:
         FigureCanvasAgg(figure)
-        figure.savefig(part, facecolor=_PAPER, metadata={"Software": None, "Description": STATEMENT})
+        figure.savefig(part, facecolor=PAPER, metadata={"Software": None, "Description": STATEMENT})
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

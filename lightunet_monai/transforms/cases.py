@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import NoImageFoundError, UnreadableFileError
 from ..inputs import discover_sources
+from ..inputs.image2d_pixels import IMAGE2D_SUFFIXES
 from ..sources import DicomSeries
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,32 @@ def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
             f"{dataset_dir}: no CT volume found.", hint="Give a folder of NIfTI files or DICOM CT studies."
         )
     return cases
+
+
+def list_images(dataset_dir: str | Path) -> list[dict[str, Any]]:
+    """List every 2-D image in a folder for a MONAI dataset.
+
+    Parameters
+    ----------
+    dataset_dir : path
+        A folder (of one level) of PNG, JPEG, TIFF and DICOM (``.dcm``) files, or one file of any name.
+
+    Returns
+    -------
+    list of dict
+        ``{"image": path}``, by name.
+
+    Raises
+    ------
+    NoImageFoundError
+        If there is none.
+    """
+    root = Path(dataset_dir)
+    files = [root] if root.is_file() else sorted(root.glob("*"))
+    found = [path for path in files if path == root or path.name.lower().endswith((*IMAGE2D_SUFFIXES, ".dcm"))]
+    if not found:
+        raise NoImageFoundError(f"{root}: no 2-D image found.", hint="Give a folder of PNG, JPEG, TIFF or DICOM files.")
+    return [{"image": str(path)} for path in found]
 
 
 def list_labelled_cases(datalist: str | Path, section: str, fold: int | None = None) -> list[dict[str, Any]]:

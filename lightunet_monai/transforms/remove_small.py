@@ -27,11 +27,14 @@ class RemoveSmallPiecesd(MapTransform):
     keys : keys of the label maps
     minimum_diameter : float
         Diameter of the sphere, mm; 0 removes nothing.
+    minimum_share : float
+        Also remove pieces below this share of all voxels, for pictures that have no millimetres.
     """
 
-    def __init__(self, keys: KeysCollection, minimum_diameter: float) -> None:
+    def __init__(self, keys: KeysCollection, minimum_diameter: float = 0.0, minimum_share: float = 0.0) -> None:
         super().__init__(keys)
         self.minimum_diameter = minimum_diameter
+        self.minimum_share = minimum_share
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Clean each key; other entries pass through."""
@@ -45,6 +48,7 @@ class RemoveSmallPiecesd(MapTransform):
         box = _box(labels)
         voxel_volume = abs(np.linalg.det(np.asarray(label_map.affine, dtype=np.float64)[:3, :3]))
         fewest = math.ceil(math.pi / 6 * self.minimum_diameter**3 / voxel_volume)
+        fewest = max(fewest, math.ceil(self.minimum_share * labels.numel()))
         if box is None or fewest <= 1:
             return label_map
         part = np.asfortranarray(labels[box].cpu().numpy())

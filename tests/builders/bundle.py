@@ -35,10 +35,11 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     config["inferer"]["roi_size"] = [160, 160]
     (folder / "configs" / "inference.json").write_text(json.dumps(config, indent=4))
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
-    metadata["weights_sha256"] = ""
+    metadata["weights_sha256"] = metadata["models"]["ultrasound"]["metadata"]["weights_sha256"] = ""
     (folder / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4))
     (folder / "models").mkdir(exist_ok=True)
     torch.save(random_network(seed).state_dict(), folder / "models" / "model.pt")
+    torch.save(random_network(seed + 1).state_dict(), folder / "models" / "ultrasound.pt")
     return folder
 
 

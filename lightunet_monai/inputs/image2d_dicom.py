@@ -1,0 +1,145 @@
+"""Single-frame DICOM images without a place in a volume: ultrasound, mammography, secondary capture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+
+from ..errors import UnreadableFileError, UnsupportedImageError
+from .image2d_files import LUMINANCE
+from .image2d_pixels import Plane2D, check_size
+
+MODALITIES = ("US", "MG", "DX", "CR", "XC", "SM", "GM", "ES", "OT", "SC", "IVUS", "")
+"""Modalities of single images; volumes (CT, MR, PT, NM) are not segmented slice by slice."""
+
+TRAINED_ON = "US"
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+
+_REGION_IS_2D, _UNIT_IS_CM = 1, 3
+"""Codes of Region Spatial Format and Physical Units (PS3.3 C.8.5.5)."""
+
+SPACING_TOLERANCE = 1e-3
+"""How far the spacings of several regions may differ, relative, to be one spacing."""
+
+_PREFIX = b"DICM"
+
+
+def is_dicom(path: Path) -> bool:
+    """By content: the prefix after 128 bytes, as every file of the standard has it."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(128)
+            return stream.read(4) == _PREFIX
+    except OSError as error:
+        raise UnreadableFileError(f"{path}: cannot be opened: {error.strerror}.", hint="Check the path.") from error
+
+
+def read_dicom2d(path: Path, *, apply_voi: bool = False) -> Plane2D:
+    """Read a single-frame DICOM image as brightness.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If it is of a volume, has several frames, no pixels, or too many.
+    UnreadableFileError
+        If it is damaged or cannot be decoded.
+    """
+    try:
+        header = pydicom.dcmread(path)
+    except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError) as error:
+        raise UnreadableFileError(
+            f"{path}: damaged DICOM file: {type(error).__name__}.", hint="Export it again."
+        ) from None
+    _check(header, path)
+    pixels = _decode(header, path, apply_voi)
+    if pixels.ndim == 3:
+        pixels = (pixels @ np.array(LUMINANCE)).round(4)
+    elif header.PhotometricInterpretation == "MONOCHROME1":  # low values are bright
+        pixels = pixels.max() + pixels.min() - pixels
+    spacing, notes = _spacing(header, path)
+    modality = str(header.get("Modality", ""))
+    if modality != TRAINED_ON:
+        notes.append(f"{path.name}: modality {modality or 'unknown'}; the shipped weights know ultrasound only.")
+    return Plane2D(pixels.astype(np.float32), spacing, tuple(notes))
+
+
+def _check(header: Any, path: Path) -> None:
+    modality = str(header.get("Modality", ""))
+    if modality not in MODALITIES:
+        raise UnsupportedImageError(
+            f"{path}: modality {modality}, expected a single 2-D image such as ultrasound.",
+            hint="For a CT study leave out --model ultrasound.",
+            reason="modality",
+        )
+    rows, columns = header.get("Rows"), header.get("Columns")
+    if "PixelData" not in header or not rows or not columns:
+        raise UnsupportedImageError(f"{path}: a DICOM object without pixels.", hint="Give the image.", reason="pixels")
+    check_size(int(columns), int(rows), path)
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise UnsupportedImageError(
+            f"{path}: {frames} frames, expected 1.", hint="Export the frame that is meant.", reason="frames"
+        )
+    kind = str(header.get("PhotometricInterpretation", ""))
+    if kind not in (*GREY, *COLOUR):
+        raise UnsupportedImageError(
+            f"{path}: photometric interpretation {kind or 'missing'}, expected grey or colour.", reason="colour"
+        )
+
+
+def _decode(header: Any, path: Path, apply_voi: bool) -> Any:
+    try:
+        stored = pixel_array(header)  # YBR becomes RGB
+        if header.PhotometricInterpretation == "PALETTE COLOR":
+            return apply_color_lut(stored, header)[..., :3].astype(np.float64)
+        if stored.ndim == 2:
+            stored = apply_modality_lut(stored, header)
+            stored = apply_voi_lut(stored, header) if apply_voi else stored
+    except Exception as error:  # each decoder has its own errors; the text of one may quote a header
+        raise UnreadableFileError(
+            f"{path}: its pixels cannot be decoded: {type(error).__name__}.", hint="Export it uncompressed."
+        ) from None
+    return stored.astype(np.float64)
+
+
+def _spacing(header: Any, path: Path) -> tuple[tuple[float, float] | None, list[str]]:
+    """Spacing along columns index and rows index, mm, from the first of the places that has one."""
+    regions = _region_spacings(header)
+    if regions:
+        first = regions[0]
+        if all(np.allclose(other, first, rtol=SPACING_TOLERANCE) for other in regions):
+            return first, []
+        return None, [f"{path.name}: {len(regions)} ultrasound regions of different spacing; none was taken."]
+    if plain := _pair(header.get("PixelSpacing")):
+        return plain, []
+    if at_detector := _pair(header.get("ImagerPixelSpacing")):
+        factor = float(header.get("EstimatedRadiographicMagnificationFactor") or 1.0)
+        factor = factor if factor >= 1.0 else 1.0
+        where = "divided by the magnification" if factor > 1.0 else "at the detector; tissue is magnified"
+        return (at_detector[0] / factor, at_detector[1] / factor), [f"{path.name}: Imager Pixel Spacing, {where}."]
+    return None, []
+
+
+def _region_spacings(header: Any) -> list[tuple[float, float]]:
+    found = []
+    for region in header.get("SequenceOfUltrasoundRegions") or []:
+        units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
+        across, down = region.get("PhysicalDeltaX"), region.get("PhysicalDeltaY")
+        is_plane = region.get("RegionSpatialFormat") == _REGION_IS_2D and units == (_UNIT_IS_CM, _UNIT_IS_CM)
+        if is_plane and across and down:
+            found.append((abs(float(across)) * 10.0, abs(float(down)) * 10.0))
+    return found
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    """DICOM gives the distance of rows first."""
+    if value is None or len(value) != 2 or min(map(float, value)) <= 0:
+        return None
+    return float(value[1]), float(value[0])

@@ -1,0 +1,57 @@
+"""Write a datalist of 2-D images with folds, from an index that names the group and the fold of each image.
+
+    python scripts/ultrasound_datalist.py DATA -o datalist.json
+    lightunet train --model ultrasound --data datalist.json --fold 0 -o OUT
+
+DATA holds ``index.csv`` (columns id, class, group, fold), ``images/ID.png`` and ``masks/ID.png``. Images of one group
+(near-duplicates) must share a fold, else the figures on the held-out fold would be too good: this is checked. Cases of
+the held-out fold are listed a second time under "test", for the evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Datalist of 2-D images with folds.")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--held-out", type=int, default=0, help="fold listed under 'test' (0)")
+    arguments = parser.parse_args()
+    with open(arguments.data / "index.csv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    folds_of_group: dict[str, set[str]] = {}
+    for row in rows:
+        folds_of_group.setdefault(row["group"], set()).add(row["fold"])
+    torn = sorted(group for group, folds in folds_of_group.items() if len(folds) > 1)
+    if torn:
+        print(f"error: {len(torn)} groups lie in several folds, the first is {torn[0]}.", file=sys.stderr)
+        return 1
+    cases = [_case(arguments.data, row, arguments.output.absolute().parent) for row in rows]
+    test = [case for case in cases if case["fold"] == arguments.held_out]
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps({"training": cases, "test": test}, indent=1) + "\n", encoding="utf-8")
+    print(f"{arguments.output}: {len(cases)} images, {len(test)} of them in fold {arguments.held_out}")
+    return 0
+
+
+def _case(data: Path, row: dict[str, str], start: Path) -> dict[str, object]:
+    paths = {key: data.absolute() / folder / f"{row['id']}.png" for key, folder in KEYS.items()}
+    return {
+        **{key: os.path.relpath(path, start) for key, path in paths.items()},
+        "fold": int(row["fold"]),
+        "group": row["group"],
+        "class": row["class"],
+    }
+
+
+KEYS = {"image": "images", "label": "masks"}
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,225 @@
+"""2-D images from files: what is read, what is refused, and where a spacing comes from. No torch needed."""
+
+import csv
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightunet_monai.errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
+from lightunet_monai.inputs import image2d_pixels
+from lightunet_monai.inputs.image2d_read import read_image2d
+from tests.builders.pictures import make_dicom2d, make_picture, make_pixels, make_region
+
+GREY = make_pixels()
+
+
+def _colour(grey):
+    return np.stack([grey, grey, grey], axis=-1)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.tif", "a.tiff"])
+def test_grey_pixels_come_as_they_are(tmp_path, name):
+    plane = read_image2d(make_picture(tmp_path / name, GREY))
+    assert plane.pixels.dtype == np.float32
+    np.testing.assert_array_equal(plane.pixels, GREY)
+    assert plane.spacing is None
+
+
+def test_a_jpeg_is_close_to_the_pixels_it_was_made_from(tmp_path):
+    plane = read_image2d(make_picture(tmp_path / "a.jpg", GREY, quality=95))
+    assert np.abs(plane.pixels - GREY).mean() < 3
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_keep_every_level(tmp_path, name):
+    deep = GREY.astype(np.uint16) * 257
+    np.testing.assert_array_equal(read_image2d(make_picture(tmp_path / name, deep)).pixels, deep)
+
+
+def test_grey_in_colour_is_that_grey_and_colour_becomes_luminance(tmp_path):
+    plane = read_image2d(make_picture(tmp_path / "a.png", _colour(GREY)))
+    np.testing.assert_allclose(plane.pixels, GREY, atol=1e-3)
+    red = np.zeros((20, 20, 3), np.uint8)
+    red[:10, :, 0] = 200
+    assert read_image2d(make_picture(tmp_path / "red.png", red)).pixels[0, 0] == pytest.approx(0.299 * 200, abs=1e-3)
+
+
+def test_palettes_one_bit_and_opaque_alpha_are_read(tmp_path):
+    Image.fromarray(GREY).convert("P").save(tmp_path / "p.png")
+    np.testing.assert_allclose(read_image2d(tmp_path / "p.png").pixels, GREY, atol=1e-3)
+    Image.fromarray(GREY > 100).save(tmp_path / "one.png")
+    np.testing.assert_array_equal(read_image2d(tmp_path / "one.png").pixels > 0, GREY > 100)
+    Image.fromarray(_colour(GREY)).convert("RGBA").save(tmp_path / "rgba.png")
+    np.testing.assert_allclose(read_image2d(tmp_path / "rgba.png").pixels, GREY, atol=1e-3)
+
+
+def test_transparent_pixels_are_refused(tmp_path):
+    image = Image.fromarray(_colour(GREY)).convert("RGBA")
+    image.putpixel((3, 3), (0, 0, 0, 0))
+    image.save(tmp_path / "a.png")
+    with pytest.raises(UnsupportedImageError, match="transparent"):
+        read_image2d(tmp_path / "a.png")
+    Image.fromarray(GREY).save(tmp_path / "keyed.png", transparency=0)
+    with pytest.raises(UnsupportedImageError, match="transparent"):
+        read_image2d(tmp_path / "keyed.png")
+
+
+def test_exif_orientation_is_applied_and_said(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter
+    path = make_picture(tmp_path / "a.png", GREY, exif=exif)
+    plane = read_image2d(path)
+    np.testing.assert_array_equal(plane.pixels, np.rot90(GREY, -1))
+    assert any("orientation 6" in text for text in plane.warnings)
+
+
+def test_several_pages_or_frames_are_refused_with_their_number(tmp_path):
+    pages = [Image.fromarray(GREY), Image.fromarray(GREY)]
+    for name in ("a.tif", "a.png"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=[Image.fromarray(255 - GREY)])
+        with pytest.raises(UnsupportedImageError, match="2 pages"):
+            read_image2d(tmp_path / name)
+
+
+def _png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize("side", [8193, 60_000, 2_000_000])
+def test_a_decompression_bomb_is_refused_by_its_size_before_decoding(tmp_path, side):
+    header = _png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + _png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)))
+    with pytest.raises(UnsupportedImageError) as caught:
+        read_image2d(tmp_path / "a.png")
+    assert caught.value.reason == "too-large"
+
+
+def test_an_image_too_small_for_the_network_is_refused(tmp_path):
+    with pytest.raises(UnsupportedImageError, match="15 x 40"):
+        read_image2d(make_picture(tmp_path / "a.png", np.arange(600, dtype=np.uint8).reshape(40, 15)))
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path):
+    path = make_picture(tmp_path / "a.png", GREY)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UnreadableFileError):
+        read_image2d(path)
+    (tmp_path / "text.png").write_text("no image at all")
+    with pytest.raises(UnreadableFileError, match="damaged"):
+        read_image2d(tmp_path / "text.png")
+    (tmp_path / "a.gif").write_text("x" * 200)
+    with pytest.raises(UnsupportedImageError, match="neither PNG"):
+        read_image2d(tmp_path / "a.gif")
+    with pytest.raises(NoImageFoundError):
+        read_image2d(tmp_path / "none.png")
+
+
+def test_a_ct_study_gets_the_hint_to_leave_the_model_out(tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "a.nii.gz").write_bytes(b"0")
+    for path in (tmp_path / "study", tmp_path / "a.nii.gz", make_dicom2d(tmp_path / "ct.dcm", modality="CT")):
+        with pytest.raises(UnsupportedImageError) as caught:
+            read_image2d(path)
+        assert "leave out --model" in caught.value.hint
+
+
+def test_only_a_measured_density_of_a_png_is_a_spacing(tmp_path):
+    measured = read_image2d(make_picture(tmp_path / "a.png", GREY, dpi=(127.0, 254.0)))
+    assert measured.spacing == pytest.approx((0.2, 0.1), rel=1e-3)
+    assert any("pHYs" in text for text in measured.warnings)
+    for name, dpi in (("screen.png", 96), ("print.png", 300), ("a.jpg", 127), ("a.tif", 127)):
+        assert read_image2d(make_picture(tmp_path / name, GREY, dpi=(dpi, dpi))).spacing is None
+
+
+def test_dicom_grey_colour_and_inverted_grey(tmp_path):
+    np.testing.assert_array_equal(read_image2d(make_dicom2d(tmp_path / "a")).pixels, GREY)
+    colour = read_image2d(make_dicom2d(tmp_path / "rgb.dcm", _colour(GREY)))
+    np.testing.assert_allclose(colour.pixels, GREY, atol=1e-3)
+    dark = read_image2d(make_dicom2d(tmp_path / "m1.dcm", PhotometricInterpretation="MONOCHROME1"))
+    np.testing.assert_array_equal(dark.pixels, GREY.max() + GREY.min() - GREY.astype(np.float32))
+    deep = GREY.astype(np.uint16) * 16
+    np.testing.assert_array_equal(
+        read_image2d(make_dicom2d(tmp_path / "12.dcm", deep, BitsStored=12, HighBit=11)).pixels, deep
+    )
+
+
+def test_dicom_ybr_becomes_the_brightness_of_its_colours(tmp_path):
+    ybr = _colour(GREY)
+    ybr[..., 1:] = 128  # no colour
+    plane = read_image2d(make_dicom2d(tmp_path / "a.dcm", ybr, PhotometricInterpretation="YBR_FULL"))
+    np.testing.assert_allclose(plane.pixels, GREY, atol=1.5)
+
+
+def test_the_window_of_a_header_counts_only_when_asked(tmp_path):
+    path = make_dicom2d(tmp_path / "a.dcm", WindowCenter=100, WindowWidth=20)
+    np.testing.assert_array_equal(read_image2d(path).pixels, GREY)
+    windowed = read_image2d(path, apply_voi=True).pixels
+    assert len(np.unique(windowed)) < len(np.unique(GREY))
+
+
+@pytest.mark.parametrize(
+    ("values", "spacing"),
+    [
+        ({}, None),
+        ({"PixelSpacing": [0.2, 0.1]}, (0.1, 0.2)),
+        ({"ImagerPixelSpacing": [0.07, 0.07], "modality": "MG"}, (0.07, 0.07)),
+        (
+            {"ImagerPixelSpacing": [0.1, 0.1], "EstimatedRadiographicMagnificationFactor": 1.25, "modality": "MG"},
+            (0.08, 0.08),
+        ),
+        ({"SequenceOfUltrasoundRegions": [make_region(0.01, 0.012)]}, (0.1, 0.12)),
+        ({"SequenceOfUltrasoundRegions": [make_region(0.01, 0.01), make_region(0.02, 0.02)]}, None),
+        ({"SequenceOfUltrasoundRegions": [make_region(0.01, 0.01, units=4)]}, None),  # seconds: M-mode
+    ],
+)
+def test_dicom_spacing_comes_from_the_header_or_stays_unknown(tmp_path, values, spacing):
+    found = read_image2d(make_dicom2d(tmp_path / "a.dcm", **values)).spacing
+    assert found == (None if spacing is None else pytest.approx(spacing))
+
+
+def test_dicom_refusals(tmp_path):
+    two = np.stack([GREY, GREY])
+    cases = {
+        "2 frames": make_dicom2d(tmp_path / "frames.dcm", NumberOfFrames=2, PixelData=two.tobytes()),
+        "without pixels": make_dicom2d(tmp_path / "none.dcm", PixelData=None),
+        "modality MR": make_dicom2d(tmp_path / "mr.dcm", modality="MR"),
+        "cannot be decoded": make_dicom2d(tmp_path / "short.dcm", PixelData=GREY.tobytes()[:100]),
+        "at most": make_dicom2d(tmp_path / "large.dcm", Rows=60000, Columns=60000),
+        "photometric": make_dicom2d(tmp_path / "odd.dcm", PhotometricInterpretation="CMYK"),
+    }
+    for text, path in cases.items():
+        with pytest.raises(InputError, match=text):
+            read_image2d(path)
+
+
+def test_another_modality_than_ultrasound_is_said(tmp_path):
+    assert any("modality MG" in text for text in read_image2d(make_dicom2d(tmp_path / "a.dcm", modality="MG")).warnings)
+    assert read_image2d(make_dicom2d(tmp_path / "b.dcm")).warnings == ()
+
+
+def test_the_ct_model_sends_a_picture_to_the_other_one(tmp_path):
+    error = image2d_pixels.why_not_ct(make_picture(tmp_path / "a.png"))
+    assert "--model ultrasound" in error.hint
+    assert image2d_pixels.why_not_ct(tmp_path / "missing.png") is None
+
+
+ULTRASOUND = Path(__file__).resolve().parents[4] / "shared" / "data" / "ultrasound"
+
+
+@pytest.mark.skipif(
+    not (ULTRASOUND / "index.csv").is_file(),
+    reason="the ultrasound images (research use, not part of the repository) are not in ../shared/data/ultrasound",
+)
+def test_real_ultrasound_images_have_the_size_of_their_index_and_no_spacing():
+    with open(ULTRASOUND / "index.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows[::40]:
+        image = read_image2d(ULTRASOUND / "images" / f"{row['id']}.png")
+        mask = read_image2d(ULTRASOUND / "masks" / f"{row['id']}.png")
+        assert image.pixels.shape == mask.pixels.shape == (int(row["height"]), int(row["width"]))
+        assert image.spacing is None
+        assert (mask.pixels > 0).any() == (row["class"] != "normal")
