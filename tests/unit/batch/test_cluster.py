@@ -246,8 +246,8 @@ def test_neither_a_failed_case_nor_the_logs_of_dask_name_a_patient(dask, make_pl
         assert pool.submit(task)
         running = f"lightunet-{task.key}-2-"
     assert not lost
+    wait_for(lambda: running in dask.logs())  # dask names a task when it is cancelled
     logs = dask.logs()
-    assert running in logs  # dask names a task when it is cancelled
     assert "Start worker at" in logs
     assert PATIENT not in logs
     assert "Compute Failed" not in logs
