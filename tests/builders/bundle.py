@@ -15,7 +15,7 @@ WIDTHS = (8, 16, 32, 64)
 
 
 def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
-    """Copy the shipped bundle with two overrides, the widths and smaller windows, and weights drawn from a seed.
+    """Copy the shipped bundle with weights drawn from a seed, narrow, smaller windows, thresholds that they reach.
 
     Parameters
     ----------
@@ -33,6 +33,7 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     config = json.loads((folder / "configs" / "inference.json").read_text())
     config["network_def"]["widths"] = list(WIDTHS)
     config["inferer"]["roi_size"] = [160, 160]
+    config.update(threshold=0.4, piece_threshold=0.4, sure_threshold=0.6)
     (folder / "configs" / "inference.json").write_text(json.dumps(config, indent=4))
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
     metadata["weights_sha256"] = metadata["models"]["ultrasound"]["metadata"]["weights_sha256"] = ""

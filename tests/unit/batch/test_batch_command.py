@@ -220,21 +220,12 @@ def test_a_case_that_needs_too_much_memory_is_recorded_and_the_rest_goes_on(stud
     root = tmp_path / "studies"
     root.mkdir()
     shutil.copytree(studies / f"{PATIENT} 0", root / "small")
-    large = np.full((512, 512, 256), -100, np.int16)  # 268 MB as float32, and as much again on the model's grid
-    large[::2] = 40
-    make_nifti(root / "large.nii.gz", large)
-    limit = str(_resident_with_model(root / "small", a_bundle, tmp_path) / 1e6 + 150)
-    done = _run(*_command(root, tmp_path / "out", a_bundle, "--max-memory", limit, "--retries", "0", "--jobs", "1"))
+    # A worker with its model takes 300 to 600 MB; this volume 500 MB as float32, and more on its way there.
+    make_nifti(root / "large.nii.gz", np.full((512, 512, 480), 40, np.int16))
+    done = _run(*_command(root, tmp_path / "out", a_bundle, "--max-memory", "900", "--retries", "0", "--jobs", "1"))
     assert "1 done, 1 failed" in done.stdout, done.stdout + done.stderr
     rows = _summary(tmp_path / "out")
     assert [row["reason"] for row in rows if row["state"] == "failed"] == ["memory-limit"]
-
-
-def _resident_with_model(study, bundle, tmp_path):
-    import resource
-
-    _run(*_command(study, tmp_path / "probe", bundle, "--jobs", "1"))
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def test_sigterm_ends_the_run_and_the_next_one_goes_on(studies, a_bundle, undisturbed, tmp_path):
@@ -245,8 +236,7 @@ def test_sigterm_ends_the_run_and_the_next_one_goes_on(studies, a_bundle, undist
     _wait_for(lambda: _counts(output).get("running"))
     process.terminate()
     said, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "found" in said or "failed" in said
+    assert process.returncode == 1, said
     assert _is_clean(output)
     _run(*_command(studies, output, a_bundle, "--jobs", "2"))
     assert _label_maps(output) == _label_maps(undisturbed[0])
