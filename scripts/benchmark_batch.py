@@ -82,10 +82,10 @@ def make_studies(arguments: argparse.Namespace) -> Path:
     command = ["simulate", "-n", str(arguments.studies), "--seed", "77", "--size", str(arguments.size)]
     subprocess.run([*LIGHTUNET, *command, "--format", "dicom", "--jobs", "2", "--quiet", "-o", str(part)], check=True)
     making = arguments.work / "making"
+    shutil.rmtree(making, ignore_errors=True)
     making.mkdir()
-    studies = sorted(path for path in part.iterdir() if any(path.rglob("*.dcm")))
-    for number, study in enumerate(studies):
-        shutil.copytree(study, making / f"good_{number:03d}", ignore=shutil.ignore_patterns("*.nii*", "*.json"))
+    for number, study in enumerate(sorted((part / "images").iterdir())):
+        shutil.copytree(study, making / f"good_{number:03d}")
     if arguments.bad:
         for number, study in enumerate(sorted(arguments.bad.iterdir())):
             copy = shutil.copytree if study.is_dir() else shutil.copy
