@@ -19,6 +19,9 @@ from .task import IN_FLIGHT, CaseTask, Event, Lost, Outcome, WorkerPlan
 
 MEMORY_CHECK_SECONDS = 1.0
 
+MEMORY_OF_WORKER = 3 << 30
+"""Bytes that a worker may need for a large study."""
+
 MAX_STARTS_WITHOUT_MODEL = 3
 """A worker that dies this often before its model is open will die again."""
 
@@ -222,9 +225,15 @@ class LocalPool:
 
 
 def default_jobs(cores: int, device: str | None) -> int:
-    """How many workers suit this machine: one for each GPU, else one for two CPU cores."""
+    """How many workers suit this machine: one for each GPU, else one for each CPU core that has memory for it."""
     wants_gpu = device is None or device.startswith("cuda")
-    return len(_gpus()) if wants_gpu and _gpus() else max(1, cores // 2)
+    if wants_gpu and _gpus():
+        return len(_gpus())
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        memory = 0
+    return max(1, min(cores, memory // MEMORY_OF_WORKER) if memory else cores // 2)
 
 
 def _python_path() -> str:

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="list what would be done, and end")
     parser.add_argument("--root", dest="where", type=Path, metavar="ROOT", help="status: say where failed cases lie")
     work = parser.add_argument_group("how the work is done")
-    work.add_argument("--jobs", type=int, metavar="N", help="worker processes (one for each GPU or two CPU cores)")
+    work.add_argument("--jobs", type=int, metavar="N", help="worker processes (one for each GPU or CPU core)")
     work.add_argument("--max-memory", type=_positive, metavar="MB", help="memory of all workers together")
     work.add_argument("--timeout", type=_positive, metavar="S", help="seconds of work on one case")
     work.add_argument("--retries", type=int, default=2, metavar="N", help="further attempts where one may help (2)")
