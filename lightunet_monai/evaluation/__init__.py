@@ -1,6 +1,17 @@
 """Predictions and references become voxel and lesion figures."""
 
+from .cases import CaseEvaluation, Evaluation, evaluate_case
 from .lesions import CaseScore, LesionScore, score_case
 from .summary import LesionGroup, Summary, summarize
 
-__all__ = ["CaseScore", "LesionGroup", "LesionScore", "Summary", "score_case", "summarize"]
+__all__ = [
+    "CaseEvaluation",
+    "CaseScore",
+    "Evaluation",
+    "LesionGroup",
+    "LesionScore",
+    "Summary",
+    "evaluate_case",
+    "score_case",
+    "summarize",
+]

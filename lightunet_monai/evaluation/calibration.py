@@ -26,6 +26,28 @@ LOWEST, HIGHEST = math.log(0.05), math.log(20.0)
 """Range of the logarithm of the temperature."""
 
 
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Voxels of one range of probability.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of the range.
+    voxels : int
+    said : float
+        Their mean probability.
+    observed : float
+        Share of them that is lesion in the reference.
+    """
+
+    low: float
+    high: float
+    voxels: int
+    said: float
+    observed: float
+
+
 class Calibration:
     """Counts of voxels by logit, with and without a lesion in the reference: all that a temperature needs.
 
@@ -85,17 +107,39 @@ class Calibration:
         Nine voxels of ten are background that no one doubts; with them the error of any model is near 0. So only
         voxels with a probability of at least 0.1 count.
         """
+        counted = [group for group in self.reliability(temperature)[1:] if group.voxels]
+        total = sum(group.voxels for group in counted)
+        return sum(abs(group.said - group.observed) * group.voxels for group in counted) / total if total else 0.0
+
+    def reliability(self, temperature: float = 1.0) -> tuple[ReliabilityBin, ...]:
+        """Calibration curve: what was said and what is true, in ten equal ranges of probability.
+
+        A model whose probabilities mean what they say lies on the diagonal (DeGroot and Fienberg 1983,
+        doi:10.2307/2987588).
+
+        Parameters
+        ----------
+        temperature : float
+            By which logits are divided; 1 leaves the probabilities as they were given.
+
+        Returns
+        -------
+        tuple of ReliabilityBin
+            From the lowest range on; ``said`` and ``observed`` are NaN where a range holds no voxel.
+        """
         probability = 1.0 / (1.0 + np.exp(-self.logits / temperature))
         group = np.minimum((probability * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
-        total, error = 0.0, 0.0
-        for index in range(1, RELIABILITY_BINS):
+        both = self.background + self.lesion
+        found = []
+        for index in range(RELIABILITY_BINS):
             chosen = group == index
-            count = float((self.background + self.lesion)[chosen].sum())
-            if count:
-                said = float(probability[chosen] @ (self.background + self.lesion)[chosen])
-                error += abs(said - float(self.lesion[chosen].sum()))
-                total += count
-        return error / total if total else 0.0
+            count = int(both[chosen].sum())
+            said = float(probability[chosen] @ both[chosen]) / count if count else math.nan
+            observed = float(self.lesion[chosen].sum()) / count if count else math.nan
+            found.append(
+                ReliabilityBin(index / RELIABILITY_BINS, (index + 1) / RELIABILITY_BINS, count, said, observed)
+            )
+        return tuple(found)
 
 
 @dataclass(frozen=True)

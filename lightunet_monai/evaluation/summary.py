@@ -66,7 +66,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Give JSON values; a figure of an empty group is None."""
-        values: dict[str, Any] = _without_nan(asdict(self))
+        values: dict[str, Any] = without_nan(asdict(self))
         return values
 
     def to_text(self) -> str:
@@ -136,9 +136,10 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Give the same JSON values with None in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,26 +11,31 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.transforms import Affine2D
 from numpy.typing import NDArray
 
 from lightunet_monai.errors import OutputError
 from lightunet_monai.segmentation import Segmentation
 
+from .drawing import (
+    ALERT,
+    FAINT,
+    INK,
+    PAPER,
+    STATEMENT,
+    WINDOW_LEVEL_HU,
+    WINDOW_WIDTH_HU,
+    draw_marks,
+    draw_outline,
+    draw_scale_bar,
+    draw_volume,
+)
 from .planes import Plane, choose_planes
-
-STATEMENT = "RESEARCH USE ONLY - NOT FOR DIAGNOSIS"
-
-WINDOW_LEVEL_HU, WINDOW_WIDTH_HU = 0, 500
-"""Fat (-100), fibroglandular tissue (0 to 50) and a mass (30 to 80) are told apart; skin does not saturate."""
 
 TISSUE_HU = -300
 CLOSE_UP_FACTOR, CLOSE_UP_MIN_MM = 2.5, 10.0
 """Field of a close-up in diameters of the lesion; lesions below 10 mm are shown like one of 10 mm."""
 
-INK, PAPER, FAINT, ALERT = "#e8eaed", "#101214", "#8b9198", "#ffb454"
 DOTS_PER_INCH = 120
-_SCALE_BARS_MM = (1, 2, 5, 10, 20, 50, 100)
 
 
 class LesionLike(Protocol):
@@ -102,8 +107,8 @@ def write_overview(
             _zoom(axes[1, column], plane, voxel, lesions)
         place = f"{plane.name}, plane {plane.index + 1} of {segmentation.label_map.shape[plane.axis]}"
         for row, title in enumerate((place, f"{plane.name}, close-up")[:rows]):
-            _draw_marks(axes[row, column], plane, title)
-            _draw_scale_bar(axes[row, column])
+            draw_marks(axes[row, column], plane, title)
+            draw_scale_bar(axes[row, column])
     _draw_texts(figure, segmentation, lesions)
     return save(figure, Path(path))
 
@@ -133,25 +138,10 @@ def _draw_plane(
     volume_hu: NDArray[np.generic],
     lesions: Sequence[LesionLike],
 ) -> None:
-    values = plane.cut(volume_hu).astype(np.float32)
-    rows, columns = values.shape
-    low, high = WINDOW_LEVEL_HU - WINDOW_WIDTH_HU / 2, WINDOW_LEVEL_HU + WINDOW_WIDTH_HU / 2
-    picture = ax.imshow(values, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bilinear")
-    (a, b), (c, d) = plane.to_mm
-    picture.set_transform(Affine2D(np.array([[a, b, 0], [c, d, 0], [0, 0, 1]])) + ax.transData)
-    labels = plane.cut(segmentation.label_map)
-    right_mm, up_mm = plane.grid(segmentation.label_map.shape)
+    draw_volume(ax, plane, volume_hu)
     for label in segmentation.labels:
-        mask = labels == label.value
-        if mask.any():
-            colour = tuple(value / 255 for value in label.color)
-            ax.contour(right_mm, up_mm, mask.astype(np.float32), levels=[0.5], colors=[colour], linewidths=1.3)
-    corners = plane.to_mm @ np.array([[-0.5, columns - 0.5, -0.5, columns - 0.5], [-0.5, -0.5, rows - 0.5, rows - 0.5]])
-    ax.set(xlim=(corners[0].min(), corners[0].max()), ylim=(corners[1].min(), corners[1].max()), facecolor="black")
-    ax.set_aspect("equal", adjustable="box")
-    ax.set(xticks=[], yticks=[])
-    for side in ax.spines.values():
-        side.set_color("#2a2e33")
+        colour = tuple(value / 255 for value in label.color)
+        draw_outline(ax, plane, segmentation.label_map, label.value, colour)
     _draw_numbers(ax, plane, segmentation, lesions)
 
 
@@ -176,38 +166,6 @@ def _zoom(ax: Any, plane: Plane, voxel: tuple[int, int, int], lesions: Sequence[
     half = CLOSE_UP_FACTOR * max(CLOSE_UP_MIN_MM, lesions[0].feret_diameter_mm if lesions else 0.0) / 2
     x, y = plane.place((float(voxel[0]), float(voxel[1]), float(voxel[2])))
     ax.set(xlim=(x - half, x + half), ylim=(y - half, y + half))
-
-
-def _draw_marks(ax: Any, plane: Plane, title: str) -> None:
-    left, right, bottom, top = plane.marks()
-    style = {"transform": ax.transAxes, "color": INK}
-    for text, x, y, across, upwards in (
-        (left, 0.045, 0.5, "left", "center"),
-        (right, 0.955, 0.5, "right", "center"),
-        (bottom, 0.5, 0.045, "center", "bottom"),
-        (top, 0.5, 0.955, "center", "top"),
-    ):
-        ax.text(x, y, text, ha=across, va=upwards, fontsize=11, fontweight="bold", **style)
-    ax.set_title(title, color=FAINT, fontsize=10, loc="left", pad=5)
-
-
-def _draw_scale_bar(ax: Any) -> None:
-    width = abs(ax.get_xlim()[1] - ax.get_xlim()[0])
-    length = max((bar for bar in _SCALE_BARS_MM if bar <= width / 4), default=_SCALE_BARS_MM[0])
-    share = length / width
-    ax.plot(
-        [0.955 - share, 0.955], [0.045, 0.045], transform=ax.transAxes, color=INK, linewidth=2.2, solid_capstyle="butt"
-    )
-    ax.text(
-        0.955 - share / 2,
-        0.058,
-        f"{length} mm",
-        transform=ax.transAxes,
-        ha="center",
-        va="bottom",
-        color=INK,
-        fontsize=8.5,
-    )
 
 
 def _draw_texts(figure: Figure, segmentation: Segmentation, lesions: Sequence[LesionLike]) -> None:

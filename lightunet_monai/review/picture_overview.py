@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from lightunet_monai.segmentation import Segmentation
 
-from .overview import ALERT, DOTS_PER_INCH, FAINT, INK, PAPER, STATEMENT, save
+from .drawing import ALERT, FAINT, INK, PAPER, STATEMENT
+from .overview import DOTS_PER_INCH, save
 
 SHOWN_PERCENTILES = (0.5, 99.5)
 """Black and white of the picture; the result does not depend on them."""

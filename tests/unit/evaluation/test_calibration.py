@@ -42,6 +42,19 @@ def test_without_lesions_the_temperature_stays():
     assert calibration.fit_temperature() == 1.0
 
 
+def test_the_calibration_curve_counts_what_was_said_and_what_is_true():
+    calibration = Calibration()
+    probability = np.array([0.25] * 4 + [0.75] * 4, dtype=np.float32).reshape(8, 1, 1)
+    reference = np.array([1, 0, 0, 0, 1, 1, 1, 1], dtype=bool).reshape(8, 1, 1)
+    calibration.add(probability, reference)
+    curve = calibration.reliability()
+    assert [(group.low, group.voxels) for group in curve if group.voxels] == [(0.2, 4), (0.7, 4)]
+    assert (curve[2].said, curve[2].observed) == pytest.approx((0.25, 0.25), abs=0.005)
+    assert (curve[7].said, curve[7].observed) == pytest.approx((0.75, 1.0), abs=0.005)
+    assert np.isnan(curve[0].said)
+    assert calibration.calibration_error(1.0) == pytest.approx(0.125, abs=0.005)
+
+
 def test_logits_are_finite_at_both_ends():
     assert to_logit(np.array([0.0, 0.5, 1.0])) == pytest.approx([-20.0, 0.0, 20.0])
 
