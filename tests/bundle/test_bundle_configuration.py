@@ -151,6 +151,30 @@ def test_evaluate_adds_to_inference_and_misses_no_property(a_data_folder):
     assert workflow.check_properties() == []
 
 
+def test_the_bundle_command_evaluates_and_saves_every_metric(a_data_folder, tmp_path):
+    small = tiny_bundle(tmp_path / "bundle")
+    configs = [str(small / "configs" / name) for name in ("inference.json", "evaluate.json")]
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs),
+            "--meta_file", str(small / "configs" / "metadata.json"),
+            "--logging_file", str(small / "configs" / "logging.conf"), "--bundle_root", str(small),
+            "--dataset_dir", str(a_data_folder), "--output_dir", str(tmp_path / "eval"),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = (tmp_path / "eval" / "metrics.csv").read_text().splitlines()
+    values = dict(line.split(",") for line in lines)
+    assert set(values) == {
+        "val_mean_dice", "val_iou", "val_precision", "val_recall", "val_f1", "val_specificity",
+        "val_hausdorff95_mm", "val_surface_distance_mm", "val_surface_dice_1mm",
+    }  # fmt: skip
+    assert float(values["val_f1"]) == pytest.approx(float(values["val_mean_dice"]), abs=1e-4)
+    details = (tmp_path / "eval" / "val_hausdorff95_mm_raw.csv").read_text().splitlines()
+    assert details[1].split(",")[0] == "image_2"  # the only case of section test
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_check_properties_of_training_is_empty(a_data_folder, tmp_path):
     workflow = _workflow("train", "train.json", dataset_dir=str(a_data_folder), output_dir=str(tmp_path / "out"))
