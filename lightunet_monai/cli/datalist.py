@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import AmbiguousSeriesError, NoImageFoundError, OutputError, UsageError
 from ..labels import LabelTable
+from .pairing import SUFFIXES, is_same, is_volume, label_map_of, label_maps_by_name
 
 if TYPE_CHECKING:
     from ..sources import DicomSeries
 
 Pair = tuple[Path, Path]
 """A volume and its label map."""
-
-SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,12 +116,12 @@ def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
     series = _pairs_by_series(images, labels)
     covered = {path for image, _ in series for path in (image, *image.parents)}
     found = [
-        path for path in sorted(images.glob("*")) if _is_volume(path) or (path.is_dir() and not _is_same(path, labels))
+        path for path in sorted(images.glob("*")) if is_volume(path) or (path.is_dir() and not is_same(path, labels))
     ]
-    by_name = _label_maps(labels)
+    by_name = label_maps_by_name(labels)
     named, missing = [], []
     for path in found:
-        label = _label_of(path, by_name)
+        label = label_map_of(path, by_name)
         if label is not None:
             named.append((path.absolute(), label.absolute()))
         elif path.absolute() not in covered:
@@ -189,36 +188,3 @@ def _place_of(source: DicomSeries) -> Path:
             hint="Put each series into a folder of its own.",
         )
     return place
-
-
-def _label_maps(labels: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in sorted(labels.glob("*")):
-        if path.is_file() and path.name.lower().endswith(SUFFIXES):
-            found.setdefault(_stem(path), []).append(path)
-    return found
-
-
-def _label_of(image: Path, by_name: dict[str, list[Path]]) -> Path | None:
-    """The label map with the name of a volume; the volume itself may lie in the same folder."""
-    found = [path for path in by_name.get(_stem(image), []) if not _is_same(path, image)]
-    if len(found) > 1:
-        raise UsageError(f"{image}: {len(found)} label maps have its name, expected one: {', '.join(map(str, found))}.")
-    return found[0] if found else None
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    return path.absolute() == other.absolute()
-
-
-def _is_volume(path: Path) -> bool:
-    name = path.name.lower()
-    return path.is_file() and name.endswith(SUFFIXES) and not name.endswith(".seg.nrrd")
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name

@@ -1,4 +1,4 @@
-"""``lightunet evaluate``: the model on labelled cases it has not seen."""
+"""``lightunet evaluate``: label maps against references, or the model on labelled cases it has not seen."""
 
 from __future__ import annotations
 
@@ -8,19 +8,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..errors import UsageError
 from .progress import choose_reporter
 from .run_options import add_run_options, run_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
-    parser.add_argument("--data", type=Path, required=True, metavar="DATALIST", help="datalist.json with references")
+    parser.add_argument("pred", type=Path, nargs="?", metavar="PRED", help="predicted label maps: a folder or a file")
+    parser.add_argument("ref", type=Path, nargs="?", metavar="REF", help="references with the same names")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DATALIST",
+        help="in place of PRED and REF: the model on labelled cases",
+    )
     parser.add_argument("--section", default="test", help="section of the datalist (test)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the figures as JSON")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="folder for evaluation.html, evaluation.json, cases.csv and lesions.csv; or FILE.json for the JSON alone",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="volumes behind the outlines in the pictures of PRED and REF"
+    )
+    parser.add_argument(
+        "--run", type=Path, dest="run_folder", metavar="FOLDER", help="a training, for its learning curves"
+    )
     parser.add_argument(
         "--thresholds",
         metavar="P,...",
-        help="several operating thresholds: a free-response curve from one inference a case",
+        help="with --data, several operating thresholds: a free-response curve from one inference a case",
     )
     parser.add_argument(
         "--progress", choices=("auto", "bar", "json", "none"), default="auto", help="a bar, or JSON lines"
@@ -29,42 +49,152 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Score every case and print the table."""
-    from ..evaluation import score_case, summarize
+    """Score every case and print the tables."""
+    from .evaluate_files import run_on_files
+
+    _check_output(arguments)
+    given = [value is not None for value in (arguments.data, arguments.pred, arguments.ref)]
+    if given == [False, True, True]:
+        if arguments.thresholds:
+            raise UsageError("option --thresholds: label maps hold no probabilities.", hint="Use it with --data.")
+        return run_on_files(arguments)
+    if given == [True, False, False]:
+        if arguments.images:
+            raise UsageError("option --images: the datalist names the volumes.", hint="Use it with PRED and REF.")
+        return _run_model(arguments)
+    raise UsageError(
+        "found neither or both of PRED REF and --data DATALIST, expected one of them.",
+        hint="lightunet evaluate PRED REF, or lightunet evaluate --data DATALIST.",
+    )
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Refuse before hours of work what would fail after them."""
+    from ..outputs.atomic import check_folder
+
+    if arguments.output is not None:
+        check_folder(arguments.output.absolute().parent if _is_json(arguments.output) else arguments.output.absolute())
+    if arguments.run_folder is not None:
+        if arguments.output is None or (arguments.data is not None and _is_json(arguments.output)):
+            raise UsageError("option --run: the learning curves need a place.", hint="Add -o FOLDER.")
+        if not arguments.run_folder.is_dir():
+            raise UsageError(f"option --run: {arguments.run_folder}: no such folder.")
+
+
+def _parse_thresholds(text: str | None) -> list[float | None]:
+    if text is None:
+        return [None]
+    try:
+        thresholds = [float(part) for part in text.split(",")]
+    except ValueError:
+        thresholds = []
+    if not thresholds or not all(0 < threshold < 1 for threshold in thresholds):
+        raise UsageError(f"option --thresholds: found {text!r}, expected numbers between 0 and 1: 0.3,0.5,0.7.")
+    return [*thresholds]
+
+
+def _run_model(arguments: argparse.Namespace) -> int:
+    from ..evaluation import evaluate_case, score_case, summarize
+    from ..evaluation.calibration import Calibration
     from ..inference import Predictor
+    from ..review import draw_comparison
     from ..transforms import list_labelled_cases
+    from .density import read_density
+    from .evaluation_output import Gallery
 
     tell = choose_reporter(arguments.progress)
+    thresholds = _parse_thresholds(arguments.thresholds)
     cases = list_labelled_cases(arguments.data, arguments.section)
     predictor = Predictor(arguments.bundle, run_options(arguments), threshold=arguments.threshold)
-    thresholds: list[float | None] = (
-        [float(t) for t in arguments.thresholds.split(",")] if arguments.thresholds else [None]
-    )
+    has_folder = arguments.output is not None and not _is_json(arguments.output)
     scores: dict[float | None, list[Any]] = {threshold: [] for threshold in thresholds}
+    evaluated, gallery, calibration = [], Gallery(), Calibration()
     for index, case in enumerate(cases):
         tell("infer", index / len(cases))
-        reference, predictions, voxel_volume_ml = _predict(predictor, case, thresholds)
-        for threshold, prediction in predictions:
-            scores[threshold].append(score_case(Path(case["image"]).name, prediction, reference, voxel_volume_ml))
+        name = Path(case["image"]).name
+        volume, reference = read_case(case)
+        result = predictor.segment(volume, with_probability=has_folder or thresholds != [None]).segmentation
+        for threshold, prediction in _cut_all(predictor, result, thresholds):
+            scores[threshold].append(score_case(name, prediction, reference, result.voxel_volume_ml))
+        if has_folder and result.probability is not None:
+            mask = result.label_map > 0
+            evaluated.append(
+                evaluate_case(
+                    name,
+                    mask,
+                    reference,
+                    spacing=result.spacing,
+                    voxel_volume_ml=result.voxel_volume_ml,
+                    density=read_density(Path(case["label"])),
+                )
+            )
+            calibration.add(result.probability, reference)
+            behind = volume.as_tensor()[0].numpy()
+            gallery.offer(
+                name,
+                evaluated[-1].voxels.dice,
+                lambda p=mask, r=reference, a=result.affine, v=behind: draw_comparison(p, r, a, v),  # type: ignore[misc]
+            )
     tell("write", 1.0)
     summaries = {threshold: summarize(found) for threshold, found in scores.items()}
     for threshold, summary in summaries.items():
         if threshold is not None:
             print(f"\nthreshold {threshold:g}\n")
         print(summary.to_text())
-    if arguments.output:
+    if has_folder:
+        _write_folder(arguments, predictor, evaluated, gallery, calibration, scores)
+    elif arguments.output:
         _write(arguments.output, summaries, predictor)
     return 0
 
 
-def _predict(predictor: Any, case: dict[str, Any], thresholds: list[float | None]) -> tuple[Any, Iterator[Any], float]:
-    volume, reference = read_case(case)
-    result = predictor.segment(volume, with_probability=thresholds != [None]).segmentation
-    masks = (
-        (threshold, result.label_map > 0 if threshold is None else cut_at(predictor, result, threshold))
-        for threshold in thresholds
+def _is_json(path: Path) -> bool:
+    return path.name.lower().endswith(".json")
+
+
+def _write_folder(
+    arguments: argparse.Namespace,
+    predictor: Any,
+    evaluated: list[Any],
+    gallery: Any,
+    calibration: Any,
+    scores: dict[float | None, list[Any]],
+) -> None:
+    from dataclasses import asdict
+
+    from ..evaluation import Evaluation
+    from ..evaluation.cases import free_response_point
+    from ..evaluation.summary import without_nan
+    from .evaluation_output import describe, write_evaluation
+
+    evaluation = Evaluation(tuple(evaluated))
+    densities = [case.density for case in evaluated]
+    points = [free_response_point(t, found, densities) for t, found in scores.items() if t is not None]
+    curve = [asdict(group) for group in calibration.reliability()]
+    content = describe(
+        evaluation,
+        gallery,
+        model=_model(predictor),
+        threshold=float(predictor.parts.settings["threshold"]),
+        free_response=points or None,
+        calibration=without_nan({"error": calibration.calibration_error(1.0), "curve": curve}),
+        training=arguments.run_folder,
     )
-    return reference, masks, result.voxel_volume_ml
+    print(f"\nwritten: {write_evaluation(arguments.output, evaluation, gallery, content)}")
+
+
+def _model(predictor: Any) -> dict[str, Any]:
+    return {
+        "version": predictor.parts.metadata["version"],
+        "weights_sha256": predictor.parts.weights_sha256,
+        "settings": predictor.parts.settings,
+    }
+
+
+def _cut_all(predictor: Any, result: Any, thresholds: list[float | None]) -> Iterator[tuple[float | None, Any]]:
+    """Give each threshold with its mask, one after the other."""
+    for threshold in thresholds:
+        yield threshold, result.label_map > 0 if threshold is None else cut_at(predictor, result, threshold)
 
 
 def read_case(case: dict[str, Any]) -> tuple[Any, Any]:
@@ -94,13 +224,15 @@ def cut_at(predictor: Any, result: Any, threshold: float) -> Any:
 
 
 def _write(path: Path, summaries: dict[float | None, Any], predictor: Any) -> None:
+    from ..outputs.atomic import atomic_file
+
+    model = _model(predictor)
     content = {
         "schema": 1,
-        "model_version": predictor.parts.metadata["version"],
-        "weights_sha256": predictor.parts.weights_sha256,
-        "settings": predictor.parts.settings,
+        "model_version": model["version"],
+        "weights_sha256": model["weights_sha256"],
+        "settings": model["settings"],
         "results": [{"threshold": threshold, **summary.to_json()} for threshold, summary in summaries.items()],
     }
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -77,14 +77,15 @@ class Summary:
         ]
         for g in self.groups:
             title = f"{g.low:g}-{g.high:g} mm" if math.isfinite(g.high) else f"{g.low:g} mm and more"
-            lines.append(
-                f"| {title if g.low or math.isfinite(g.high) else 'all'} | {g.count} | {g.sensitivity:.3f} | "
-                f"{g.dice_mean:.3f} | {g.dice_median:.3f} | {100 * g.volume_error_median:.1f} % |"
-            )
+            figures = [_text(value) for value in (g.sensitivity, g.dice_mean, g.dice_median)]
+            error = _text(100 * g.volume_error_median, ".1f", " %")
+            title = title if g.low or math.isfinite(g.high) else "all"
+            lines.append(f"| {title} | {g.count} | {' | '.join(figures)} | {error} |")
+        each = _text(self.false_positives_per_clean_case, ".2f")
         lines.append("")
         lines.append(
             f"{self.cases} volumes, {self.false_positives_per_case:.2f} false positives per volume; "
-            f"{self.clean_cases} of them without a lesion, with {self.false_positives_per_clean_case:.2f} each."
+            f"{self.clean_cases} of them without a lesion, with {each} each."
         )
         return "\n".join(lines)
 
@@ -134,6 +135,11 @@ def _group(lesions: Sequence[LesionScore], low: float, high: float) -> LesionGro
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
+
+
+def _text(value: float, form: str = ".3f", unit: str = "") -> str:
+    """A dash for a figure of an empty group."""
+    return "-" if math.isnan(value) else f"{value:{form}}{unit}"
 
 
 def without_nan(value: Any) -> Any:

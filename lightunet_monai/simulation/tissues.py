@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Tissue(IntEnum):
@@ -25,6 +26,29 @@ class Tissue(IntEnum):
     LIGAMENT = 11
     BONE = 12
     LUNG = 13
+
+
+DENSE = (Tissue.FIBROGLANDULAR, Tissue.LIGAMENT, Tissue.VESSEL_OR_DUCT)
+"""What a CT shows brighter than fat; skin, lesions and mineral are not counted."""
+
+
+def breast_density(tissue_map: NDArray[np.integer]) -> float | None:
+    """Share of dense tissue by volume: dense / (dense + fat) (Yaffe et al. 2009, doi:10.1118/1.3250863).
+
+    Parameters
+    ----------
+    tissue_map : ndarray, shape (X, Y, Z)
+        Values of `Tissue`.
+
+    Returns
+    -------
+    float or None
+        0 to 1; None if there is neither dense tissue nor fat.
+    """
+    counts = np.bincount(tissue_map.reshape(-1), minlength=len(Tissue))
+    dense = int(sum(counts[tissue] for tissue in DENSE))
+    both = dense + int(counts[Tissue.ADIPOSE])
+    return dense / both if both else None
 
 
 @dataclass(frozen=True)

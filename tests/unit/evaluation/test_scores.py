@@ -61,4 +61,5 @@ def test_the_summary_groups_by_diameter_and_a_missed_lesion_counts_zero():
     by_range = {(g.low, g.high): g.count for g in summary.groups[:5]}
     assert by_range[(12.0, 20.0)] == 2  # a cube of 1 ml: 12.4 mm
     assert "12-20 mm" in summary.to_text()
+    assert "| 0-5 mm | 0 | - | - | - | - |" in summary.to_text()
     assert json.dumps(summary.to_json(), allow_nan=False)

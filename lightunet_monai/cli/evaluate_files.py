@@ -1,0 +1,106 @@
+"""``lightunet evaluate PRED REF``: label maps from files against references from files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import GeometryError
+from .density import read_density
+from .evaluation_output import Gallery, describe, write_evaluation
+from .pairing import pair_label_maps, volume_of
+from .progress import choose_reporter
+
+
+def run_on_files(arguments: argparse.Namespace) -> int:
+    """Score every pair, print the tables, write what was asked for."""
+    import numpy as np
+
+    from ..evaluation import Evaluation, evaluate_case
+    from ..review import draw_comparison
+
+    tell = choose_reporter(arguments.progress)
+    pairs = pair_label_maps(arguments.pred, arguments.ref)
+    volumes = {name: volume_of(name, arguments.images) for name, _, _ in pairs} if arguments.images else {}
+    cases, gallery = [], Gallery()
+    for index, (name, prediction_path, reference_path) in enumerate(pairs):
+        tell("read", index / len(pairs))
+        predicted, expected = load_pair(prediction_path, reference_path)
+        affine = np.asarray(expected.affine, dtype=np.float64)
+        prediction, reference = (item.as_tensor()[0].numpy() > 0 for item in (predicted, expected))
+        case = evaluate_case(
+            name,
+            prediction,
+            reference,
+            spacing=np.linalg.norm(affine[:3, :3], axis=0).tolist(),
+            voxel_volume_ml=float(abs(np.linalg.det(affine[:3, :3]))) / 1000.0,
+            density=read_density(reference_path),
+        )
+        cases.append(case)
+        if arguments.output is not None:
+            behind = _load_volume(volumes[name], expected, reference_path) if volumes else None
+            gallery.offer(
+                name,
+                case.voxels.dice,
+                lambda p=prediction, r=reference, a=affine, v=behind: draw_comparison(p, r, a, v),  # type: ignore[misc]
+            )
+    tell("write", 1.0)
+    evaluation = Evaluation(tuple(cases))
+    print(evaluation.to_text())
+    if arguments.output is not None:
+        content = describe(evaluation, gallery, training=arguments.run_folder)
+        print(f"\nwritten: {write_evaluation(arguments.output, evaluation, gallery, content)}")
+    return 0
+
+
+def load_pair(prediction: Path, reference: Path) -> tuple[Any, Any]:
+    """Read a predicted label map and its reference, each (1, X, Y, Z).
+
+    Raises
+    ------
+    GeometryError
+        If they do not lie on one grid; names both files and both grids.
+    """
+    from ..transforms.load_label_map import check_same_grid, load_label_map
+    from ..transforms.read_seg_nrrd import is_seg_nrrd
+
+    expected = load_label_map(reference)
+    # A segmentation of 3D Slicer covers a part of the grid only, and is painted on it by position.
+    if is_seg_nrrd(prediction):
+        return load_label_map(prediction, expected), expected
+    predicted = load_label_map(prediction)
+    try:
+        check_same_grid(predicted, expected, str(prediction))
+    except GeometryError as error:
+        raise GeometryError(
+            f"{prediction} has {_grid(predicted)}; {reference} has {_grid(expected)}; expected one grid.",
+            hint="Resample neither by eye: write the prediction on the grid of its source.",
+            reason="label-grid",
+        ) from error
+    return predicted, expected
+
+
+def _load_volume(path: Path, reference: Any, reference_path: Path) -> Any:
+    from ..inputs import choose_series, discover_sources, load_volume
+    from ..transforms.load_label_map import check_same_grid
+
+    volume = load_volume(choose_series(discover_sources(path)))
+    check_same_grid(reference, volume, str(reference_path))
+    return volume.as_tensor()[0].numpy()
+
+
+def _grid(label_map: Any) -> str:
+    import numpy as np
+
+    affine = np.asarray(label_map.affine, dtype=np.float64)
+    voxels = " x ".join(str(size) for size in label_map.shape[1:])
+    spacing = " x ".join(f"{step:.4g}" for step in np.linalg.norm(affine[:3, :3], axis=0))
+    origin = ", ".join(f"{value:.4g}" for value in affine[:3, 3])
+    return f"{voxels} voxels of {spacing} mm from ({origin}) mm with axes {_axes(affine)}"
+
+
+def _axes(affine: Any) -> str:
+    import nibabel
+
+    return "".join(code or "?" for code in nibabel.aff2axcodes(affine))

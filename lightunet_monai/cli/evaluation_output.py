@@ -1,0 +1,134 @@
+"""What ``lightunet evaluate`` writes: JSON, two tables and a page; and the pictures of its best and worst cases."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..evaluation import Evaluation
+    from ..review import CasePicture
+
+SCHEMA = 1
+"""Of evaluation.json; raised when a field changes its meaning or goes away."""
+
+FILES = ("evaluation.json", "cases.csv", "lesions.csv", "evaluation.html")
+PICTURES = 3
+"""Best and worst cases that are shown, each."""
+
+
+class Gallery:
+    """Pictures of the best and the worst cases so far, by Dice; draws only what it may keep.
+
+    A case without a Dice, since neither side holds a lesion, is neither.
+    """
+
+    def __init__(self, size: int = PICTURES) -> None:
+        self.size = size
+        self._best: list[CasePicture] = []
+        self._worst: list[CasePicture] = []
+
+    def offer(self, name: str, dice: float, draw: Callable[[], bytes]) -> None:
+        """Take in one case; `draw` gives its picture and is called only if it is needed."""
+        from ..review import CasePicture
+
+        if math.isnan(dice):
+            return
+        is_good = len(self._best) < self.size or dice > self._best[-1].dice
+        is_bad = len(self._worst) < self.size or dice < self._worst[-1].dice
+        if not (is_good or is_bad):
+            return
+        picture = CasePicture(name, dice, draw())
+        if is_good:
+            self._best = sorted([*self._best, picture], key=lambda item: -item.dice)[: self.size]
+        if is_bad:
+            self._worst = sorted([*self._worst, picture], key=lambda item: item.dice)[: self.size]
+
+    @property
+    def best(self) -> list[CasePicture]:
+        """The best first."""
+        return self._best
+
+    @property
+    def worst(self) -> list[CasePicture]:
+        """The worst first; of few cases, none that is among the best already."""
+        names = {picture.name for picture in self._best}
+        return [picture for picture in self._worst if picture.name not in names]
+
+
+def describe(
+    evaluation: Evaluation,
+    gallery: Gallery,
+    *,
+    model: dict[str, Any] | None = None,
+    threshold: float | None = None,
+    free_response: list[dict[str, Any]] | None = None,
+    calibration: dict[str, Any] | None = None,
+    training: Path | None = None,
+) -> dict[str, Any]:
+    """Give the content of ``evaluation.json``."""
+    from ..evaluation.learning import read_learning_curves
+
+    notes = []
+    curves = None
+    if training is not None:
+        learnt = read_learning_curves(training)
+        curves = {name: [list(point) for point in points] for name, points in learnt.curves.items()} or None
+        notes.append(f"Learning curves: {learnt.note}.")
+    content = evaluation.to_json()
+    if content["by_density"] is None:
+        notes.append("Figures by breast density are left out: no case has a tissue map or simulator parameters.")
+    if free_response is None:
+        notes.append("One operating point: a free-response curve needs --data with --thresholds.")
+    without_distance = content["cases"] - content["figures"]["hausdorff95_mm"]["cases"]
+    if without_distance:
+        notes.append(f"HD95: {without_distance} cases have an empty side, so no distance; they are not in its mean.")
+    return {
+        "schema": SCHEMA,
+        "model": model,
+        "threshold": threshold,
+        **content,
+        "free_response": free_response,
+        "calibration": calibration,
+        "learning_curves": curves,
+        "best": [picture.name for picture in gallery.best],
+        "worst": [picture.name for picture in gallery.worst],
+        "notes": notes,
+    }
+
+
+def write_evaluation(target: Path, evaluation: Evaluation, gallery: Gallery, content: dict[str, Any]) -> Path:
+    """Write the four files into a folder, or the JSON alone if the name ends with ``.json``.
+
+    Returns
+    -------
+    Path
+        What to open first.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written.
+    """
+    from ..evaluation.cases import cases_csv, lesions_csv
+    from ..outputs.atomic import atomic_file, atomic_folder
+    from ..review import evaluation_page
+
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    if target.name.lower().endswith(".json"):
+        with atomic_file(target) as part:
+            part.write_text(text, encoding="utf-8")
+        return target
+    pages = (
+        text,
+        cases_csv(evaluation.cases),
+        lesions_csv(evaluation.cases),
+        evaluation_page(content, best=gallery.best, worst=gallery.worst),
+    )
+    with atomic_folder(target, FILES) as folder:
+        for name, page in zip(FILES, pages, strict=True):
+            (folder / name).write_text(page, encoding="utf-8")
+    return target / "evaluation.html"

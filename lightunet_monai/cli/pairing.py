@@ -1,0 +1,121 @@
+"""Which label map belongs to which volume, or to which other label map: by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import NoImageFoundError, UsageError
+
+SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
+
+
+def label_maps_by_name(labels: Path) -> dict[str, list[Path]]:
+    """List the label map files of a folder by their name without its ending."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(labels.glob("*")):
+        if _is_label_map(path):
+            found.setdefault(stem(path), []).append(path)
+    return found
+
+
+def label_map_of(image: Path, by_name: dict[str, list[Path]]) -> Path | None:
+    """Give the label map with the name of a volume; the volume itself may lie in the same folder."""
+    found = [path for path in by_name.get(stem(image), []) if not is_same(path, image)]
+    if len(found) > 1:
+        raise UsageError(f"{image}: {len(found)} label maps have its name, expected one: {', '.join(map(str, found))}.")
+    return found[0] if found else None
+
+
+def pair_label_maps(predictions: Path, references: Path) -> list[tuple[str, Path, Path]]:
+    """Pair predicted label maps with their references.
+
+    Parameters
+    ----------
+    predictions, references : Path
+        Two files, or two folders of files with the same names (their endings may differ). A folder of predictions may
+        also hold what this package writes: a folder of the case's name with ``labelmap`` or ``NAME_seg`` in it.
+
+    Returns
+    -------
+    list of tuple
+        Name of the case, prediction, reference; in the order of the names.
+
+    Raises
+    ------
+    NoImageFoundError
+        If there is no label map, or one is without its partner on either side.
+    UsageError
+        If one is a file and the other a folder, or two files have one name.
+    """
+    for path in (predictions, references):
+        if not path.exists():
+            raise NoImageFoundError(f"{path}: not there.", hint="Name a folder of label maps, or one label map.")
+    if predictions.is_file() and references.is_file():
+        return [(stem(references), predictions, references)]
+    if predictions.is_file() or references.is_file():
+        raise UsageError(f"{predictions} and {references}: a file and a folder, expected two of a kind.")
+    predicted = {**_results(predictions), **label_maps_by_name(predictions)}
+    expected = label_maps_by_name(references)
+    for folder, found in ((predictions, predicted), (references, expected)):
+        if not found:
+            raise NoImageFoundError(f"{folder}: no label map, expected files that end with {', '.join(SUFFIXES)}.")
+        twice = next((paths for paths in found.values() if len(paths) > 1), None)
+        if twice:
+            raise UsageError(f"{folder}: {len(twice)} label maps of one name: {', '.join(p.name for p in twice)}.")
+    for folder, missing in ((predictions, expected.keys() - predicted), (references, predicted.keys() - expected)):
+        if missing:
+            raise NoImageFoundError(
+                f"{folder}: no label map for {len(missing)} of {len(expected | predicted)} cases, "
+                f"the first is {min(missing)}.",
+                hint="Every case needs a prediction and a reference; one without a lesion needs an empty label map.",
+            )
+    return [(name, predicted[name][0], expected[name][0]) for name in sorted(expected)]
+
+
+def volume_of(name: str, images: Path) -> Path:
+    """Find the volume of a case in a folder: a file, or a folder of DICOM files, with its name.
+
+    Raises
+    ------
+    NoImageFoundError
+        If there is none.
+    """
+    for path in sorted(images.glob("*")):
+        if stem(path) == name and (is_volume(path) or path.is_dir()):
+            return path
+    raise NoImageFoundError(f"{images}: no volume of the name {name}.", hint="Leave out --images, or add the volume.")
+
+
+def is_same(path: Path, other: Path) -> bool:
+    """Whether two paths name one file."""
+    return path.absolute() == other.absolute()
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a path looks like a volume in one file, by its name."""
+    name = path.name.lower()
+    return path.is_file() and name.endswith(SUFFIXES) and not name.endswith(".seg.nrrd")
+
+
+def stem(path: Path) -> str:
+    """Name of a file without the endings of label maps and volumes."""
+    name = path.name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _is_label_map(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+def _results(folder: Path) -> dict[str, list[Path]]:
+    """One label map for each folder of results; its formats hold the same, so the first will do."""
+    found = {}
+    for case in sorted(path for path in folder.glob("*") if path.is_dir()):
+        inside = [path for path in sorted(case.glob("*")) if _is_label_map(path)]
+        own = [path for path in inside if stem(path) in ("labelmap", f"{case.name}_seg")]
+        if own:
+            found[case.name] = own[:1]
+    return found

@@ -1,0 +1,208 @@
+"""``lightunet evaluate`` from end to end: label maps against references, and the model with a page."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from lightunet_monai.cli import main
+from lightunet_monai.cli.density import read_density
+from lightunet_monai.simulation.tissues import Tissue, breast_density
+from tests.builders.bundle import tiny_bundle
+from tests.builders.volume import make_affine, make_nifti, make_volume, make_voxels
+from tests.unit.review.test_page import check_page
+
+SHAPE = (24, 20, 12)
+
+
+def _map(*boxes):
+    values = np.zeros(SHAPE, dtype=np.uint8)
+    for box in boxes:
+        values[tuple(slice(a, b) for a, b in box)] = 1
+    return values
+
+
+CUBE = ((4, 10), (4, 10), (2, 8))
+HALF = ((4, 10), (4, 10), (2, 5))
+OTHER = ((16, 20), (14, 18), (2, 6))
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three cases: half found, nothing to find with one false positive, and one found wholly."""
+    predictions, references = tmp_path / "pred", tmp_path / "data" / "labels"
+    predictions.mkdir()
+    references.mkdir(parents=True)
+    for name, prediction, reference, suffix in (
+        ("half", _map(HALF), _map(CUBE), ".nii.gz"),
+        ("clean", _map(OTHER), _map(), ".nrrd"),
+        ("whole", _map(CUBE), _map(CUBE), ".nii.gz"),
+    ):
+        make_volume(predictions / f"{name}{suffix}", prediction)
+        make_nifti(references / f"{name}.nii.gz", reference)
+    return predictions, references
+
+
+def _run(*words):
+    return main(["evaluate", *map(str, words)])
+
+
+def test_two_folders_give_tables_json_and_a_page(folders, tmp_path, capsys):
+    for name, glandular in (("half", 400), ("whole", 100)):  # of 1000 voxels
+        tissues = np.full((10, 10, 10), Tissue.ADIPOSE, dtype=np.uint8)
+        tissues.reshape(-1)[:glandular] = Tissue.FIBROGLANDULAR
+        (tmp_path / "data" / "tissues").mkdir(exist_ok=True)
+        make_nifti(tmp_path / "data" / "tissues" / f"{name}.nii.gz", tissues)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.log").write_text('{"event": "progress", "epoch": 1, "loss": 0.5}\n')
+    out = tmp_path / "out"
+    assert _run(*folders, "-o", out, "--run", tmp_path / "run") == 0
+    assert "| Dice | 0.556 |" in capsys.readouterr().out  # (2/3 + 0 + 1) / 3
+    assert {path.name for path in out.iterdir()} == {
+        "evaluation.json", "cases.csv", "lesions.csv", "evaluation.html"
+    }  # fmt: skip
+    content = json.loads((out / "evaluation.json").read_text())
+    figures = content["figures"]
+    assert figures["dice"]["value"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert figures["lesion_sensitivity"]["value"] == 1.0
+    assert figures["false_positives_per_volume"]["value"] == pytest.approx(1 / 3)
+    assert figures["volume_error"]["value"] == pytest.approx((0.5 + 0) / 2)
+    assert figures["hausdorff95_mm"]["value"] == pytest.approx((3 * 1.5 + 0) / 2)  # three slices of 1.5 mm are missing
+    assert [(row["low"], row["cases"]) for row in content["by_density"]] == [(0.1, 1), (0.3, 1)]
+    assert content["cases_without_density"] == 1
+    assert (content["best"], content["worst"]) == (["whole", "half", "clean"], [])
+    rows = list(csv.DictReader((out / "cases.csv").read_text().splitlines()))
+    assert [(row["case"], row["lesions"], row["lesions_found"]) for row in rows] == [
+        ("clean", "0", "0"),
+        ("half", "1", "1"),
+        ("whole", "1", "1"),
+    ]
+    assert len((out / "lesions.csv").read_text().splitlines()) - 1 == 2
+    page = check_page((out / "evaluation.html").read_text())
+    assert len(page.pictures) == 1 + 3  # the learning curve and three cases
+    assert "0.556" in page.cells
+    assert str(tmp_path) not in page.text
+    assert _run(*folders, "-o", out) == 0  # again, over its own result
+
+
+def test_two_files_and_a_json_file_and_volumes_behind_the_outlines(folders, tmp_path, capsys):
+    predictions, references = folders
+    assert _run(predictions / "half.nii.gz", references / "half.nii.gz", "-o", tmp_path / "e.json") == 0
+    content = json.loads((tmp_path / "e.json").read_text())
+    assert (content["cases"], content["figures"]["recall"]["value"]) == (1, 0.5)
+    (tmp_path / "images").mkdir()
+    for name in ("half", "clean"):
+        make_nifti(tmp_path / "images" / f"{name}.nii.gz", make_voxels(SHAPE))
+    assert _run(*folders, "-o", tmp_path / "out", "--images", tmp_path / "images") == 1
+    assert "no volume of the name whole" in capsys.readouterr().err
+    make_nifti(tmp_path / "images" / "whole.nii.gz", make_voxels(SHAPE))
+    assert _run(*folders, "-o", tmp_path / "out", "--images", tmp_path / "images") == 0
+
+
+def test_what_this_package_writes_is_taken_as_it_lies(folders, tmp_path, capsys):
+    predictions, references = folders
+    results = tmp_path / "results"
+    for path, name in (
+        (predictions / "half.nii.gz", "labelmap.nii.gz"),
+        (predictions / "whole.nii.gz", "whole_seg.nii.gz"),
+    ):
+        (results / path.name.split(".")[0]).mkdir(parents=True)
+        shutil.copy(path, results / path.name.split(".")[0] / name)
+    (references / "clean.nii.gz").unlink()
+    assert _run(results, references) == 0
+    assert "| Dice | 0.833 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine", "found"),
+    [
+        ((24, 20, 11), make_affine(), "24 x 20 x 11 voxels of 0.8 x 0.9 x 1.5 mm"),
+        (SHAPE, make_affine((0.8, 0.9, 2.0)), "0.8 x 0.9 x 2 mm"),
+        (SHAPE, make_affine(origin=(10.0, -20.0, 31.0)), "(10, -20, 31) mm"),
+        (SHAPE, make_affine(signs=(-1, 1, 1)), "axes LAS"),
+    ],
+)
+def test_another_grid_is_refused_with_both_files_and_both_grids(folders, capsys, shape, affine, found):
+    predictions, references = folders
+    make_nifti(predictions / "half.nii.gz", np.zeros(shape, dtype=np.uint8), affine)
+    assert _run(predictions, references) == 1
+    message = capsys.readouterr().err
+    assert str(predictions / "half.nii.gz") in message
+    assert str(references / "half.nii.gz") in message
+    assert found in message
+    assert "24 x 20 x 12 voxels of 0.8 x 0.9 x 1.5 mm from (10, -20, 30) mm with axes RAS" in message
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_case_without_its_partner_is_refused_on_either_side(folders, capsys, side):
+    (folders[side] / "half.nii.gz").unlink()
+    assert _run(*folders) == 1
+    message = capsys.readouterr().err
+    assert f"{folders[side]}: no label map for 1 of 3 cases, the first is half" in message
+
+
+def test_empty_and_missing_folders_a_file_beside_a_folder_and_two_of_one_name_are_refused(folders, tmp_path, capsys):
+    predictions, references = folders
+    (tmp_path / "empty").mkdir()
+    assert _run(tmp_path / "empty", references) == 1
+    assert "no label map, expected files that end with" in capsys.readouterr().err
+    assert _run(tmp_path / "nowhere", references) == 1
+    assert "not there" in capsys.readouterr().err
+    assert _run(predictions / "half.nii.gz", references) == 2
+    assert "a file and a folder" in capsys.readouterr().err
+    make_volume(predictions / "half.nrrd", _map())
+    assert _run(*folders) == 2
+    assert "2 label maps of one name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["a"], ["a", "b", "--data", "c"], ["a", "b", "--thresholds", "0.5"], ["--data", "c", "--images", "d"]],
+)
+def test_the_two_forms_do_not_mix(words):
+    assert _run(*words) == 2
+
+
+def test_wrong_options_are_told_before_the_work(folders, tmp_path, capsys):
+    assert _run(*folders, "--run", tmp_path) == 2
+    assert _run(*folders, "-o", tmp_path / "out", "--run", tmp_path / "none") == 2
+    assert "none: no such folder" in capsys.readouterr().err
+    assert _run("--data", tmp_path / "list.json", "--thresholds", "0.3,x") == 2
+    (tmp_path / "file").write_text("")
+    assert _run(*folders, "-o", tmp_path / "file" / "out") == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_model_on_a_datalist_gives_free_response_and_calibration(tmp_path):
+    for index in range(2):
+        make_nifti(tmp_path / f"image_{index}.nii.gz", make_voxels((40, 36, 20), seed=index))
+        make_nifti(tmp_path / f"label_{index}.nii.gz", (make_voxels((40, 36, 20), seed=index) > 40).astype(np.uint8))
+    entries = [{"image": f"image_{i}.nii.gz", "label": f"label_{i}.nii.gz"} for i in range(2)]
+    (tmp_path / "list.json").write_text(json.dumps({"test": entries}))
+    bundle = tiny_bundle(tmp_path / "bundle")
+    out = tmp_path / "out"
+    assert _run("--data", tmp_path / "list.json", "--bundle", bundle, "-o", out, "--thresholds", "0.3,0.6") == 0
+    content = json.loads((out / "evaluation.json").read_text())
+    assert [point["threshold"] for point in content["free_response"]] == [0.3, 0.6]
+    assert sum(group["voxels"] for group in content["calibration"]["curve"]) == 2 * 40 * 36 * 20
+    assert content["cases"] == 2
+    assert content["model"]["version"]
+    assert content["threshold"] == pytest.approx(0.357)
+    page = check_page((out / "evaluation.html").read_text())
+    assert len(page.pictures) >= 1 + 1 + 1  # free response, calibration, cases
+
+
+def test_density_is_dense_over_dense_and_fat_from_the_tissue_map_or_else_the_parameters(tmp_path):
+    tissues = np.array([Tissue.ADIPOSE] * 6 + [Tissue.FIBROGLANDULAR, Tissue.LIGAMENT, Tissue.SKIN, Tissue.TUMOUR])
+    assert breast_density(tissues.reshape(10, 1, 1)) == pytest.approx(2 / 8)
+    assert breast_density(np.zeros((2, 2, 2), dtype=np.uint8)) is None
+    label = tmp_path / "labels" / "case_0001.nii.gz"
+    assert read_density(label) is None
+    (tmp_path / "parameters").mkdir()
+    (tmp_path / "parameters" / "case_0001.json").write_text('{"parenchyma": {"glandular_fraction": 0.21}}')
+    assert read_density(label) == 0.21
+    (tmp_path / "tissues").mkdir()
+    make_nifti(tmp_path / "tissues" / "case_0001.nii.gz", tissues.astype(np.uint8).reshape(10, 1, 1))
+    assert read_density(label) == pytest.approx(0.25)
