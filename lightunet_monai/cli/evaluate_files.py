@@ -75,7 +75,7 @@ def load_pair(prediction: Path, reference: Path) -> tuple[Any, Any]:
     except GeometryError as error:
         raise GeometryError(
             f"{prediction} has {_grid(predicted)}; {reference} has {_grid(expected)}; expected one grid.",
-            hint="Resample neither by eye: write the prediction on the grid of its source.",
+            hint="Write both on the grid of their volume; nothing is resampled here.",
             reason="label-grid",
         ) from error
     return predicted, expected

@@ -77,7 +77,7 @@ def describe(
     if training is not None:
         learnt = read_learning_curves(training)
         curves = {name: [list(point) for point in points] for name, points in learnt.curves.items()} or None
-        notes.append(f"Learning curves: {learnt.note}.")
+        notes.append(f"{learnt.note[0].upper()}{learnt.note[1:]}.")
     content = evaluation.to_json()
     if content["by_density"] is None:
         notes.append("Figures by breast density are left out: no case has a tissue map or simulator parameters.")
@@ -85,7 +85,7 @@ def describe(
         notes.append("One operating point: a free-response curve needs --data with --thresholds.")
     without_distance = content["cases"] - content["figures"]["hausdorff95_mm"]["cases"]
     if without_distance:
-        notes.append(f"HD95: {without_distance} cases have an empty side, so no distance; they are not in its mean.")
+        notes.append(f"Cases with an empty side, so without HD95 and not in its mean: {without_distance}.")
     return {
         "schema": SCHEMA,
         "model": model,

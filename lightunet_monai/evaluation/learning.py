@@ -50,10 +50,10 @@ def read_learning_curves(folder: Path) -> LearningCurves:
         except ImportError:
             curves = {}
         if curves:
-            return LearningCurves(curves, "from TensorBoard event files")
+            return LearningCurves(curves, "learning curves from TensorBoard event files")
     curves = _read_logs(folder)
     if curves:
-        return LearningCurves(curves, "from progress lines of the training")
+        return LearningCurves(curves, "learning curves from progress lines of the training")
     if has_events:
         return LearningCurves(
             {}, "no learning curves: the package tensorboard is not installed (pip install 'lightunet_monai[train]')"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from lightunet_monai.cli import main
 from lightunet_monai.cli.density import read_density
+from lightunet_monai.cli.evaluation_output import Gallery
 from lightunet_monai.simulation.tissues import Tissue, breast_density
 from tests.builders.bundle import tiny_bundle
 from tests.builders.volume import make_affine, make_nifti, make_volume, make_voxels
@@ -192,6 +194,17 @@ def test_the_model_on_a_datalist_gives_free_response_and_calibration(tmp_path):
     assert content["threshold"] == pytest.approx(0.357)
     page = check_page((out / "evaluation.html").read_text())
     assert len(page.pictures) >= 1 + 1 + 1  # free response, calibration, cases
+
+
+def test_the_gallery_keeps_the_best_and_worst_and_draws_only_what_may_be_among_them():
+    drawn = []
+    gallery = Gallery(size=2)
+    offered = {"a": 0.5, "b": 0.9, "c": 0.1, "none": math.nan, "e": 0.95, "f": 0.2, "mid": 0.6}
+    for name, dice in offered.items():
+        gallery.offer(name, dice, lambda name=name: drawn.append(name) or b"")
+    assert [picture.name for picture in gallery.best] == ["e", "b"]
+    assert [picture.name for picture in gallery.worst] == ["c", "f"]
+    assert drawn == ["a", "b", "c", "e", "f"]
 
 
 def test_density_is_dense_over_dense_and_fat_from_the_tissue_map_or_else_the_parameters(tmp_path):
