@@ -14,7 +14,7 @@ if [ -z "$study" ]; then
   rm -rf demo/study
   study=demo/study/images/case_0001
   echo "simulating a breast CT study as DICOM ..."
-  "$lightunet" simulate -n 1 --seed 11 --format dicom --size 256 -o demo/study --quiet >/dev/null
+  "$lightunet" simulate -n 1 --seed 8 --format dicom --size 256 -o demo/study --quiet >/dev/null
 fi
 "$lightunet" inspect "$study" || true # segment says the same, and stops
 case "$("$lightunet" inspect "$study" --json | tr -d ' \n')" in
