@@ -1,11 +1,12 @@
 """Time and peak memory, ours beside others in the same run.
 
-    .venv/bin/python scripts/benchmark.py all             everything; writes docs/benchmarks.md (an hour on two cores)
+    .venv/bin/python scripts/benchmark.py all             everything; writes docs/benchmarks.md and its picture
     .venv/bin/python scripts/benchmark.py all --quick     the same with fewer and smaller cases (minutes)
     .venv/bin/python scripts/benchmark.py engines         one part: engines, windows, networks, scaling, resampling,
                                                           study, segment or start; prints its table
 
-Each figure is the median of several runs after a warm-up; ways that are compared take turns. Machines
+Each figure is the median of several runs after a warm-up; ways that are compared take turns, and one that takes
+longer than half a minute runs once. nnU-Net takes part where it is installed (see docs/benchmarks.md). Machines
 differ and share their cores: compare ratios. CPU seconds are those of all cores together, and depend less on
 what else the machine does.
 """
@@ -15,13 +16,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from benchmark_figures import SLOW_SECONDS, Measured, can_draw, draw
+
 PARTS = {
     "engines": ("Engines", "network"),
-    "windows": ("Windows: exact tiling beside MONAI's sliding windows", "network"),
+    "windows": ("Windows: exact tiling beside MONAI's and nnU-Net's sliding windows", "network"),
     "networks": ("LightUNet beside the plain U-Net", "network"),
     "scaling": ("Time against tissue", "network"),
     "resampling": ("Before and after the network, beside MONAI's transforms", "study"),
@@ -32,6 +36,9 @@ PARTS = {
 """Name of a part: its title, and the script that holds it."""
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+PICTURE = "images/benchmarks.png"
+"""Beside the page."""
+
 BEGIN, END = "<!-- begin of what scripts/benchmark.py wrote -->", "<!-- end -->"
 
 
@@ -55,39 +62,53 @@ def main() -> int:
 
     torch.set_num_threads(arguments.threads)
     names = list(PARTS) if arguments.what == "all" else [arguments.what]
-    done: list[str] = []
+    done: dict[str, Measured] = {}
+    begin = time.perf_counter()
     for name in names:
-        done.append(_part(name, arguments))
+        part_begin = time.perf_counter()
+        done[name] = _measure(name, arguments)
+        now = time.perf_counter()
+        print(_text(name, done[name]), end="\n\n")
+        print(f"{name}: {now - part_begin:.0f} s, so far {(now - begin) / 60:.1f} minutes", end="\n\n", flush=True)
         if arguments.what == "all":  # after each part: a run that is stopped leaves what it measured
-            _write_page("\n\n".join(done), arguments)
+            _write_page(done, arguments, now - begin)
     return 0
 
 
-def _part(name: str, arguments: argparse.Namespace) -> str:
+def _measure(name: str, arguments: argparse.Namespace) -> Measured:
     import importlib
 
-    title, script = PARTS[name]
-    lines = getattr(importlib.import_module(f"benchmark_{script}"), name)(arguments)
-    text = "\n".join([f"## {title}", "", f"`scripts/benchmark.py {name}`", "", *lines])
-    print(text, end="\n\n", flush=True)
-    return text
+    measured: Measured = getattr(importlib.import_module(f"benchmark_{PARTS[name][1]}"), name)(arguments)
+    return measured
 
 
-def _write_page(text: str, arguments: argparse.Namespace) -> None:
+def _text(name: str, measured: Measured) -> str:
+    return "\n".join([f"## {PARTS[name][0]}", "", f"`scripts/benchmark.py {name}`", "", *measured.lines])
+
+
+def _write_page(done: dict[str, Measured], arguments: argparse.Namespace, seconds: float) -> None:
     import importlib.metadata
 
     from benchmark_network import processor
 
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}"
-        for name in ("torch", "monai", "openvino", "onnxruntime")
+        for name in ("torch", "monai", "openvino", "onnxruntime", "nnunetv2")
         if _has(name)
     )
     how = f"Measured with `scripts/benchmark.py all{' --quick' if arguments.quick else ''}` on {processor()}, "
-    how += f"{arguments.threads} threads, {versions}; medians of {arguments.runs} runs. {arguments.note}".rstrip()
+    how += f"{arguments.threads} threads, {versions}, in {seconds / 60:.0f} minutes. "
+    how += "One run" if arguments.runs == 1 else f"Medians of {arguments.runs} runs"
+    how += f" after a warm-up; a way whose first run takes longer than {SLOW_SECONDS:.0f} s, ours or not, runs once. "
+    how = f"{how}{arguments.note}".rstrip()
+    blocks = [how, *(_text(name, measured) for name, measured in done.items())]
+    if can_draw(done):
+        draw(done, PAGE.parent / PICTURE, arguments.threads)
+        blocks.insert(1, f"![Seconds of each way over one volume, and of the network against tissue]({PICTURE})")
+    text = "\n\n".join(blocks)
     page = PAGE.read_text(encoding="utf-8")
     before, after = page.split(BEGIN)[0], page.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{how}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 def _has(package: str) -> bool:

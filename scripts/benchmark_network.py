@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmark_figures import SLOW_SECONDS, Measured
+from benchmark_nnunet import nnunet_slices, open_nnunet
 from monai.inferers import SliceInferer as MonaiSliceInferer
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
@@ -42,17 +44,32 @@ class Timing:
     def median_cpu(self) -> float:
         return statistics.median(self.cpu)
 
+    def add(self, way: Callable[[], Any]) -> Any:
+        """Run a way, note its seconds, give its answer."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        answer = way()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        self.wall.append(time.perf_counter() - wall)
+        self.cpu.append(time.process_time() - cpu)
+        return answer
 
-def measure(ways: dict[str, Callable[[], Any]], runs: int) -> tuple[dict[str, Timing], dict[str, Any]]:
-    """Run each way once to warm up, then all ways in turn: what disturbs the machine disturbs all of them."""
+
+def measure(
+    ways: dict[str, Callable[[], Any]], runs: int, slow_seconds: float = SLOW_SECONDS
+) -> tuple[dict[str, Timing], dict[str, Any]]:
+    """Run each way once to warm up, then all ways in turn: what disturbs the machine disturbs all of them.
+
+    A way whose first run takes longer than ``slow_seconds`` is not run again: that run counts.
+    """
     timings = {name: Timing() for name in ways}
-    answers = {name: way() for name, way in ways.items()}
+    answers = {name: timings[name].add(way) for name, way in ways.items()}
+    quick = {name: way for name, way in ways.items() if timings[name].wall[0] <= slow_seconds}
+    for name in quick:
+        timings[name] = Timing()
     for _ in range(runs):
-        for name, way in ways.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            way()
-            timings[name].wall.append(time.perf_counter() - wall)
-            timings[name].cpu.append(time.process_time() - cpu)
+        for name, way in quick.items():
+            timings[name].add(way)
     return timings, answers
 
 
@@ -61,12 +78,12 @@ def dice(found: Tensor, expected: Tensor) -> float:
     return 2 * int((found & expected).sum()) / total if total else 1.0
 
 
-def ceiling(runs: int) -> dict[str, float]:
-    """The machine's rate of float32 and bfloat16 matrix products, GFLOP/s, and of memory, GB/s."""
+def ceiling(runs: int, device: torch.device) -> dict[str, float]:
+    """The device's rate of float32 and bfloat16 matrix products, GFLOP/s, and of memory, GB/s."""
     size, half_size = 2048, 512  # bfloat16 is emulated, a hundred times slower, where the processor lacks it
-    a = torch.rand(size, size)
-    half = torch.rand(half_size, half_size).bfloat16()
-    big = torch.rand(1 << 26)
+    a = torch.rand(size, size, device=device)
+    half = torch.rand(half_size, half_size, device=device).bfloat16()
+    big = torch.rand(1 << 26, device=device)
     out = torch.empty_like(big)
     timings, _ = measure(
         {"float32": lambda: a @ a, "bfloat16": lambda: half @ half, "memory": lambda: torch.add(big, 1.0, out=out)},
@@ -101,7 +118,7 @@ def convolution_flops(network: nn.Module, shape: tuple[int, int, int]) -> float:
     return total
 
 
-def engines(arguments: Any) -> list[str]:
+def engines(arguments: Any) -> Measured:
     """Each engine on one batch of slices of a study, beside the reference."""
     predictor, image = study_on_model_grid()
     network, device = predictor.parts.network, predictor.parts.device
@@ -117,12 +134,12 @@ def engines(arguments: Any) -> list[str]:
         ways[name] = _on(engine, x)
         precisions[name] = engine.precision
     timings, answers = measure(ways, arguments.runs)
-    rate = ceiling(arguments.runs)
+    rate = ceiling(arguments.runs, device)
     flops = convolution_flops(network.cpu(), tuple(x.shape[1:])) * x.shape[0]
     base, expected = timings["torch"], answers["torch"].cpu()
     lines = [
         f"One batch of {x.shape[0]} slices of {x.shape[2]} x {x.shape[3]} voxels, {_where(arguments, device)}. "
-        f"Matrix products of this machine: float32 {rate['float32']:.0f} GFLOP/s, bfloat16 {rate['bfloat16']:.0f} "
+        f"Matrix products on it: float32 {rate['float32']:.0f} GFLOP/s, bfloat16 {rate['bfloat16']:.0f} "
         f"GFLOP/s; memory {rate['memory']:.1f} GB/s.",
         "",
         "| engine | precision | seconds a slice | times faster | same in CPU seconds | share of the float32 ceiling | "
@@ -137,11 +154,11 @@ def engines(arguments: Any) -> list[str]:
             f"{base.median_cpu / timing.median_cpu:.2f} | {flops / timing.median / 1e9 / rate['float32']:.0%} | "
             f"{(found - expected).abs().max():.1e} | {score:.5f} |"
         )
-    return lines
+    return Measured(lines)
 
 
-def windows(arguments: Any) -> list[str]:
-    """Exact tiling with the chosen engine beside MONAI's sliding windows, eager, same network and weights."""
+def windows(arguments: Any) -> Measured:
+    """Exact tiling beside MONAI's and nnU-Net's sliding windows, eager, same network and weights."""
     predictor, image = study_on_model_grid(slices=16 if arguments.quick else None)
     network, parts = predictor.parts.network, predictor.parts
     on_device = image.to(parts.device)
@@ -168,41 +185,65 @@ def windows(arguments: Any) -> list[str]:
     if not arguments.quick:
         ways["MONAI SlidingWindowInferer 256, overlap 0.5"] = blended(0.5)
         ways["MONAI SliceInferer 256, overlap 0.25"] = lambda: sum(one(thick, network)[0] for one in slice_inferers)
+    nnunet = open_nnunet(network, WINDOW, len(parts.labels) + 1, parts.device)
+    if nnunet is not None:
+        ways["nnU-Net predictor 256, step 0.5"] = lambda: mean_over(
+            inferer.slice_axes, lambda axis: nnunet_slices(stacks(on_device, axis), nnunet)
+        )
     with torch.inference_mode():
         timings, answers = measure(ways, arguments.runs)
     ours, reference = next(iter(timings.values())), answers["ours: exact, plain PyTorch"].cpu()
     expected = reference[1] > reference[0]
     lines = [
-        f"{' x '.join(map(str, image.shape[2:]))} voxels on the model's grid, slices along {len(inferer.slice_axes)} "
-        f"directions, {_where(arguments, parts.device)}.",
+        f"{' x '.join(map(str, image.shape[2:]))} voxels on the model's grid, slices along "
+        f"{len(inferer.slice_axes)} of 3 directions, {_where(arguments, parts.device)}. "
+        f"{_about_windows(image, with_nnunet=nnunet is not None)}",
         "",
-        "| way | seconds | times ours | same in CPU seconds | labels that differ from plain PyTorch | Dice |",
-        "|---|---|---|---|---|---|",
+        "| way | seconds | runs | times ours | same in CPU seconds | labels that differ from plain PyTorch | Dice |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, timing in timings.items():
         found = answers[name].cpu()
         labels = found[1] > found[0]
         lines.append(
-            f"| {name} | {timing.median:.2f} | {timing.median / ours.median:.1f} | "
+            f"| {name} | {timing.median:.2f} | {len(timing.wall)} | {timing.median / ours.median:.1f} | "
             f"{timing.median_cpu / ours.median_cpu:.1f} | {int((labels != expected).sum())} of {expected.numel()} | "
             f"{dice(labels, expected):.5f} |"
         )
-    return lines
+    return Measured(lines, {"seconds": {name: timing.median for name, timing in timings.items()}})
 
 
-def networks(arguments: Any) -> list[str]:
+def _about_windows(image: Tensor, *, with_nnunet: bool) -> str:
+    remarks = []
+    if max(image.shape[2:]) <= WINDOW[0]:
+        remarks.append(
+            "MONAI and nnU-Net fill slices that are smaller than a window up to its size: one window of 256 holds "
+            "a whole slice here, whatever the overlap."
+        )
+    if with_nnunet:
+        remarks.append(
+            "nnU-Net goes through the slices one by one as its 2-D configuration does, with the neighbouring slices as "
+            "channels, its default step of half a window and its Gaussian, without mirroring."
+        )
+    else:
+        remarks.append("nnU-Net was not installed.")
+    return " ".join(remarks)
+
+
+def networks(arguments: Any) -> Measured:
     """The paper's claim: the light network beside the plain U-Net, counted and timed."""
-    x = torch.rand(1, 3, *WINDOW, generator=torch.Generator().manual_seed(0))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    x = torch.rand(1, 3, *WINDOW, generator=torch.Generator().manual_seed(0)).to(device)
     pair: dict[str, nn.Module] = {"plain U-Net": UNet().eval(), "LightUNet": LightUNet().eval()}
+    costs = {name: profile(network, (3, *WINDOW)) for name, network in pair.items()}
     ways: dict[str, Callable[[], Any]] = {}
     for name, network in pair.items():
         for engine_name in ("torch", "auto"):
             options = RunOptions(engine=engine_name, threads=arguments.threads)
-            ways[f"{name}, {engine_name}"] = _on(choose_engine(network, torch.device("cpu"), options), x)
+            ways[f"{name}, {engine_name}"] = _on(choose_engine(network.to(device), device, options), x)
     timings, _ = measure(ways, arguments.runs)
-    costs = {name: profile(network, (3, *WINDOW)) for name, network in pair.items()}
     lines = [
-        f"One slice of {WINDOW[0]} x {WINDOW[1]} voxels, random weights, {arguments.threads} threads.",
+        f"One slice of {WINDOW[0]} x {WINDOW[1]} voxels, random weights, {_where(arguments, device)}.",
         "",
         "| network | parameters | multiply-adds | memory traffic, MB | seconds, PyTorch | seconds, fastest engine |",
         "|---|---|---|---|---|---|",
@@ -217,12 +258,13 @@ def networks(arguments: Any) -> list[str]:
     ratios = [plain.parameters / light.parameters, plain.madd / light.madd, plain.memory / light.memory]
     ratios += [timings[f"plain U-Net, {e}"].median / timings[f"LightUNet, {e}"].median for e in ("torch", "auto")]
     lines.append("| plain / light | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |")
-    return lines
+    return Measured(lines)
 
 
-def scaling(arguments: Any) -> list[str]:
+def scaling(arguments: Any) -> Measured:
     """Seconds of the network against the voxels of tissue, and the line through them."""
     predictor, image = study_on_model_grid()
+    image = image.to(predictor.parts.device)
     depth = image.shape[-1]
     parts = {
         f"{share}": image[..., : depth * share // 8].contiguous() for share in range(2, 9, 2 if arguments.quick else 1)
@@ -235,13 +277,15 @@ def scaling(arguments: Any) -> list[str]:
     slope, offset = np.polyfit(tissue, seconds, 1)
     explained = np.corrcoef(tissue, seconds)[0, 1] ** 2
     rows = [f"| {voxels / 1e3:.0f} | {time_:.2f} |" for voxels, time_ in zip(tissue, seconds, strict=True)]
-    return [
+    lines = [
         f"Seconds = {offset:.2f} + {slope * 1e6:.2f} per million voxels of tissue; R squared {explained:.3f}.",
         "",
         "| thousand voxels of tissue | seconds of the network |",
         "|---|---|",
         *rows,
     ]
+    figures = {"tissue": tissue.tolist(), "seconds": seconds.tolist(), "slope": float(slope), "offset": float(offset)}
+    return Measured(lines, figures)
 
 
 def study_on_model_grid(slices: int | None = None) -> tuple[Predictor, Tensor]:
@@ -264,20 +308,21 @@ def study_on_model_grid(slices: int | None = None) -> tuple[Predictor, Tensor]:
 def _on(engine: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Tensor]:
     def way() -> Tensor:
         with torch.inference_mode():
-            answer = engine(x)
-            if x.is_cuda:
-                torch.cuda.synchronize()
-            return answer
+            return engine(x)
 
     return way
 
 
 def monai_windows(image: Tensor, network: Callable[[Tensor], Tensor], windows: Any, axes: Sequence[int]) -> Tensor:
     """Logits (K, X, Y, Z) of MONAI's sliding windows over the slices along each axis: their mean."""
+    return mean_over(axes, lambda axis: windows(stacks(image, axis), network).movedim(0, 1))
+
+
+def mean_over(axes: Sequence[int], logits_along: Callable[[int], Tensor]) -> Tensor:
+    """Mean (K, X, Y, Z) over the axes of what is given for the slices along each of them, (K, S, H, W)."""
     total: Any = 0
     for axis in axes:
-        logits = windows(stacks(image, axis), network)  # (S, K, H, W)
-        total = total + logits.movedim(0, 1).movedim(1, 1 + axis)
+        total = total + logits_along(axis).movedim(1, 1 + axis)
     return total / len(axes)
 
 

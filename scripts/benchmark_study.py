@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_figures import SLOW_SECONDS, Measured
 
 Size = tuple[int, int, int]
 Spacing = tuple[float, float, float]
@@ -23,50 +24,63 @@ SIZES: dict[str, tuple[Size, Spacing]] = {
     "512 x 512 x 320": ((512, 512, 320), (0.3, 0.3, 0.3)),
     "512 x 512 x 640": ((512, 512, 640), (0.3, 0.3, 0.3)),
 }
+BOTH_THREADS = "512 x 512 x 320"
+"""The study whose whole command is also run on one thread."""
+
 RESAMPLING: tuple[Size, Spacing] = ((512, 512, 300), (0.6, 0.6, 1.0))
 
 DOOR = Path(__file__).with_name("benchmark.py")
 
 
-def segment(arguments: Any) -> list[str]:
-    """Time and peak memory of ``lightunet segment``, by step, for several sizes."""
+def segment(arguments: Any) -> Measured:
+    """Time and peak memory of ``lightunet segment``, by step, for several sizes, and for one of them on one thread."""
     lines: list[str] = []
     sizes = list(SIZES)[: 2 if arguments.quick else 3]
     with tempfile.TemporaryDirectory() as folder:
         for name in sizes:
             study = _nifti(Path(folder), *SIZES[name])
-            outs = [Path(folder) / f"{name}, {index}" for index in range(arguments.runs + 1)]
-            runs = [_command(study, out, arguments) for out in outs][1:]
+            counts = sorted({arguments.threads, 1} if name == BOTH_THREADS else {arguments.threads}, reverse=True)
+            runs: dict[int, list[dict[str, float]]] = {threads: [] for threads in counts}
+            for index in range(arguments.runs + 1):
+                for threads in counts:  # in turn: what disturbs the machine disturbs both
+                    found = _command(study, Path(folder) / f"{name}, {threads}, {index}", threads)
+                    runs[threads] += [found] if index else []  # the first warms up
             study.unlink()
-            medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-            peak = medians.pop("peak")
-            lines = lines or [
-                f"| study | {' | '.join(medians)} | peak memory, MB |",
-                "|---|" + "---|" * (len(medians) + 1),
-            ]
-            lines.append(f"| {name} | {' | '.join(f'{value:.2f}' for value in medians.values())} | {peak:.0f} |")
-    return lines
+            for threads in counts:
+                medians = {key: statistics.median(run[key] for run in runs[threads]) for key in runs[threads][0]}
+                peak = medians.pop("peak")
+                lines = lines or [
+                    f"| study | threads | {' | '.join(medians)} | peak memory, MB |",
+                    "|---|---|" + "---|" * (len(medians) + 1),
+                ]
+                cells = " | ".join(f"{value:.2f}" for value in medians.values())
+                lines.append(f"| {name} | {threads} | {cells} | {peak:.0f} |")
+    return Measured(lines)
 
 
-def start(arguments: Any) -> list[str]:
+def start(arguments: Any) -> Measured:
     """Cold start: the whole command on a tiny volume, with what it compiled before still in the cache."""
     with tempfile.TemporaryDirectory() as folder:
         study = _nifti(Path(folder), (48, 48, 24), (1.5, 1.5, 1.5))
-        runs = [_command(study, Path(folder) / f"{index}", arguments) for index in range(arguments.runs + 1)][1:]
+        outs = [Path(folder) / f"{index}" for index in range(arguments.runs + 1)]
+        runs = [_command(study, out, arguments.threads) for out in outs][1:]
         bare = [_seconds_of([sys.executable, "-c", "import torch"]) for _ in range(arguments.runs)]
     whole = statistics.median(run["whole"] for run in runs)
-    return [
-        f"`lightunet segment` on 48 x 48 x 24 voxels: {whole:.2f} s, lowest {min(run['whole'] for run in runs):.2f} s; "
-        f"of that Python with PyTorch alone {statistics.median(bare):.2f} s."
-    ]
+    return Measured(
+        [
+            f"`lightunet segment` on 48 x 48 x 24 voxels: {whole:.2f} s, lowest "
+            f"{min(run['whole'] for run in runs):.2f} s; of that Python with PyTorch alone "
+            f"{statistics.median(bare):.2f} s."
+        ]
+    )
 
 
-def resampling(arguments: Any) -> list[str]:
+def resampling(arguments: Any) -> Measured:
     """Before and after the network, ours beside MONAI's transforms; without the network."""
     return _beside(arguments, *RESAMPLING, network=False)
 
 
-def study(arguments: Any) -> list[str]:
+def study(arguments: Any) -> Measured:
     """A whole study in memory, from volume to label map: ours beside MONAI's transforms and sliding windows."""
     return _beside(arguments, *SIZES["256 x 256 x 160" if arguments.quick else "512 x 512 x 320"], network=True)
 
@@ -93,16 +107,18 @@ def child(arguments: Any) -> int:
         for name, step in steps.items():
             wall, cpu = time.perf_counter(), time.process_time()
             case = step(case)
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             seconds[name] = (time.perf_counter() - wall, time.process_time() - cpu)
     labels = case["pred"].as_tensor()[0]
-    np.save(arguments.labels, np.packbits(labels.bool().numpy()))
+    np.save(arguments.labels, np.packbits(labels.bool().cpu().numpy()))
     print(json.dumps({"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
     return 0
 
 
 def _ours(predictor: Any, network: bool) -> dict[str, Any]:
     def infer(case: dict[str, Any]) -> dict[str, Any]:
-        image = case["image"].as_tensor()
+        image = case["image"].as_tensor().to(predictor.parts.device)
         logits = predictor.parts.inferer(image[None], predictor.engine)[0] if network else _false_logits(image)
         return {**case, "pred": logits}
 
@@ -134,7 +150,7 @@ def _monai(predictor: Any, network: bool) -> dict[str, Any]:
     def infer(case: dict[str, Any]) -> dict[str, Any]:
         from monai.data import MetaTensor
 
-        image = case["image"].as_tensor()
+        image = case["image"].as_tensor().to(predictor.parts.device)
         if network:
             from benchmark_network import monai_windows
 
@@ -163,7 +179,7 @@ def _false_logits(image: Any) -> Any:
     return torch.stack([torch.zeros_like(margin), margin])
 
 
-def _beside(arguments: Any, shape: Size, spacing: Spacing, *, network: bool) -> list[str]:
+def _beside(arguments: Any, shape: Size, spacing: Spacing, *, network: bool) -> Measured:
     rows: dict[str, list[dict[str, Any]]] = {"ours": [], "monai": []}
     labels = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -174,6 +190,8 @@ def _beside(arguments: Any, shape: Size, spacing: Spacing, *, network: bool) -> 
         command += ["--network"] if network else []
         for _ in range(arguments.runs):
             for way, found in rows.items():
+                if found and sum(wall for wall, _ in found[0]["seconds"].values()) > SLOW_SECONDS:
+                    continue
                 packed = Path(folder) / f"{way}.npy"
                 answer = subprocess.run(
                     [*command, "--way", way, "--labels", str(packed)], stdout=subprocess.PIPE, text=True, check=True
@@ -185,10 +203,11 @@ def _beside(arguments: Any, shape: Size, spacing: Spacing, *, network: bool) -> 
     steps = ("before", "network", "after") if network else ("before", "after")
     lines = [
         f"{' x '.join(map(str, shape))} voxels at {' x '.join(map(str, spacing))} mm, {arguments.threads} threads. "
-        f"Dice of the two label maps: {agreement:.3f}.",
+        f"Each run in a process of its own, without a warm-up. Dice of the two label maps: {agreement:.3f}.",
         "",
-        "| way | " + " | ".join(f"{step} the network, s" if step != "network" else "network, s" for step in steps),
-        "|---|" + "---|" * (len(steps) + 3),
+        "| way | runs | "
+        + " | ".join(f"{step} the network, s" if step != "network" else "network, s" for step in steps),
+        "|---|" + "---|" * (len(steps) + 4),
     ]
     lines[2] += " | seconds in all | CPU seconds in all | peak memory, MB |"
     totals = {}
@@ -199,16 +218,16 @@ def _beside(arguments: Any, shape: Size, spacing: Spacing, *, network: bool) -> 
         peak = statistics.median(run["peak"] for run in found)
         totals[way] = (sum(wall.values()), sum(cpu.values()), peak)
         cells = [f"{value:.2f}" for value in (*wall.values(), *totals[way][:2])]
-        lines.append(f"| {way} | " + " | ".join(cells) + f" | {peak:.0f} |")
+        lines.append(f"| {way} | {len(found)} | " + " | ".join(cells) + f" | {peak:.0f} |")
     ratios = [other / own for own, other in zip(totals["ours"], totals["monai"], strict=True)]
-    lines.append("| monai / ours | " + " | " * len(steps) + " | ".join(f"{ratio:.1f}" for ratio in ratios) + " |")
-    return lines
+    lines.append("| monai / ours | | " + " | " * len(steps) + " | ".join(f"{ratio:.1f}" for ratio in ratios) + " |")
+    return Measured(lines)
 
 
-def _command(study: Path, out: Path, arguments: Any) -> dict[str, float]:
+def _command(study: Path, out: Path, threads: int) -> dict[str, float]:
     command = [sys.executable, "-m", "lightunet_monai", "segment", str(study), "-o", str(out)]
     start = time.perf_counter()
-    process = subprocess.Popen([*command, "--threads", str(arguments.threads)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "--threads", str(threads)], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     whole = time.perf_counter() - start
     if status:
