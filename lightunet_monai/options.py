@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from .errors import UsageError
 
-ENGINES = ("auto", "torch", "torch-tuned", "openvino", "onnxruntime", "tensorrt")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+ENGINES = ("auto", "torch", "torch-tuned", "torch-compiled", "openvino", "onnxruntime", "tensorrt")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 @dataclass(frozen=True)

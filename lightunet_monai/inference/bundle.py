@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ SETTING_IDS = (
 )
 """Ids whose values a report names, where the model has them."""
 
+INT8_FILE = "int8.json"
+"""In ``configs``: the ranges that `int8.quantize` needs, and the weights they belong to."""
+
 PART_IDS = ("network", "device", "preprocessing", "inferer", "postprocessing", "probability")
 """Ids that are taken out of the configuration, in this order."""
 
@@ -71,6 +74,8 @@ class BundleParts:
         Hash of ``model.pt``.
     settings : dict
         The numbers of the configuration that a report names: spacing, threshold, temperature.
+    int8_ranges : mapping
+        From ``int8.json`` of the CT model, where it was made for these weights; else empty.
     """
 
     preprocessing: Step
@@ -83,6 +88,7 @@ class BundleParts:
     device: Any
     weights_sha256: str
     settings: dict[str, object]
+    int8_ranges: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
 
 
 def find_bundle(path: str | Path | None = None) -> Path:
@@ -197,7 +203,23 @@ def open_bundle(
         device=device,
         weights_sha256=sha256,
         settings=settings,
+        int8_ranges=_read_int8_ranges(root, sha256),
     )
+
+
+def _read_int8_ranges(root: Path, weights_sha256: str) -> dict[str, tuple[float, float, float, float]]:
+    """Ranges for int8 if they were measured with these weights; those of other weights would be wrong."""
+    path = root / "configs" / INT8_FILE
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["weights_sha256"] != weights_sha256:
+            return {}
+        ranges = {str(name): tuple(map(float, values)) for name, values in content["ranges"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path}: cannot be used: {error!r}.", hint="Reinstall the bundle.") from error
+    return {name: (low_in, high_in, low_out, high_out) for name, (low_in, high_in, low_out, high_out) in ranges.items()}
 
 
 def weights_path(root: Path, model: str = DEFAULT_MODEL) -> Path:

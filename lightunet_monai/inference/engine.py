@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,12 +57,15 @@ class EngineRequest:
         One of `options.PRECISIONS`; None and ``"auto"`` let the engine choose.
     threads : int
         CPU threads.
+    int8_ranges : mapping
+        What `int8.quantize` needs; empty where the bundle has none for these weights.
     """
 
     network: nn.Module
     device: Any
     precision: str | None
     threads: int
+    int8_ranges: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
 
     def choose_precision(self, engine: str, supported: tuple[str, ...]) -> str:
         """Give the precision asked for, or the first that the engine supports.

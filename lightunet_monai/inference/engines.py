@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from .engine import Engine, EngineRequest, EngineUnavailableError, fold_batch_no
 from .onnx_engines import start_onnxruntime, start_tensorrt
 from .openvino_engine import start_openvino
 from .optional import is_installed
-from .torch_engines import computes_natively, start_reference, start_tuned
+from .torch_engines import computes_natively, start_compiled, start_reference, start_tuned
 
 __all__ = ["Engine", "choose_engine", "fold_batch_norm"]
 
@@ -24,6 +24,7 @@ Start = Callable[[EngineRequest], Engine]
 STARTS: dict[str, Start] = {
     "torch": start_reference,
     "torch-tuned": start_tuned,
+    "torch-compiled": start_compiled,
     "openvino": start_openvino,
     "onnxruntime": start_onnxruntime,
     "tensorrt": start_tensorrt,
@@ -43,7 +44,13 @@ computes in float16 OpenVINO comes first: it alone uses that. TensorRT takes min
 _log = logging.getLogger(__name__)
 
 
-def choose_engine(network: nn.Module, device: Any, options: RunOptions) -> Engine:
+def choose_engine(
+    network: nn.Module,
+    device: Any,
+    options: RunOptions,
+    *,
+    int8_ranges: Mapping[str, tuple[float, float, float, float]] | None = None,
+) -> Engine:
     """Choose what runs the network.
 
     Parameters
@@ -53,6 +60,8 @@ def choose_engine(network: nn.Module, device: Any, options: RunOptions) -> Engin
     device : torch.device
     options : RunOptions
         ``engine``, ``precision`` and ``threads``; None and ``"auto"`` choose.
+    int8_ranges : mapping, optional
+        What the bundle knows for ``int8``.
 
     Returns
     -------
@@ -65,7 +74,8 @@ def choose_engine(network: nn.Module, device: Any, options: RunOptions) -> Engin
         If the engine asked for is not available, or no engine has the precision asked for.
     """
     device = torch.device(device)
-    request = EngineRequest(network, device, options.precision, options.threads or torch.get_num_threads())
+    threads = options.threads or torch.get_num_threads()
+    request = EngineRequest(network, device, options.precision, threads, int8_ranges or {})
     name = options.engine or "auto"
     if name == "auto":
         return _first_that_starts(request)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .compiled_cache import network_key, read_compiled, write_compiled
 from .engine import Engine, EngineRequest, EngineUnavailableError, trace
+from .int8 import quantize
 from .optional import import_optional
 
 OPSET = 17
@@ -53,26 +54,27 @@ def export_onnx(network: nn.Module) -> bytes:
 
 
 def start_onnxruntime(request: EngineRequest) -> Engine:
-    """Run a network in ONNX Runtime on the CPU, in float32.
+    """Run a network in ONNX Runtime on the CPU, in float32 or, for the asking, in int8 (`quantize`).
 
     Raises
     ------
     EngineUnavailableError
-        If ONNX Runtime is not installed or the device is not a CPU.
+        If ONNX Runtime is not installed or the device is not a CPU, or the bundle has no ranges for int8.
     UsageError
         If another precision is asked for.
     """
     if request.device.type != "cpu":
         raise EngineUnavailableError(f"engine onnxruntime runs on the CPU, not on {request.device.type}")
     ort = import_optional("onnxruntime", "engine onnxruntime", "onnxruntime")
-    precision = request.choose_precision("onnxruntime", ("float32",))
+    precision = request.choose_precision("onnxruntime", ("float32", "int8"))
     options = ort.SessionOptions()
     options.intra_op_num_threads = request.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors arrive as exceptions
     # Idle threads that spin would take the cores from the steps before and after the network.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(_cached_onnx(request.network), options, providers=["CPUExecutionProvider"])
+    content = _cached_int8(request, ort.__version__) if precision == "int8" else _cached_onnx(request.network)
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     state = ort.capi.onnxruntime_pybind11_state
     failures = (state.RuntimeException, state.Fail, state.EPFail)  # none of them is a RuntimeError
@@ -116,6 +118,18 @@ def _cached_onnx(network: nn.Module) -> bytes:
     content = read_compiled(key)
     if content is None:
         content = export_onnx(network)
+        write_compiled(key, content)
+    return content
+
+
+def _cached_int8(request: EngineRequest, version: str) -> bytes:
+    if not request.int8_ranges:
+        raise EngineUnavailableError("precision int8: this bundle has no ranges for its weights in configs/int8.json")
+    ranges = repr(sorted(request.int8_ranges.items()))
+    key = network_key(request.network, ["int8", str(OPSET), torch.__version__, version, ranges])
+    content = read_compiled(key)
+    if content is None:
+        content = quantize(_cached_onnx(request.network), request.int8_ranges)
         write_compiled(key, content)
     return content
 

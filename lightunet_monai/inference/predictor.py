@@ -85,7 +85,9 @@ class Predictor:
         self.parts: BundleParts = open_bundle(
             bundle, self.options, threshold=threshold, sure_threshold=sure_threshold, model=model
         )
-        self.engine: Engine = choose_engine(self.parts.network, self.parts.device, self.options)
+        self.engine: Engine = choose_engine(
+            self.parts.network, self.parts.device, self.options, int8_ranges=self.parts.int8_ranges
+        )
         self._ladder = _ladder(self.parts)
 
     def segment(

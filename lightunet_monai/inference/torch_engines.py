@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .engine import Engine, EngineRequest, fold_batch_norm
+from .engine import Engine, EngineRequest, EngineUnavailableError, fold_batch_norm, input_channels
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -40,6 +40,41 @@ def start_tuned(request: EngineRequest) -> Engine:
     if request.device.type == "cpu" and not computes_natively(precision):
         warnings.append(f"this processor has no {precision} units: the network runs slower than in float32.")
     return Engine(call, "torch-tuned", precision, warnings=warnings)
+
+
+def start_compiled(request: EngineRequest) -> Engine:
+    """Run the tuned network through ``torch.compile``; on CUDA with CUDA graphs.
+
+    Compiling takes seconds to a minute for each new size of slice and needs a C++ compiler (on CUDA: Triton), so this
+    engine is only there for the asking: it pays where many studies of one size follow one another.
+
+    Raises
+    ------
+    EngineUnavailableError
+        If nothing can be compiled here.
+    UsageError
+        If the device does not have the precision asked for.
+    """
+    kinds = {"cuda": ("float16", "bfloat16", "float32")}
+    precision = request.choose_precision("torch-compiled", kinds.get(request.device.type, ("float32", "bfloat16")))
+    dtype = DTYPES[precision]
+    folded: Any = fold_batch_norm(request.network).to(dtype)
+    folded = folded.to(memory_format=torch.channels_last)
+    # Each size is compiled on its own: a study has few, and graphs need fixed ones.
+    mode = "reduce-overhead" if request.device.type == "cuda" else "default"
+    compiled: Any = torch.compile(folded, dynamic=False, mode=mode)
+    network = _in_full_float32(compiled, request.device) if dtype is torch.float32 else compiled
+
+    def call(x: Tensor) -> Tensor:
+        logits: Tensor = network(x.to(dtype=dtype, memory_format=torch.channels_last))
+        return logits.to(torch.float32, copy=True)  # the next run of a CUDA graph writes over its output
+
+    try:
+        with torch.inference_mode():
+            call(torch.zeros(1, input_channels(request.network), 32, 32, device=request.device))
+    except Exception as error:  # the compilers behind torch.compile raise whatever they met
+        raise EngineUnavailableError(f"engine torch-compiled: {str(error).strip().splitlines()[0][:200]}") from error
+    return Engine(call, "torch-compiled", precision)
 
 
 def _in_full_float32(network: nn.Module, device: Any) -> Any:

@@ -76,6 +76,25 @@ def test_an_engine_gives_the_label_map_of_the_reference(name, weights, shipped_n
     assert (found - expected).abs().max() < 1e-3
 
 
+def test_the_compiled_network_gives_the_logits_of_the_reference():
+    network = random_network()
+    engine = choose_engine(network, CPU, RunOptions(engine="torch-compiled", threads=1))
+    assert (engine.name, engine.precision) == ("torch-compiled", "float32")
+    for shape in ((2, 40, 48), (1, 31, 50)):
+        x = _slices(*shape)
+        with torch.inference_mode():
+            torch.testing.assert_close(engine(x), network(x), rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_compiler_the_compiled_network_is_refused_with_the_cause(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda network, **options: fail)
+    with pytest.raises(UsageError, match=r"no C\+\+ compiler"):
+        choose_engine(random_network(), CPU, RunOptions(engine="torch-compiled", threads=1))
+
+
 @pytest.mark.parametrize(("precision", "bound"), [("float16", 0.02), ("bfloat16", 0.15)])
 def test_half_weights_stay_near_the_reference(precision, bound, shipped_network):
     engine = start_tuned(EngineRequest(shipped_network, CPU, precision, 1))
