@@ -13,6 +13,12 @@ from typing import Any
 
 from .errors import BundleError
 
+DEFAULT_MODEL = "breast-ct"
+"""The model that ``inference.json`` alone describes; the others stand under ``models`` in ``metadata.json``."""
+
+ANATOMY_CATEGORIES = frozenset({"91723000", "123037004", "85756007"})
+"""SNOMED CT categories of normal structures (anatomical structure in its two codes, tissue): never lesions."""
+
 
 @dataclass(frozen=True)
 class Code:
@@ -61,6 +67,11 @@ class Label:
     type: Code
     region: Code | None = None
 
+    @property
+    def is_lesion(self) -> bool:
+        """Whether it stands for a finding and not for normal anatomy."""
+        return self.category.value not in ANATOMY_CATEGORIES
+
 
 @dataclass(frozen=True)
 class LabelTable:
@@ -86,8 +97,13 @@ class LabelTable:
         raise KeyError(value)
 
     @classmethod
-    def shipped(cls) -> LabelTable:
+    def shipped(cls, model: str | None = None) -> LabelTable:
         """Read the table of the bundle that comes with the package: inside of it, or beside it in a checkout.
+
+        Parameters
+        ----------
+        model : str, optional
+            As in `metadata_of`.
 
         Raises
         ------
@@ -98,7 +114,7 @@ class LabelTable:
         for root in (package, package.parent):
             path = root / "monai_bundle" / "configs" / "metadata.json"
             if path.is_file():
-                return cls.from_metadata(json.loads(path.read_text(encoding="utf-8")))
+                return cls.from_metadata(metadata_of(json.loads(path.read_text(encoding="utf-8")), model))
         raise BundleError("no bundle in or beside the package.", hint="Reinstall the package.")
 
     @classmethod
@@ -135,6 +151,38 @@ class LabelTable:
                 hint="Both must list the same structures.",
             )
         return cls(tuple(_label(value, name, definitions[name]) for value, name in sorted(names.items())))
+
+
+def default_model(metadata: Mapping[str, Any]) -> str:
+    """Name the model that a bundle means where none is asked for."""
+    return str(metadata.get("default_model", DEFAULT_MODEL))
+
+
+def metadata_of(metadata: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
+    """Give the metadata of one model of a bundle: what all share, with the model's own put over it.
+
+    Parameters
+    ----------
+    metadata : mapping
+        The content of ``metadata.json``.
+    model : str, optional
+        A key under ``models``, or `DEFAULT_MODEL`; the bundle's default model if it is left out.
+
+    Returns
+    -------
+    dict
+        Mappings are merged key by key, so that a model states only what differs.
+    """
+    own = metadata.get("models", {}).get(model or default_model(metadata), {})
+    return _merged(metadata, own.get("metadata", {}))
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+        merged[key] = _merged(below[key], value) if both else value
+    return merged
 
 
 def _label(value: int, name: str, definition: Mapping[str, Any]) -> Label:

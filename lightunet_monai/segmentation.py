@@ -61,7 +61,7 @@ class Segmentation:
     provenance : Provenance
         Which model made it.
     probability : ndarray of float32, shape (X, Y, Z), or None
-        Calibrated probability of any structure (1 - background), where it was asked for.
+        Calibrated probability of a lesion against everything else, where it was asked for.
     is_picture : bool
         A single 2-D image without a place in a patient: of the affine only the scale means something.
     has_spacing : bool
@@ -111,6 +111,11 @@ class Segmentation:
     def voxel_volume_ml(self) -> float:
         """Volume of one voxel in millilitres."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @property
+    def has_lesion(self) -> bool:
+        """Whether any voxel is labelled as a finding, normal anatomy aside."""
+        return any(bool((self.label_map == label.value).any()) for label in self.labels if label.is_lesion)
 
     def volume_ml(self, value: int) -> float:
         """Volume of one structure in millilitres."""

@@ -10,6 +10,8 @@ import json
 import sys
 from pathlib import Path
 
+from lightunet_monai.labels import metadata_of
+
 ROOT = Path(__file__).resolve().parents[1]
 METADATA = ROOT / "monai_bundle" / "configs" / "metadata.json"
 TABLE = ROOT / "slicer_extension" / "LightUNetSegmentation" / "Resources" / "Colors" / "LightUNetSegmentation.csv"
@@ -17,7 +19,8 @@ CODES = {"category": "Category", "type": "Type", "region": "Region"}
 
 
 def color_table(metadata: dict) -> str:
-    """Give the CSV: one line a label, with background left out."""
+    """Give the CSV: one line a label of the bundle's default model, with background left out."""
+    metadata = metadata_of(metadata)
     columns = ["LabelValue", "Name", "Color_R", "Color_G", "Color_B", "Color_A"]
     for title in CODES.values():
         columns += [f"{title}_CodingScheme", f"{title}_CodeValue", f"{title}_CodeMeaning"]

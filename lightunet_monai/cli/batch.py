@@ -238,11 +238,10 @@ def _fingerprint(bundle: Path | None) -> str:
     """Name a model by its configuration and weights, wherever they lie."""
     import hashlib
 
-    from ..inference.bundle import find_bundle
+    from ..inference.bundle import find_bundle, model_files
 
     digest = hashlib.sha256()
-    for name in ("configs/metadata.json", "configs/inference.json", "models/model.pt"):
-        path = find_bundle(bundle) / name
+    for path in model_files(find_bundle(bundle)):
         digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()[:16]
 

@@ -47,11 +47,11 @@ def _describe_study(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 def _describe_model(arguments: argparse.Namespace) -> dict[str, Any]:
     from ..inference.bundle import find_bundle, read_metadata
-    from ..labels import LabelTable
+    from ..labels import LabelTable, metadata_of
 
     try:
         root = find_bundle(arguments.bundle)
-        metadata = read_metadata(root)
+        metadata = metadata_of(read_metadata(root))
     except BundleError as error:
         # A study can be looked at without a model, unless the user named one.
         if arguments.bundle is not None:

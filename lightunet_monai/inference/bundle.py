@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, UsageError, WeightsError
-from ..labels import LabelTable
+from ..labels import DEFAULT_MODEL, LabelTable, default_model, metadata_of
 from ..options import RunOptions
 from .startup import import_rest_of_monai
 
@@ -22,9 +22,6 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 """The folder of the installed package."""
 
 REQUIRED_FILES = ("configs/metadata.json", "configs/inference.json", "models/model.pt")
-
-DEFAULT_MODEL = "breast-ct"
-"""The model that ``inference.json`` alone describes; the others stand under ``models`` in ``metadata.json``."""
 
 DEFAULT_WEIGHTS = "models/model.pt"
 
@@ -65,7 +62,7 @@ class BundleParts:
     network : Module
         In evaluation mode, with its weights, on its device.
     metadata : mapping
-        The content of ``metadata.json``.
+        The content of ``metadata.json``, as this model sees it.
     labels : LabelTable
         Read from it.
     device : torch.device
@@ -145,7 +142,7 @@ def open_bundle(
     *,
     threshold: float | None = None,
     sure_threshold: float | None = None,
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
 ) -> BundleParts:
     """Open a bundle and take out its parts.
 
@@ -159,8 +156,8 @@ def open_bundle(
         Operating threshold in place of the bundle's; the report records it.
     sure_threshold : float, optional
         Highest probability that a piece must reach in place of the bundle's; 0 asks for none.
-    model : str
-        `DEFAULT_MODEL`, or a key under ``models`` in ``metadata.json``.
+    model : str, optional
+        `DEFAULT_MODEL`, or a key under ``models`` in ``metadata.json``; left out, the bundle's ``default_model``.
 
     Returns
     -------
@@ -193,7 +190,7 @@ def open_bundle(
     except (KeyError, ValueError, RuntimeError, ModuleNotFoundError) as error:
         raise BundleError(f"{root}: inference.json cannot be used: {error}.") from error
     network, device = parts["network"], parts.pop("device")
-    metadata = {**metadata, **metadata.get("models", {}).get(model, {}).get("metadata", {})}
+    metadata = metadata_of(metadata, model)
     sha256 = _load_weights(network, weights_path(root, model), metadata.get("weights_sha256", ""))
     network.eval()
     return BundleParts(
@@ -222,7 +219,7 @@ def _read_int8_ranges(root: Path, weights_sha256: str) -> dict[str, tuple[float,
     return {name: (low_in, high_in, low_out, high_out) for name, (low_in, high_in, low_out, high_out) in ranges.items()}
 
 
-def weights_path(root: Path, model: str = DEFAULT_MODEL) -> Path:
+def weights_path(root: Path, model: str | None = None) -> Path:
     """The weights file of a model: ``weights`` in its overlay, whether it is there or not.
 
     Raises
@@ -241,8 +238,37 @@ def weights_path(root: Path, model: str = DEFAULT_MODEL) -> Path:
     return root / name
 
 
-def _overlays(metadata: Mapping[str, Any], model: str, *, for_training: bool = False) -> list[str]:
+def takes_pictures(metadata: Mapping[str, Any], model: str | None = None) -> bool:
+    """Whether a model is for single 2-D images, not for volumes.
+
+    Raises
+    ------
+    UsageError
+        If the bundle has no such model.
+    """
+    model = model or default_model(metadata)
+    _overlays(metadata, model)
+    # Bundles from before there was another model of volumes do not say it: theirs were for pictures.
+    return model != DEFAULT_MODEL and bool(metadata["models"][model].get("is_picture", True))
+
+
+def model_files(root: Path, model: str | None = None) -> list[Path]:
+    """The files that decide on the results of a model: metadata, configuration, weights."""
+    metadata = read_metadata(root)
+    configs = [root / "configs" / name for name in ("metadata.json", "inference.json", *_overlays(metadata, model))]
+    return [*configs, weights_path(root, model)]
+
+
+def settings_file(root: Path, model: str | None = None) -> Path:
+    """The configuration file that decides on the thresholds of a model: its last one that names them."""
+    names = ["inference.json", *_overlays(read_metadata(root), model)]
+    files = [root / "configs" / name for name in names]
+    return [path for path in files if "threshold" in json.loads(path.read_text(encoding="utf-8"))][-1]
+
+
+def _overlays(metadata: Mapping[str, Any], model: str | None, *, for_training: bool = False) -> list[str]:
     """The configuration files that a model adds to ``inference.json`` (or to ``train.json``)."""
+    model = model or default_model(metadata)
     if model == DEFAULT_MODEL:
         return []
     models = metadata.get("models", {})
@@ -280,7 +306,7 @@ def _resolve(root: Path, overlays: list[str], overrides: Mapping[str, Any]) -> t
     return parts, {name: value for name, value in settings.items() if value is not None}
 
 
-def open_training(path: str | Path | None, overrides: Mapping[str, Any], model: str = DEFAULT_MODEL) -> Any:
+def open_training(path: str | Path | None, overrides: Mapping[str, Any], model: str | None = None) -> Any:
     """Open a bundle for training: ``train.json`` on top of ``inference.json``, each with what the model adds.
 
     Parameters
@@ -289,7 +315,7 @@ def open_training(path: str | Path | None, overrides: Mapping[str, Any], model: 
         As in `find_bundle`.
     overrides : mapping
         Id in the configuration to value, such as ``{"max_epochs": 5}``.
-    model : str
+    model : str, optional
         As in `open_bundle`.
 
     Returns
@@ -332,7 +358,7 @@ def write_bundle(
     *,
     version: str,
     data_source: str,
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
 ) -> None:
     """Make a bundle of new weights: the configuration of another one, stamped.
 
@@ -346,12 +372,16 @@ def write_bundle(
         Folder of the new bundle; replaced if it is there.
     version, data_source : str
         For its ``metadata.json``: what a report will say of results made with it.
-    model : str
-        Which model of the bundle the weights are for; the others stay as they are.
+    model : str, optional
+        Which model of the bundle the weights are for; the others stay as they are. A model of volumes becomes the
+        one that the new bundle means where none is asked for.
     """
     root = find_bundle(template)
     metadata = read_metadata(root)
     metadata["changelog"] = {version: f"Trained on {data_source}", **metadata["changelog"]}
+    model = model or default_model(metadata)
+    if model != default_model(metadata) and not takes_pictures(metadata, model):
+        metadata["default_model"] = model
     stamped = metadata if model == DEFAULT_MODEL else metadata["models"][model]["metadata"]
     stamped.update(version=version, data_source=data_source, eval_metrics={})
     stamped["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -17,7 +17,7 @@ from ..errors import DeviceMemoryError, InferenceError, LightUNetError
 from ..options import RunOptions
 from ..segmentation import Provenance, Segmentation
 from ..sources import DicomSeries, ImageFile, ImageSource
-from .bundle import DEFAULT_MODEL, BundleParts, open_bundle
+from .bundle import BundleParts, open_bundle
 from .engines import Engine, choose_engine
 from .memory import Load, MemoryLadder
 
@@ -61,8 +61,8 @@ class Predictor:
         Operating threshold in place of the bundle's.
     sure_threshold : float, optional
         Highest probability that a piece must reach in place of the bundle's; 0 asks for none.
-    model : str
-        A model of the bundle by name, such as ``"ultrasound"`` for 2-D images; the CT model by default.
+    model : str, optional
+        A model of the bundle by name, such as ``"ultrasound"`` for 2-D images; the bundle's own choice by default.
 
     Raises
     ------
@@ -77,7 +77,7 @@ class Predictor:
         *,
         threshold: float | None = None,
         sure_threshold: float | None = None,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
     ) -> None:
         self.options = options or RunOptions()
         if self.options.threads is not None:
@@ -108,7 +108,7 @@ class Predictor:
         source : ImageSource, optional
             Where a volume in memory came from.
         with_probability : bool
-            Also give the probability of any structure on the source's grid.
+            Also give the probability of a lesion on the source's grid.
         progress : callable, optional
             Told (stage, fraction done).
 

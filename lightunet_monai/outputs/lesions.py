@@ -15,9 +15,6 @@ from lightunet_monai.segmentation import Segmentation
 CONNECTIVITY = 26
 """Voxels that share a face, an edge or a corner belong to one lesion."""
 
-ANATOMY_CATEGORIES = frozenset({"91723000", "123037004", "85756007"})
-"""SNOMED CT categories of normal structures (anatomical structure in its two codes, tissue): never lesions."""
-
 
 @dataclass(frozen=True)
 class LesionMask:
@@ -59,7 +56,7 @@ class LesionMask:
 
 def is_lesion(label: Label) -> bool:
     """Tell whether a label stands for a finding and not for normal anatomy."""
-    return label.category.value not in ANATOMY_CATEGORIES
+    return label.is_lesion
 
 
 def find_lesions(segmentation: Segmentation) -> tuple[LesionMask, ...]:
