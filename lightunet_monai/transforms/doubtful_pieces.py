@@ -13,7 +13,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from .remove_small import CONNECTIVITY
+from .channels import LESION, lesion_margin
+from .pieces import CONNECTIVITY, pieces_inside
 
 BELOW = 0.01
 """How far below the threshold, in logits before the temperature: too little to see, enough to decide."""
@@ -27,8 +28,9 @@ class CapDoubtfulPiecesd(MapTransform):
     ``threshold``, and those whose highest probability is below ``sure_threshold`` are capped just below
     ``threshold``, in the logits: label map, probability map and any later threshold agree on it.
 
-    Takes and gives logits (2, X', Y', Z') on the model's grid, background and structure; other numbers of channels
-    pass through.
+    Takes and gives logits (K, X', Y', Z') on the model's grid: background, lesion and, with more than two channels,
+    tissues. Then probabilities are those of the lesion against the rest, and where a capped piece lies inside the
+    breast its background logits fall below those of the most probable tissue: what is no lesion there is tissue.
 
     Parameters
     ----------
@@ -50,20 +52,28 @@ class CapDoubtfulPiecesd(MapTransform):
         out = dict(data)
         if self.sure_threshold > self.threshold:
             for key in self.key_iterator(out):
-                if out[key].shape[0] == 2:
-                    out[key] = self._cap(out[key])
+                out[key] = self._cap(out[key])
         return out
 
     def _cap(self, logits: Tensor) -> Tensor:
         plain = logits.as_tensor() if hasattr(logits, "as_tensor") else logits
-        margin = (plain[1] - plain[0]).float().cpu().numpy()
+        margin = lesion_margin(plain).float().cpu().numpy()
         low, sure = (self.temperature * math.log(p / (1 - p)) for p in (self.threshold, self.sure_threshold))
         pieces = cc3d.connected_components(margin >= low, connectivity=CONNECTIVITY)
         highest = np.full(int(pieces.max()) + 1, -np.inf, dtype=np.float32)
         inside = pieces > 0
         np.maximum.at(highest, pieces[inside], margin[inside])
         doubtful = inside & (highest < sure)[pieces]
-        excess = np.where(doubtful, margin - (low - BELOW), 0.0).astype(np.float32)
         capped = logits.clone()
-        capped[0] += torch.from_numpy(excess).to(plain.device, plain.dtype)
+        if plain.shape[0] == 2:
+            excess = np.where(doubtful, margin - (low - BELOW), 0.0).astype(np.float32)
+            capped[0] += torch.from_numpy(excess).to(plain.device, plain.dtype)
+            return capped
+        best = plain[LESION + 1 :].amax(dim=0)
+        tissue = (best > plain[0]).cpu().numpy()
+        inner = torch.from_numpy(pieces_inside(np.where(doubtful, pieces, 0), tissue & ~inside)).to(plain.device)
+        capped[0] = torch.where(inner, torch.minimum(plain[0], best - BELOW), plain[0])
+        after = lesion_margin(capped.as_tensor() if hasattr(capped, "as_tensor") else capped)
+        over = torch.from_numpy(doubtful).to(plain.device)
+        capped[LESION] -= torch.where(over, after - (low - BELOW), 0.0)
         return capped

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from .channels import LESION, lesion_margin, rest_of
 from .model_grid import SOURCE_AFFINE, SOURCE_SHAPE
 from .resampling import axis_maps, axis_weights
 
@@ -25,7 +26,8 @@ class RestoreLabelMapd(MapTransform):
 
     With two channels the logit of the structure against background, linearly interpolated between voxel
     centres, is compared with the one of the threshold: sub-voxel contours, no staircase. With more channels the
-    label is the channel with the largest interpolated logit.
+    same is done with the logit of the lesion (channel 1) against the rest; elsewhere the label is the other channel
+    with the largest interpolated logit. So a voxel below the threshold is never lesion, and no other threshold exists.
 
     Takes logits (K, X', Y', Z') under each key and a `MetaTensor` under ``reference`` that went through
     `ToModelGridd`; gives a `MetaTensor` of uint8 (1, X, Y, Z) with the affine of the source.
@@ -36,39 +38,50 @@ class RestoreLabelMapd(MapTransform):
     reference : str
         Key of the volume on the model's grid.
     threshold : float
-        Calibrated probability from which on a voxel belongs to the structure; two channels only.
+        Calibrated probability from which on a voxel belongs to the lesion.
     temperature : float
         Logits are divided by it before the sigmoid (Guo et al. 2017, arXiv:1706.04599).
+    otherwise_key : str, optional
+        With more than two channels, where to put the label map of the most probable tissue (neither lesion nor
+        background), for what is taken from the lesion afterwards.
     """
 
     def __init__(
-        self, keys: KeysCollection, reference: str = "image", threshold: float = 0.5, temperature: float = 1.0
+        self,
+        keys: KeysCollection,
+        reference: str = "image",
+        threshold: float = 0.5,
+        temperature: float = 1.0,
+        otherwise_key: str | None = None,
     ) -> None:
         super().__init__(keys)
         self.reference = reference
         self.threshold = threshold
         self.temperature = temperature
+        self.otherwise_key = otherwise_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Restore each key; other entries pass through."""
         out = dict(data)
+        cut = self.temperature * math.log(self.threshold / (1 - self.threshold))
         for key in self.key_iterator(out):
             logits = _plain(out[key])
             grid = _SourceGrid(out[self.reference])
             if logits.shape[0] == 2:
-                cut = self.temperature * math.log(self.threshold / (1 - self.threshold))
-                label_map = _threshold(logits[1] - logits[0], grid, cut)
+                label_map = _threshold(lesion_margin(logits), grid, cut)
             else:
-                label_map = _largest(logits, grid)
+                label_map, tissue = _with_tissues(logits, grid, cut)
+                if self.otherwise_key is not None:
+                    out[self.otherwise_key] = grid.wrap(tissue)
             out[key] = grid.wrap(label_map)
         return out
 
 
 class RestoreProbabilityd(MapTransform):
-    """Turn logits on the model's grid into the probability of any structure on the source's grid.
+    """Turn logits on the model's grid into the probability of a lesion on the source's grid.
 
     Takes and gives what `RestoreLabelMapd` does, with float32 probabilities in place of labels; the
-    probability is the sigmoid of the interpolated logit of structures against background.
+    probability is the sigmoid of the interpolated logit of the lesion (channel 1) against the rest.
 
     Parameters
     ----------
@@ -87,7 +100,7 @@ class RestoreProbabilityd(MapTransform):
         for key in self.key_iterator(out):
             logits = _plain(out[key])
             grid = _SourceGrid(out[self.reference])
-            margin = (torch.logsumexp(logits[1:], dim=0) - logits[0]) / self.temperature
+            margin = lesion_margin(logits) / self.temperature
             probability = torch.empty(grid.planes_shape, dtype=torch.float32)
             for start, stop, slab in grid.slabs(margin):
                 probability[start:stop] = torch.sigmoid(slab).cpu()
@@ -158,11 +171,18 @@ def _threshold(margin: Tensor, grid: _SourceGrid, cut: float) -> Tensor:
     return label_map
 
 
-def _largest(logits: Tensor, grid: _SourceGrid) -> Tensor:
+def _with_tissues(logits: Tensor, grid: _SourceGrid, cut: float) -> tuple[Tensor, Tensor]:
+    """Give the label map, and that of the most probable tissue."""
     label_map = torch.zeros(grid.planes_shape, dtype=torch.uint8)
-    for start, stop, slab in grid.slabs(logits):  # (K, z, Y, X)
-        label_map[start:stop] = slab.argmax(dim=0).to(torch.uint8).cpu()
-    return label_map
+    tissue = torch.zeros(grid.planes_shape, dtype=torch.uint8)
+    fields = torch.cat([lesion_margin(logits)[None], rest_of(logits)])  # margin, background, tissues
+    for start, stop, slab in grid.slabs(fields):  # (K, z, Y, X)
+        best, channel = slab[2:].max(dim=0)
+        likely = channel + LESION + 1
+        labels = torch.where(best > slab[1], likely, 0)
+        label_map[start:stop] = torch.where(slab[0] >= cut, LESION, labels).to(torch.uint8).cpu()
+        tissue[start:stop] = likely.to(torch.uint8).cpu()
+    return label_map, tissue
 
 
 def _plain(logits: Any) -> Tensor:
