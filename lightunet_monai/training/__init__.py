@@ -1,7 +1,8 @@
 """What the bundle's training needs beyond MONAI: a start, a way to go on after a kill, the best model kept."""
 
 from .batch_norm import PreciseBatchNorm
+from .channels import lesion_channels
 from .checkpoints import KeepBest, ResumeState, start_from
 from .gradients import ClipGradients
 
-__all__ = ["ClipGradients", "KeepBest", "PreciseBatchNorm", "ResumeState", "start_from"]
+__all__ = ["ClipGradients", "KeepBest", "PreciseBatchNorm", "ResumeState", "lesion_channels", "start_from"]

@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 def start_from(network: nn.Module, weights: str | Path) -> None:
     """Fill a network with the weights that training starts from.
 
+    Weights of the same network with fewer output channels will do: all other layers are copied, and of the last one
+    the rows of the channels that both have (background and lesion); further rows keep their initialisation.
+
     Parameters
     ----------
     network : Module
@@ -36,13 +39,33 @@ def start_from(network: nn.Module, weights: str | Path) -> None:
         return
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-        network.load_state_dict(state)
+        network.load_state_dict(_with_more_channels(state, network.state_dict()))
     except (OSError, RuntimeError, AttributeError, TypeError) as error:
         raise WeightsError(
             f"{weights}: not usable as a start for {type(network).__name__}: {error}.",
             hint="Give the model.pt of a bundle with the same network, or leave it empty.",
         ) from error
     logger.info("starting from %s", weights)
+
+
+State = Mapping[str, torch.Tensor]
+
+
+def _with_more_channels(state: State, own: State) -> State:
+    """Give a state of fewer output channels those of `own`; any other one as it is."""
+    wider = {
+        key: value
+        for key, value in own.items()
+        if key in state and value.shape[:1] > state[key].shape[:1] and value.shape[1:] == state[key].shape[1:]
+    }
+    layers = {key.rpartition(".")[0] for key in wider}
+    if layers != {list(own)[-1].rpartition(".")[0]}:  # the last layer and no other
+        return state
+    widened = dict(state)
+    for key, value in wider.items():
+        widened[key] = torch.cat([state[key].to(value), value[len(state[key]) :]])
+        logger.info("%s: %d of %d channels are from the start", key, len(state[key]), len(value))
+    return widened
 
 
 class KeepBest:

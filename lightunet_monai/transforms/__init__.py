@@ -4,6 +4,7 @@ from .cases import list_cases, list_images, list_labelled_cases
 from .doubtful_pieces import CapDoubtfulPiecesd
 from .load_image2d import LoadImage2Dd
 from .load_volume import LoadImageVolumed
+from .merge_tissues import MergeTissuesd
 from .model_grid import ToModelGridd
 from .model_size import ToModelSized
 from .rank_brightness import RankBrightnessd
@@ -17,6 +18,7 @@ __all__ = [
     "CapDoubtfulPiecesd",
     "LoadImage2Dd",
     "LoadImageVolumed",
+    "MergeTissuesd",
     "RandSampleSlicesd",
     "RankBrightnessd",
     "RemoveSmallPiecesd",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ def list_images(dataset_dir: str | Path) -> list[dict[str, Any]]:
     return [{"image": str(path)} for path in found]
 
 
-def list_labelled_cases(datalist: str | Path, section: str, fold: int | None = None) -> list[dict[str, Any]]:
+def list_labelled_cases(
+    datalist: str | Path, section: str, fold: int | None = None, optional: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Read one section of a Decathlon-style datalist.
 
     For cross-validation the cases under ``"training"`` carry a number, ``"fold"``. With a fold, that fold is the
@@ -90,6 +93,8 @@ def list_labelled_cases(datalist: str | Path, section: str, fold: int | None = N
         ``"training"``, ``"validation"`` or ``"test"``.
     fold : int, optional
         Which fold is held out.
+    optional : sequence of str
+        Further keys whose paths are taken where a case has them, such as ``"tissue"``.
 
     Returns
     -------
@@ -107,7 +112,13 @@ def list_labelled_cases(datalist: str | Path, section: str, fold: int | None = N
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
         items = lists[section] if fold is None or section == "test" else _of_fold(lists["training"], section, fold)
-        cases = [{key: str((path.parent / item[key]).absolute()) for key in ("image", "label")} for item in items]
+        cases = [
+            {
+                key: str((path.parent / item[key]).absolute())
+                for key in ("image", "label", *(name for name in optional if name in item))
+            }
+            for item in items
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableFileError(
             f"{path}: no section {section!r} with image and label for each case ({error!r}).",

@@ -40,6 +40,8 @@ class LoadImageVolumed(LoadImaged):
     metadata : mapping
         Content of ``metadata.json``, whose labels the segments of a DICOM SEG or ``.seg.nrrd`` may be; that of the
         shipped bundle by default.
+    model : str, optional
+        Which model's labels, of the shipped bundle; its default model's if it is left out.
 
     Raises
     ------
@@ -54,12 +56,15 @@ class LoadImageVolumed(LoadImaged):
         allow_missing_keys: bool = False,
         assume_hu: bool = False,
         metadata: Mapping[str, Any] | None = None,
+        model: str | None = None,
     ) -> None:
         # Not LoadImaged's own: it would register MONAI's readers, which this loader must never fall back to.
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.label_keys = (label_keys,) if isinstance(label_keys, str) else tuple(label_keys)
         self.assume_hu = assume_hu
         self.labels = None if metadata is None else LabelTable.from_metadata(metadata)
+        if model is not None:
+            self.labels = LabelTable.shipped(model)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         """Load each key; other entries pass through. ``reader`` is MONAI's and not used."""

@@ -11,9 +11,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..errors import GeometryError
-from .resampling import axis_maps, resample
+from .channels import LESION
+from .resampling import AxisMap, axis_maps, resample
 
 SHEAR_TOLERANCE_DEGREES = 0.15
 """How far axes may be from orthogonal. Across 100 mm it moves a voxel by a quarter of a millimetre; rounded
@@ -86,6 +88,9 @@ class ToModelGridd(MapTransform):
         Spacing of the model along right, anterior, superior, mm.
     label_keys : keys, among ``keys``, of label maps
         A label map of 0 and 1 is resampled as a fraction and set to 1 from one half on.
+    has_tissues : bool
+        Label maps hold further labels: the lesion (label 1) is drawn in the same way, and elsewhere the label is the
+        one of the others with the largest fraction.
     allow_missing_keys : bool
         Do not fail on a key that is not there.
 
@@ -101,8 +106,10 @@ class ToModelGridd(MapTransform):
         spacing: Sequence[float],
         label_keys: KeysCollection = (),
         allow_missing_keys: bool = False,
+        has_tissues: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.has_tissues = has_tissues
         self.spacing = tuple(float(s) for s in spacing)
         self.label_keys = {label_keys} if isinstance(label_keys, str) else set(label_keys)
 
@@ -120,14 +127,29 @@ class ToModelGridd(MapTransform):
         grid, shape = model_grid(affine, source_shape, self.spacing)
         maps = axis_maps(affine, grid)
         array = volume.as_tensor() if isinstance(volume, MetaTensor) else torch.as_tensor(volume)
-        resampled = resample(array[0], maps, shape)
-        if is_label:
-            resampled = (resampled >= 0.5).float()
+        if is_label and self.has_tissues:
+            resampled = _resample_labels(array[0], maps, shape)
+        else:
+            resampled = resample(array[0], maps, shape)
+            if is_label:
+                resampled = (resampled >= 0.5).float()
         meta = {key: value for key, value in volume.meta.items() if key != "affine"}
         meta[SOURCE_AFFINE] = torch.as_tensor(affine)
         meta[SOURCE_SHAPE] = torch.as_tensor(source_shape)
         meta["spatial_shape"] = np.asarray(shape)
         return MetaTensor(resampled[None], affine=torch.as_tensor(grid), meta=meta)
+
+
+def _resample_labels(labels: Tensor, maps: tuple[AxisMap, ...], shape: tuple[int, ...]) -> Tensor:
+    best = torch.zeros(shape, device=labels.device)
+    drawn = torch.zeros(shape, device=labels.device)
+    for value in torch.unique(labels).tolist():
+        if value != LESION:
+            fraction = resample((labels == value).float(), maps, shape)
+            drawn = torch.where(fraction > best, float(value), drawn)
+            best = torch.maximum(best, fraction)
+    lesion = resample((labels == LESION).float(), maps, shape) >= 0.5
+    return torch.where(lesion, float(LESION), drawn)
 
 
 def _check_orthogonal(affine: NDArray[np.float64]) -> None:

@@ -11,6 +11,8 @@ from monai.transforms import Randomizable, Transform
 from torch import Tensor
 from torch.nn import functional as F
 
+from .channels import LESION
+
 
 class RandSampleSlicesd(Randomizable, Transform):
     """Cut training slices out of a volume and its label map.
@@ -67,14 +69,14 @@ class RandSampleSlicesd(Randomizable, Transform):
     def _sample(self, volume: Tensor, labels: Tensor) -> dict[Hashable, Any]:
         axis = int(self.R.choice(self.slice_axes))
         image, label = volume.movedim(axis, 0), labels.movedim(axis, 0)  # (S, H, W)
-        lesion_slices = label.flatten(1).any(dim=1).nonzero().flatten().numpy()
+        lesion_slices = (label == LESION).flatten(1).any(dim=1).nonzero().flatten().numpy()
         tissue_slices = (image > self.tissue_threshold).flatten(1).any(dim=1).nonzero().flatten().numpy()
         if tissue_slices.size == 0:
             tissue_slices = np.arange(image.shape[0])
         on_lesion = lesion_slices.size > 0 and self.R.uniform() < self.lesion_share
         index = int(self.R.choice(lesion_slices if on_lesion else tissue_slices))
         channels = (torch.arange(-self.neighbours, self.neighbours + 1) + index).clamp(0, image.shape[0] - 1)
-        target = label[index] > 0 if on_lesion else image[index] > self.tissue_threshold
+        target = label[index] == LESION if on_lesion else image[index] > self.tissue_threshold
         rows, columns = self._window(target)
         return {
             self.image_key: self._cut(image[channels], rows, columns),

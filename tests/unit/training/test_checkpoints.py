@@ -103,3 +103,29 @@ def test_no_batches_leave_the_running_averages():
     PreciseBatchNorm(network, [], batches=0).attach(trainer)
     trainer.run([0], max_epochs=1)
     assert network[0].running_mean.tolist() == [0, 0, 0]
+
+
+def test_a_start_with_fewer_channels_fills_all_layers_and_the_rows_that_both_have(tmp_path):
+    two = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1))
+    torch.save(two.state_dict(), tmp_path / "two.pt")
+    five = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1))
+    fresh = {key: value.clone() for key, value in five.state_dict().items()}
+    start_from(five, tmp_path / "two.pt")
+    assert torch.equal(five[0].weight, two[0].weight)
+    for name in ("weight", "bias"):
+        assert torch.equal(getattr(five[1], name)[:2], getattr(two[1], name))
+        assert torch.equal(getattr(five[1], name)[2:], fresh[f"1.{name}"][2:])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 1)),  # more channels than the network
+        nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 2, 1)),  # narrower inside
+        nn.Sequential(nn.Conv2d(3, 4, 3)),  # no last layer
+    ],
+)
+def test_a_start_that_differs_in_more_than_missing_channels_is_refused(tmp_path, other):
+    torch.save(other.state_dict(), tmp_path / "bad.pt")
+    with pytest.raises(WeightsError, match=r"bad\.pt"):
+        start_from(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1)), tmp_path / "bad.pt")
