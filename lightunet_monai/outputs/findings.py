@@ -20,6 +20,7 @@ from .lesions import LesionMask, find_lesions
 from .marking import RESEARCH_STATEMENT
 from .shape import axial_size, feret_mm, make_mesh, sphericity
 from .surroundings import BodySurface, find_body_surface, find_nipple, skin_distance_mm, surrounding_hu
+from .tissue import LabelledSkin, breast_density, find_labelled_skin
 from .uids import lesion_tracking_uid
 
 SCHEMA = 1
@@ -69,7 +70,8 @@ class Lesion:
     contrast_hu : float or None
         Mean HU minus the mean of the tissue 1 to 5 mm outside of it.
     skin_distance_mm : float or None
-        Shortest distance from the surface of the lesion to the skin.
+        Shortest distance from the surface of the lesion to the outer surface of the skin; see
+        `Findings.skin_method`.
     nipple_distance_mm : float or None
         Distance from the centroid to the nipple; see `Findings.nipple_method`.
     mean_probability, max_probability : float or None
@@ -112,13 +114,19 @@ class Findings:
     nipple_method : str or None
         ``"label"`` or ``"breast tip"`` (an estimate: the most anterior point of the breast).
     skin_found : bool
-        Whether the volume shows air outside the body.
+        Whether the skin is known.
+    skin_method : str or None
+        ``"label"``: the skin is labelled; ``"air"``: the border to the air outside the body.
+    breast_density : float or None
+        As in `tissue.breast_density`, 0 to 1; None if the tissues are not labelled.
     """
 
     lesions: tuple[Lesion, ...] = ()
     nipple_ras_mm: Point | None = None
     nipple_method: str | None = None
     skin_found: bool = False
+    skin_method: str | None = None
+    breast_density: float | None = None
 
     def __iter__(self) -> Iterator[Lesion]:
         return iter(self.lesions)
@@ -134,6 +142,8 @@ class Findings:
             "nipple_ras_mm": _rounded(self.nipple_ras_mm),
             "nipple_method": self.nipple_method,
             "skin_found": self.skin_found,
+            "skin_method": self.skin_method,
+            "breast_density": _rounded(self.breast_density),
             "lesions": [{key: _rounded(value) for key, value in asdict(lesion).items()} for lesion in self.lesions],
         }
 
@@ -164,11 +174,16 @@ def measure_lesions(segmentation: Segmentation, volume_hu: NDArray[np.generic] |
     masks = find_lesions(segmentation)
     body = find_body_surface(volume_hu, segmentation.affine) if masks and volume_hu is not None else None
     nipple = find_nipple(segmentation, body)
+    skin = find_labelled_skin(segmentation) if masks else None
     return Findings(
-        lesions=tuple(_measure(mask, segmentation, volume_hu, body, nipple[0] if nipple else None) for mask in masks),
+        lesions=tuple(
+            _measure(mask, segmentation, volume_hu, body, skin, nipple[0] if nipple else None) for mask in masks
+        ),
         nipple_ras_mm=_point(nipple[0]) if nipple else None,
         nipple_method=nipple[1] if nipple else None,
-        skin_found=body is not None,
+        skin_found=skin is not None or body is not None,
+        skin_method="label" if skin is not None else "air" if body is not None else None,
+        breast_density=breast_density(segmentation),
     )
 
 
@@ -209,6 +224,7 @@ def _measure(
     segmentation: Segmentation,
     volume_hu: NDArray[np.generic] | None,
     body: BodySurface | None,
+    skin: LabelledSkin | None,
     nipple: NDArray[np.float64] | None,
 ) -> Lesion:
     affine = segmentation.affine
@@ -240,13 +256,25 @@ def _measure(
         mean_hu=float(hu.mean()) if hu is not None else None,
         sd_hu=float(hu.std()) if hu is not None else None,
         contrast_hu=float(hu.mean()) - around if hu is not None and around is not None else None,
-        skin_distance_mm=skin_distance_mm(mesh.vertices, body, volume_hu, affine)
-        if body is not None and volume_hu is not None
-        else None,
+        skin_distance_mm=_to_skin(mesh.vertices, skin, body, volume_hu, affine),
         nipple_distance_mm=float(np.linalg.norm(centroid - nipple)) if nipple is not None else None,
         mean_probability=float(chance.mean(dtype=np.float64)) if chance is not None else None,
         max_probability=float(chance.max()) if chance is not None else None,
     )
+
+
+def _to_skin(
+    vertices: NDArray[np.float64],
+    skin: LabelledSkin | None,
+    body: BodySurface | None,
+    volume_hu: NDArray[np.generic] | None,
+    affine: NDArray[np.float64],
+) -> float | None:
+    if skin is not None:
+        return skin.distance_mm(vertices)
+    if body is not None and volume_hu is not None:
+        return skin_distance_mm(vertices, body, volume_hu, affine)
+    return None
 
 
 _VECTORS = {

@@ -268,10 +268,11 @@ def _all_warnings(
     source: ImageSource | Path | str, warnings: Sequence[str], segmentation: Segmentation | None
 ) -> tuple[str, ...]:
     known = list(source.warnings) if isinstance(source, DicomSeries) else []
-    if segmentation is not None and not segmentation.label_map.any():
+    if segmentation is not None and not segmentation.has_lesion:
         is_model = segmentation.provenance.algorithm_type == "AUTOMATIC"
         what = "Nothing was found" if is_model else "Nothing is marked"
-        known.append(f"{what}: the label map is empty. This does not mean that there is no lesion.")
+        how = "holds no lesion" if segmentation.label_map.any() else "is empty"
+        known.append(f"{what}: the label map {how}. This does not mean that there is no lesion.")
     return tuple(dict.fromkeys([*known, *warnings]))
 
 

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from lightunet_monai.segmentation import Segmentation
 
 from .orientation import nearest_axes, unit_axes
+from .tissue import ADIPOSE_CODES, FIBROGLANDULAR_CODES, values_of
 
 AIR_HU = -300.0
 """Below this a voxel is air: half-way between air (-1000) and fat (-100 to -50) with room for partial volume,
@@ -155,7 +156,8 @@ def surrounding_hu(
 ) -> float | None:
     """Mean HU of the tissue from `SHELL_INNER_MM` to `SHELL_OUTER_MM` outside of a lesion.
 
-    Air (below `AIR_HU`) and everything else that is labelled are left out. Distances are taken between voxel
+    Air (below `AIR_HU`) and everything else that is labelled are left out, fibroglandular and adipose tissue excepted:
+    they are what lies around a lesion, labelled or not. Distances are taken between voxel
     centres on orthogonal axes; under shear they are those of the unsheared grid.
 
     Parameters
@@ -187,7 +189,8 @@ def surrounding_hu(
     distance = distance_transform_edt(~inside, sampling=spacing * stride)
     values = np.asarray(volume_hu[box])
     shell = (distance > SHELL_INNER_MM) & (distance <= SHELL_OUTER_MM)
-    shell &= (segmentation.label_map[box] == 0) & (values >= AIR_HU)
+    tissue = [0, *values_of(segmentation, FIBROGLANDULAR_CODES | ADIPOSE_CODES)]
+    shell &= np.isin(segmentation.label_map[box], tissue) & (values >= AIR_HU)
     return float(values[shell].mean(dtype=np.float64)) if shell.any() else None
 
 

@@ -36,7 +36,13 @@ def draw_volume(ax: Any, plane: Plane, volume_hu: NDArray[np.generic]) -> None:
 
 
 def draw_outline(
-    ax: Any, plane: Plane, label_map: NDArray[np.generic], value: int, colour: Any, style: str = "solid"
+    ax: Any,
+    plane: Plane,
+    label_map: NDArray[np.generic],
+    value: int,
+    colour: Any,
+    style: str = "solid",
+    width: float = 1.3,
 ) -> None:
     """Outline where a label map has a value, if this plane cuts it."""
     mask = plane.cut(label_map) == value
@@ -44,7 +50,7 @@ def draw_outline(
         right_mm, up_mm = plane.grid(label_map.shape)
         limits = ax.get_xlim(), ax.get_ylim()
         ax.contour(
-            right_mm, up_mm, mask.astype(np.float32), levels=[0.5], colors=[colour], linewidths=1.3, linestyles=style
+            right_mm, up_mm, mask.astype(np.float32), levels=[0.5], colors=[colour], linewidths=width, linestyles=style
         )
         ax.set(xlim=limits[0], ylim=limits[1])
 

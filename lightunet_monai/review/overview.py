@@ -92,7 +92,7 @@ def write_overview(
     lesions: Sequence[LesionLike] = findings.lesions if findings is not None else ()
     voxel = _voxel_to_show(segmentation, volume_hu, lesions)
     planes = choose_planes(segmentation.affine, voxel)
-    has_lesion = bool(segmentation.label_map[voxel]) or bool(lesions)
+    has_lesion = segmentation.has_lesion or bool(lesions)
     figure = Figure(figsize=(13.5, 10.0 if has_lesion else 5.9), dpi=DOTS_PER_INCH, facecolor=PAPER)
     rows = 2 if has_lesion else 1
     axes = figure.subplots(rows, 3, squeeze=False)
@@ -116,12 +116,12 @@ def write_overview(
 def _voxel_to_show(
     segmentation: Segmentation, volume_hu: NDArray[np.generic], lesions: Sequence[LesionLike]
 ) -> tuple[int, int, int]:
-    """The centroid of the largest lesion, else the planes with most labelled voxels, else the middle of the tissue."""
+    """The centroid of the largest lesion, else the planes with most lesion voxels, else the middle of the tissue."""
     if lesions:
         x, y, z = (round(value) for value in lesions[0].centroid_voxel)
         return x, y, z
-    if segmentation.label_map.any():
-        labelled = segmentation.label_map > 0
+    if segmentation.has_lesion:
+        labelled = np.isin(segmentation.label_map, [label.value for label in segmentation.labels if label.is_lesion])
         x, y, z = (int(labelled.sum(axis=tuple({0, 1, 2} - {axis})).argmax()) for axis in range(3))
         return x, y, z
     stride = [max(1, size // 64) for size in volume_hu.shape]
@@ -141,7 +141,7 @@ def _draw_plane(
     draw_volume(ax, plane, volume_hu)
     for label in segmentation.labels:
         colour = tuple(value / 255 for value in label.color)
-        draw_outline(ax, plane, segmentation.label_map, label.value, colour)
+        draw_outline(ax, plane, segmentation.label_map, label.value, colour, width=1.3 if label.is_lesion else 0.6)
     _draw_numbers(ax, plane, segmentation, lesions)
 
 
@@ -202,10 +202,11 @@ def _summary(segmentation: Segmentation, lesions: Sequence[LesionLike]) -> str:
         more = f"    and {len(lesions) - 3} more" if len(lesions) > 3 else ""
         return "    ".join(shown) + more
     volumes = [f"{label.title}: {segmentation.volume_ml(label.value):.2f} ml" for label in segmentation.labels]
-    if segmentation.label_map.any():
+    if segmentation.has_lesion:
         return "    ".join(volumes)
     is_model = segmentation.provenance.algorithm_type == "AUTOMATIC"
-    return "No lesion was found by the model." if is_model else "No lesion is marked."
+    nothing = "No lesion was found by the model." if is_model else "No lesion is marked."
+    return "    ".join([nothing, *volumes]) if segmentation.label_map.any() else nothing
 
 
 def save(figure: Figure, path: Path) -> Path:
