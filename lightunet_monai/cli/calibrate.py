@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--progress", choices=("auto", "bar", "json", "none"), default="auto", help="a bar, or JSON lines"
     )
-    add_run_options(parser)
+    add_run_options(parser, with_model=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,11 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
     from ..evaluation.calibration import OperatingPoint, choose_point
     from ..evaluation.summary import summarize
     from ..inference import Predictor
-    from ..inference.bundle import find_bundle
+    from ..inference.bundle import find_bundle, settings_file
 
     if arguments.write and arguments.bundle is None:
         raise UsageError("option --write: needs --bundle FOLDER, the bundle to change.")
-    predictor = Predictor(arguments.bundle, run_options(arguments), sure_threshold=0.0)
+    predictor = Predictor(arguments.bundle, run_options(arguments), sure_threshold=0.0, model=arguments.model)
     calibration, scores = _measure(arguments, predictor)
     before = float(predictor.parts.settings["temperature"])  # type: ignore[arg-type]
     factor = calibration.fit_temperature()
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     threshold, sure = round(chosen.threshold, 3), round(chosen.sure_threshold, 3)
     print(f"\nthreshold {threshold:g}, sure threshold {sure:g}, temperature {temperature:.3f}")
     if arguments.write:
-        config = find_bundle(arguments.bundle) / "configs" / "inference.json"
+        config = settings_file(find_bundle(arguments.bundle), arguments.model)
         numbers = {"threshold": threshold, "piece_threshold": threshold, "sure_threshold": sure}
         write_numbers(config, **numbers, temperature=round(temperature, 3))
         print(f"written to {config}")
@@ -87,7 +87,7 @@ def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[t
     temperature = float(predictor.parts.settings["temperature"])
     for index, case in enumerate(cases):
         tell("infer", index / len(cases))
-        volume, reference = read_case(case)
+        volume, reference = read_case(case, predictor.parts.labels)
         result = predictor.segment(volume, with_probability=True).segmentation
         calibration.add(result.probability, reference)
         for low in CUTS:

@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
     parser.add_argument("images", type=Path, help="folder of volumes: files, or one DICOM folder a case")
     parser.add_argument("labels", type=Path, help="folder of label maps with the same names, or of DICOM SEG")
+    parser.add_argument(
+        "--tissues", type=Path, metavar="FOLDER", help="folder of tissue maps with the same names, for --model tissues"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the datalist to write")
     parser.add_argument(
         "--validation", type=float, default=0.2, metavar="SHARE", help="share kept for validation (0.2)"
@@ -43,12 +46,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the datalist."""
     if not 0 <= arguments.validation < 1:
         raise UsageError(f"option --validation: found {arguments.validation}, expected 0 or more and below 1.")
-    groups = _shuffled_groups(_pairs(arguments.images, arguments.labels), arguments.group, arguments.seed)
+    pairs = _pairs(arguments.images, arguments.labels)
+    tissues = _tissues(pairs, arguments.tissues) if arguments.tissues else {}
+    groups = _shuffled_groups(pairs, arguments.group, arguments.seed)
     folder = arguments.output.absolute().parent
     sections = _in_folds(groups, arguments.folds) if arguments.folds else _held_out(groups, arguments.validation)
     entries = {
         name: [
-            {"image": os.path.relpath(image, folder), "label": os.path.relpath(label, folder), **more}
+            {
+                "image": os.path.relpath(image, folder),
+                "label": os.path.relpath(label, folder),
+                **({"tissue": os.path.relpath(tissues[image], folder)} if tissues else {}),
+                **more,
+            }
             for (image, label), more in items
         ]
         for name, items in sections.items()
@@ -65,6 +75,19 @@ def run(arguments: argparse.Namespace) -> int:
     counts = ", ".join(f"{len(items)} {name}" for name, items in entries.items())
     print(f"{arguments.output}: {counts} cases" + (f" in {arguments.folds} folds" if arguments.folds else ""))
     return 0
+
+
+def _tissues(pairs: list[Pair], folder: Path) -> dict[Path, Path]:
+    """The tissue map of each volume: the file of its name."""
+    by_name = label_maps_by_name(folder)
+    found = {image: label_map_of(image, by_name) for image, _ in pairs}
+    missing = [image.name for image, tissue in found.items() if tissue is None]
+    if missing:
+        raise NoImageFoundError(
+            f"{folder}: no tissue map for {len(missing)} of {len(pairs)} volumes, the first is {missing[0]}.",
+            hint="A tissue map has the name of its volume.",
+        )
+    return {image: tissue.absolute() for image, tissue in found.items() if tissue is not None}
 
 
 def _shuffled_groups(pairs: list[Pair], pattern: str | None, seed: int) -> list[list[Pair]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..labels import LabelTable
 from .progress import choose_reporter
 from .run_options import add_run_options, run_options
 
@@ -35,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=Path, metavar="FOLDER", help="volumes behind the outlines in the pictures of PRED and REF"
     )
     parser.add_argument(
+        "--label", type=int, metavar="VALUE", help="value of the lesions in PRED and REF (every value above 0)"
+    )
+    parser.add_argument(
         "--run", type=Path, dest="run_folder", metavar="FOLDER", help="a training, for its learning curves"
     )
     parser.add_argument(
@@ -45,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--progress", choices=("auto", "bar", "json", "none"), default="auto", help="a bar, or JSON lines"
     )
-    add_run_options(parser)
+    add_run_options(parser, with_model=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     if given == [True, False, False]:
         if arguments.images:
             raise UsageError("option --images: the datalist names the volumes.", hint="Use it with PRED and REF.")
+        if arguments.label is not None:
+            raise UsageError("option --label: the model names its labels.", hint="Use it with PRED and REF.")
         return _run_model(arguments)
     raise UsageError(
         "found neither or both of PRED REF and --data DATALIST, expected one of them.",
@@ -105,19 +111,21 @@ def _run_model(arguments: argparse.Namespace) -> int:
     tell = choose_reporter(arguments.progress)
     thresholds = _parse_thresholds(arguments.thresholds)
     cases = list_labelled_cases(arguments.data, arguments.section)
-    predictor = Predictor(arguments.bundle, run_options(arguments), threshold=arguments.threshold)
+    predictor = Predictor(
+        arguments.bundle, run_options(arguments), threshold=arguments.threshold, model=arguments.model
+    )
     has_folder = arguments.output is not None and not _is_json(arguments.output)
     scores: dict[float | None, list[Any]] = {threshold: [] for threshold in thresholds}
     evaluated, gallery, calibration = [], Gallery(), Calibration()
     for index, case in enumerate(cases):
         tell("infer", index / len(cases))
         name = Path(case["image"]).name
-        volume, reference = read_case(case)
+        volume, reference = read_case(case, predictor.parts.labels)
         result = predictor.segment(volume, with_probability=has_folder or thresholds != [None]).segmentation
         for threshold, prediction in _cut_all(predictor, result, thresholds):
             scores[threshold].append(score_case(name, prediction, reference, result.voxel_volume_ml))
         if has_folder and result.probability is not None:
-            mask = result.label_map > 0
+            mask = lesion_mask(result)
             evaluated.append(
                 evaluate_case(
                     name,
@@ -194,17 +202,32 @@ def _model(predictor: Any) -> dict[str, Any]:
 def _cut_all(predictor: Any, result: Any, thresholds: list[float | None]) -> Iterator[tuple[float | None, Any]]:
     """Give each threshold with its mask, one after the other."""
     for threshold in thresholds:
-        yield threshold, result.label_map > 0 if threshold is None else cut_at(predictor, result, threshold)
+        yield threshold, lesion_mask(result) if threshold is None else cut_at(predictor, result, threshold)
 
 
-def read_case(case: dict[str, Any]) -> tuple[Any, Any]:
-    """Load one entry of a datalist: volume (1, X, Y, Z) in Hounsfield units, reference mask (X, Y, Z)."""
+def lesion_mask(segmentation: Any) -> Any:
+    """Where a segmentation has a lesion; normal tissue is no lesion."""
+    import numpy as np
+
+    return np.isin(segmentation.label_map, [label.value for label in segmentation.labels if label.is_lesion])
+
+
+def read_case(case: dict[str, Any], labels: LabelTable | None = None) -> tuple[Any, Any]:
+    """Load one entry of a datalist: volume (1, X, Y, Z) in Hounsfield units, reference mask (X, Y, Z) of lesions.
+
+    Every label above 0 is a lesion, unless the label table has tissues, too.
+    """
+    import numpy as np
+
     from ..inputs import choose_series, discover_sources, load_volume
     from ..transforms.load_label_map import load_label_map
 
     volume = load_volume(choose_series(discover_sources(Path(case["image"]))))
-    label_map = load_label_map(Path(case["label"]), volume)
-    return volume, label_map.as_tensor()[0].numpy() > 0
+    label_map = load_label_map(Path(case["label"]), volume, labels)
+    values = label_map.as_tensor()[0].numpy()
+    lesions = [label.value for label in labels or () if label.is_lesion]
+    has_tissues = labels is not None and len(lesions) < len(labels)
+    return volume, np.isin(values, lesions) if has_tissues else values > 0
 
 
 def cut_at(predictor: Any, result: Any, threshold: float) -> Any:

@@ -28,7 +28,7 @@ def run_on_files(arguments: argparse.Namespace) -> int:
         tell("read", index / len(pairs))
         predicted, expected = load_pair(prediction_path, reference_path)
         affine = np.asarray(expected.affine, dtype=np.float64)
-        prediction, reference = (item.as_tensor()[0].numpy() > 0 for item in (predicted, expected))
+        prediction, reference = (_lesions(item, arguments.label) for item in (predicted, expected))
         case = evaluate_case(
             name,
             prediction,
@@ -52,6 +52,11 @@ def run_on_files(arguments: argparse.Namespace) -> int:
         content = describe(evaluation, gallery, training=arguments.run_folder)
         print(f"\nwritten: {write_evaluation(arguments.output, evaluation, gallery, content)}")
     return 0
+
+
+def _lesions(label_map: Any, value: int | None) -> Any:
+    values = label_map.as_tensor()[0].numpy()
+    return values > 0 if value is None else values == value
 
 
 def load_pair(prediction: Path, reference: Path) -> tuple[Any, Any]:

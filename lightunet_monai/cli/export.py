@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report", type=Path, metavar="FILE", help="report.json of the run that made it (the one beside the label map)"
     )
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="model bundle that made it (the shipped one)")
+    parser.add_argument("--model", metavar="NAME", help="model of the bundle, such as tissues (the one that made it)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     parser.add_argument("--keep-empty-frames", action="store_true", help="DICOM SEG: keep frames without a lesion")
     parser.add_argument(
@@ -134,12 +135,16 @@ def _choose_source(arguments: argparse.Namespace) -> ImageSource:
 
 
 def _read_segmentation(arguments: argparse.Namespace, source: ImageSource, volume: Any) -> Segmentation:
-    from ..inference.bundle import find_bundle, read_metadata
-    from ..labels import LabelTable
+    from ..inference.bundle import find_bundle, read_metadata, takes_pictures
+    from ..labels import LabelTable, metadata_of
     from ..segmentation import Segmentation
     from ..transforms.load_label_map import place_label_map
 
     metadata = read_metadata(find_bundle(arguments.bundle))
+    report = _report_of(arguments)
+    model = arguments.model or _model_named((report.get("model") or {}).get("name"), metadata)
+    takes_pictures(metadata, model)  # refuses a model that the bundle has not
+    metadata = metadata_of(metadata, model)
     labels: LabelTable = LabelTable.from_metadata(metadata)
     kind: AlgorithmType = arguments.algorithm_type
     return Segmentation(
@@ -147,22 +152,34 @@ def _read_segmentation(arguments: argparse.Namespace, source: ImageSource, volum
         affine=volume.affine,
         labels=labels,
         source=source,
-        provenance=_provenance(arguments, metadata, kind),
+        provenance=_provenance(report, metadata, kind),
     )
 
 
-def _provenance(arguments: argparse.Namespace, metadata: dict[str, Any], kind: AlgorithmType) -> Any:
-    """Who made the label map: as the report of the run says, or the label map itself, or else the bundle."""
-    from ..segmentation import Provenance
+def _report_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Who made the label map: as the report of the run says, or the label map itself; empty if neither does."""
     from ..transforms.read_seg_nrrd import made_by
 
     beside = arguments.labelmap.with_name("report.json")
-    report: dict[str, Any] = {}
     own = None if arguments.report else made_by(arguments.labelmap)
     if arguments.report or (own is None and beside.is_file()):
-        report = _read_report(arguments.report or beside)
+        return _read_report(arguments.report or beside)
+    return {"model": own}
+
+
+def _model_named(name: str | None, metadata: dict[str, Any]) -> str | None:
+    """The model of a bundle with this name in reports; None, the bundle's default, if there is none."""
+    from ..labels import DEFAULT_MODEL, metadata_of
+
+    names = {str(metadata_of(metadata, model)["name"]): model for model in (DEFAULT_MODEL, *metadata.get("models", {}))}
+    return names.get(name or "")
+
+
+def _provenance(report: dict[str, Any], metadata: dict[str, Any], kind: AlgorithmType) -> Any:
+    from ..segmentation import Provenance
+
     run: dict[str, Any] = report.get("run") or {}
-    model: dict[str, Any] = report.get("model") or own or metadata
+    model: dict[str, Any] = report.get("model") or metadata
     return Provenance(
         model_name=str(model["name"]),
         model_version=str(model["version"]),

@@ -15,7 +15,10 @@ def add_run_options(parser: argparse.ArgumentParser, *, with_model: bool = False
     model.add_argument("--bundle", type=Path, metavar="FOLDER", help="model bundle (default: the shipped one)")
     if with_model:
         model.add_argument(
-            "--model", metavar="NAME", help="breast-ct, or ultrasound for one 2-D image: PNG, JPEG, TIFF, DICOM US"
+            "--model",
+            metavar="NAME",
+            help="breast-ct, tissues for tissue labels too, or ultrasound for one 2-D image: PNG, JPEG, TIFF, DICOM US "
+            "(the bundle's)",
         )
     model.add_argument(
         "--threshold", type=_probability, metavar="P", help="probability from which on a voxel is tumour (the bundle's)"

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from ..outputs import CaseReport
     from ..sources import ImageSource
 
-DEFAULT_MODEL = "breast-ct"
-"""As in `inference.bundle`, which takes a second to import."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
@@ -111,8 +108,8 @@ class _Session:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        self.model = arguments.model or DEFAULT_MODEL
-        self.is_picture = self.model != DEFAULT_MODEL
+        self.model: str | None = arguments.model
+        self.is_picture = _takes_pictures(arguments)
         formats = arguments.formats or ("mask" if self.is_picture else "nifti")
         self.formats = [name.strip() for name in formats.split(",") if name.strip()]
         self.options = run_options(arguments)
@@ -176,6 +173,14 @@ class _Session:
         return self.predictor
 
 
+def _takes_pictures(arguments: argparse.Namespace) -> bool:
+    if not arguments.model:  # what a bundle means without a name is for volumes; importing takes a second
+        return False
+    from ..inference.bundle import find_bundle, read_metadata, takes_pictures
+
+    return takes_pictures(read_metadata(find_bundle(arguments.bundle)), arguments.model)
+
+
 def _folder_names(sources: list[ImageSource]) -> Iterator[tuple[ImageSource, str]]:
     """Name a folder for each source; sources of one name get a number."""
     taken: dict[str, int] = {}
@@ -190,6 +195,9 @@ def _print_summary(report: CaseReport, folder: Path) -> None:
     volumes = ", ".join(f"{name} {volume:.2f} ml" for name, volume in report.volume_ml.items())
     lesions = _lesions(report.findings)
     print(f"{len(lesions)} lesion{'' if len(lesions) == 1 else 's'}; {volumes}")
+    density = (report.findings or {}).get("breast_density")
+    if density is not None:
+        print(f"breast density: {100 * density:.0f} % of the volume without skin is fibroglandular tissue")
     print(f"results: {folder}")
     print(DISCLAIMER)
 

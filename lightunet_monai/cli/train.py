@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the new model goes")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="bundle to start from (the shipped one)")
-    parser.add_argument("--model", metavar="NAME", help="breast-ct, or ultrasound for 2-D images and masks")
+    parser.add_argument(
+        "--model", metavar="NAME", help="breast-ct, tissues, or ultrasound for 2-D images and masks (the bundle's)"
+    )
     parser.add_argument("--from-scratch", action="store_true", help="start from random weights, not the bundle's")
     parser.add_argument("--max-epochs", type=int, metavar="N", help="passes over the training cases (the bundle's)")
     parser.add_argument("--val-interval", type=int, metavar="N", help="epochs between validations (the bundle's)")
@@ -56,11 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     import logging
 
-    from ..inference.bundle import DEFAULT_MODEL, find_bundle, open_training, read_metadata, write_bundle
+    from ..inference.bundle import find_bundle, open_training, read_metadata, takes_pictures, write_bundle
+    from ..labels import default_model
 
     logging.getLogger().setLevel(logging.INFO)
     root = find_bundle(arguments.bundle)
-    model = arguments.model or DEFAULT_MODEL
+    metadata = read_metadata(root)
+    model = arguments.model or default_model(metadata)
     workflow = open_training(root, _overrides(arguments, root, model), model)
     try:
         workflow.initialize()
@@ -76,13 +80,13 @@ def _train(arguments: argparse.Namespace) -> int:
         raise InferenceError(
             f"{arguments.output}: no validation was reached, so no model was kept.", hint="Lower --val-interval."
         )
-    version = f"{read_metadata(root)['version']}+{arguments.output.resolve().name}"
+    version = f"{metadata['version']}+{arguments.output.resolve().name}"
     write_bundle(root, best, arguments.output / "bundle", version=version, data_source=arguments.data.name, model=model)
     if arguments.progress == "json":
         print_event("done", bundle=str(arguments.output / "bundle"))
     else:
         print(f"new model: {arguments.output / 'bundle'}")
-        what = "STUDY" if model == DEFAULT_MODEL else f"IMAGE --model {model}"
+        what = f"IMAGE --model {model}" if takes_pictures(metadata, model) else "STUDY"
         print(f"use it:    lightunet segment {what} -o OUT --bundle {arguments.output / 'bundle'}")
     return 0
 
@@ -111,9 +115,10 @@ def _overrides(arguments: argparse.Namespace, root: Path, model: str) -> dict[st
 def _first_weights(root: Path, model: str) -> Path:
     """The weights of the model, or of the bundle's first model where it has none yet: the network is the same."""
     from ..inference.bundle import weights_path
+    from ..labels import DEFAULT_MODEL
 
     own = weights_path(root, model)
-    return own if own.exists() else weights_path(root)
+    return own if own.exists() else weights_path(root, DEFAULT_MODEL)
 
 
 def _value(text: str) -> Any:

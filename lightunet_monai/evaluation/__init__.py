@@ -2,6 +2,7 @@
 
 from .cases import CaseEvaluation, Evaluation, evaluate_case
 from .lesions import CaseScore, LesionScore, score_case
+from .masks import lesion_masks
 from .summary import LesionGroup, Summary, summarize
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "LesionScore",
     "Summary",
     "evaluate_case",
+    "lesion_masks",
     "score_case",
     "summarize",
 ]

@@ -36,20 +36,23 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     config.update(threshold=0.5, piece_threshold=0.5, sure_threshold=0.6)
     (folder / "configs" / "inference.json").write_text(json.dumps(config, indent=4))
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
-    metadata["weights_sha256"] = metadata["models"]["ultrasound"]["metadata"]["weights_sha256"] = ""
+    metadata["weights_sha256"] = ""
+    for model in metadata["models"].values():
+        model["metadata"]["weights_sha256"] = ""
     (folder / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4))
     (folder / "models").mkdir(exist_ok=True)
     torch.save(random_network(seed).state_dict(), folder / "models" / "model.pt")
     torch.save(random_network(seed + 1).state_dict(), folder / "models" / "ultrasound.pt")
+    torch.save(random_network(seed + 2, out_channels=5).state_dict(), folder / "models" / "tissues.pt")
     return folder
 
 
-def random_network(seed: int = 0) -> LightUNet:
+def random_network(seed: int = 0, out_channels: int = 2) -> LightUNet:
     """A narrow network with weights and batch statistics unlike the initial ones, and a logit that changes sign."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of what is not drawn below: biases
-        network = LightUNet(widths=WIDTHS).eval()
+        network = LightUNet(out_channels=out_channels, widths=WIDTHS).eval()
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if name.endswith("running_var"):

@@ -157,7 +157,7 @@ def test_what_does_not_fit_the_model_is_refused_in_one_line_with_a_hint(a_bundle
         (picture, (), 1, "--model ultrasound"),
         (ultrasound, (), 1, "--model ultrasound"),
         (volume, ("--model", NAME), 1, "leave out --model"),
-        (picture, ("--model", "mammography"), 2, "breast-ct, ultrasound"),
+        (picture, ("--model", "mammography"), 2, "breast-ct, tissues, ultrasound"),
         (picture, ("--model", NAME, "--all"), 2, "--all"),
         (picture, ("--model", NAME, "-f", "seg"), 2, "for a 2-D image"),
         (volume, ("-f", "mask"), 2, "formats"),
