@@ -19,6 +19,7 @@ from lightunet_monai.inference.bundle import open_bundle, takes_pictures, weight
 from lightunet_monai.inputs import choose_series, discover_sources, load_volume
 from lightunet_monai.labels import LabelTable, metadata_of
 from lightunet_monai.options import RunOptions
+from lightunet_monai.transforms.channels import lesion_margin
 from tests.builders.bundle import SHIPPED, tiny_bundle
 from tests.builders.series import make_series
 
@@ -44,14 +45,19 @@ def a_study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def a_bundle(tmp_path_factory, a_study):
-    """The small bundle, the last biases moved so that every label occurs."""
+    """The small bundle, its last layer rescaled so that every label occurs."""
     bundle = tiny_bundle(tmp_path_factory.mktemp("model") / "bundle")
     parts = open_bundle(bundle, TORCH, model=NAME)
     case = parts.preprocessing({"image": load_volume(choose_series(discover_sources(a_study)))})
     with torch.inference_mode():
         logits = parts.inferer(case["image"].as_tensor()[None], parts.network)[0]
     state = parts.network.state_dict()
-    state["outc.bias"] -= logits.flatten(1).mean(dim=1)
+    logits = logits[:, case["image"].as_tensor()[0] > 0]
+    scale, mean = 2 / logits.std(dim=1), logits.mean(dim=1)
+    state["outc.weight"] *= scale[:, None, None, None]
+    state["outc.bias"] = (state["outc.bias"] - mean) * scale
+    margin = lesion_margin((logits - mean[:, None]) * scale[:, None])
+    state["outc.bias"][1] -= margin.quantile(0.8)
     torch.save(state, weights_path(bundle, NAME))
     return bundle
 
@@ -188,7 +194,8 @@ def test_simulated_volumes_train_a_model_that_segments(a_bundle, tmp_path):
     command = [
         sys.executable, "-m", "lightunet_monai", "train", "--model", NAME, "--data", str(datalist), "--bundle",
         str(bundle), "-o", str(new), "--max-epochs", "1", "--val-interval", "1", "--device", "cpu",
-        "--progress", "json", "--set", "train_window=[32,32]", "--set", "volumes_per_batch=2", "--set", "precise_batch_norm_batches=1",
+        "--progress", "json", "--set", "train_window=[32,32]", "--set", "volumes_per_batch=2",
+        "--set", "precise_batch_norm_batches=1",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

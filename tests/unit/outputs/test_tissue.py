@@ -62,7 +62,7 @@ def test_the_distance_to_the_labelled_skin_is_that_to_its_outer_surface():
 def test_contrast_is_against_tissue_labelled_or_not():
     segmentation, volume = _breast()
     (lesion,) = measure_lesions(segmentation, volume)
-    assert lesion.contrast_hu == pytest.approx(140, abs=5)
+    assert 120 < lesion.contrast_hu < 140  # mostly fat at -100 HU, a little gland at 40; neither air nor skin
 
 
 def test_tissue_is_no_finding():

@@ -126,7 +126,7 @@ def test_tumour_labels_on_the_model_grid_do_not_depend_on_the_tissues_around():
     labels[0, 9:14, 8:15, 10:13] = TUMOUR
     affine = torch.diag(torch.tensor([0.7, 0.7, 0.7, 1.0], dtype=torch.float64))
     several = MetaTensor(torch.from_numpy(labels), affine=affine)
-    alone = MetaTensor((several == TUMOUR).float(), affine=affine)
+    alone = MetaTensor(torch.from_numpy(labels == TUMOUR).float(), affine=affine)
     both = ToModelGridd("label", (2, 2, 2), label_keys="label", has_tissues=True)({"label": several})["label"]
     one = ToModelGridd("label", (2, 2, 2), label_keys="label")({"label": alone})["label"]
     assert torch.equal((both == TUMOUR).float().as_tensor(), one.as_tensor())
