@@ -22,6 +22,7 @@ from lightunet_monai.options import RunOptions
 from lightunet_monai.transforms.channels import lesion_margin
 from tests.builders.bundle import SHIPPED, tiny_bundle
 from tests.builders.series import make_series
+from tests.builders.volume import make_nifti, make_voxels
 
 NAME = "tissues"
 TORCH = RunOptions(engine="torch", device="cpu")
@@ -113,6 +114,21 @@ def test_no_property_of_the_configuration_is_missing_and_the_labels_fit_the_netw
     assert workflow.parser["piece_threshold"] == workflow.parser["threshold"] <= workflow.parser["sure_threshold"]
     outputs = metadata_of(METADATA, NAME)["network_data_format"]["outputs"]["pred"]
     assert outputs["num_channels"] == len(outputs["channel_def"]) == 5
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_no_property_of_the_training_is_missing(tmp_path):
+    pairs = []
+    for index in range(3):
+        image = make_nifti(tmp_path / f"image_{index}.nii.gz")
+        label = make_nifti(tmp_path / f"label_{index}.nii.gz", (make_voxels() > 40).astype("uint8"))
+        tissue = make_nifti(tmp_path / f"tissue_{index}.nii.gz", (make_voxels() > -80).astype("uint8"))
+        pairs.append({"image": image.name, "label": label.name, "tissue": tissue.name})
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": pairs[:2], "validation": pairs[2:]}))
+    files = ("inference.json", "tissues.json", "train.json", "train_tissues.json")
+    workflow = _workflow("train", *files, dataset_dir=str(tmp_path), output_dir=str(tmp_path / "out"))
+    workflow.initialize()
+    assert workflow.check_properties() == []
 
 
 def test_every_format_has_the_five_labels(a_result):
