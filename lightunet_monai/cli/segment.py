@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +171,9 @@ class _Session:
             self.predictor = Predictor(
                 self.arguments.bundle, self.options, threshold=self.arguments.threshold, model=self.model
             )
+            if not gc.isenabled():  # it was off for a quick start; what is loaded now stays
+                gc.freeze()
+                gc.enable()
         return self.predictor
 
 
