@@ -211,7 +211,7 @@ def time_all(arguments: argparse.Namespace) -> None:
 
 
 def _child(*words: str, timeout: float) -> dict[str, Any]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    environment = _environment()
     try:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", __file__, *words],
@@ -272,7 +272,7 @@ def _verdicts(reader: str, folder: Path, names: list[str]) -> dict[str, str]:
     """One process for all studies, and a new one after a study that ended it."""
     verdicts: dict[str, str] = {}
     while left := [name for name in names if name not in verdicts]:
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        environment = _environment()
         done = subprocess.run(
             [sys.executable, "-W", "ignore", __file__, "judge", reader, str(folder), *left],
             capture_output=True, text=True, timeout=1200, env=environment, check=False,
@@ -323,6 +323,12 @@ def _agrees(result: Any, row: Any, path: Path) -> bool:
     if np.abs(found - nearest).max() > 0.1 or (nearest < 0).any() or (nearest >= voxels.shape).any():
         return False
     return bool(np.abs(voxels[tuple(nearest.T)] - truth.voxels[tuple(index.T)].astype(np.float64)).max() <= 0.3)
+
+
+def _environment() -> dict[str, str]:
+    """This checkout first, then what the caller put on the path (readers that are installed elsewhere)."""
+    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def main() -> None:
