@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,9 @@ BOTH_THREADS = "512 x 512 x 320"
 """The study whose whole command is also run on one thread."""
 
 RESAMPLING: tuple[Size, Spacing] = ((512, 512, 300), (0.6, 0.6, 1.0))
+
+POLL_SECONDS = 0.02
+"""Between two looks at the memory of a running command."""
 
 DOOR = Path(__file__).with_name("benchmark.py")
 
@@ -112,7 +114,7 @@ def child(arguments: Any) -> int:
             seconds[name] = (time.perf_counter() - wall, time.process_time() - cpu)
     labels = case["pred"].as_tensor()[0]
     np.save(arguments.labels, np.packbits(labels.bool().cpu().numpy()))
-    print(json.dumps({"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"seconds": seconds, "peak": peak_mb("self")}))
     return 0
 
 
@@ -228,13 +230,29 @@ def _command(study: Path, out: Path, threads: int) -> dict[str, float]:
     command = [sys.executable, "-m", "lightunet_monai", "segment", str(study), "-o", str(out)]
     start = time.perf_counter()
     process = subprocess.Popen([*command, "--threads", str(threads)], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, peak_mb(process.pid))
+        time.sleep(POLL_SECONDS)
     whole = time.perf_counter() - start
-    if status:
+    if process.returncode:
         raise SystemExit("lightunet segment failed")
     seconds = json.loads((out / "report.json").read_text())["seconds"]
     rest = whole - sum(seconds.values())
-    return {**seconds, "write, start-up": rest, "whole": whole, "peak": usage.ru_maxrss / 1024}
+    return {**seconds, "write, start-up": rest, "whole": whole, "peak": peak}
+
+
+def peak_mb(process: int | str) -> float:
+    """Peak resident memory of a running process, MB; 0 if it has ended. Linux only.
+
+    What `resource.getrusage` says would be at least the peak of the process that started it.
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _seconds_of(command: list[str]) -> float:

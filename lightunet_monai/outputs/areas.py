@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy  # its parts load when they are first used
 
 from lightunet_monai.segmentation import Segmentation
 
@@ -34,7 +34,7 @@ def measure_areas(segmentation: Segmentation) -> dict[str, Any]:
     plane = segmentation.label_map[:, :, 0]
     pieces: list[dict[str, Any]] = []
     for label in segmentation.labels:
-        numbered, count = ndimage.label(plane == label.value, structure=_TOUCHING)
+        numbered, count = scipy.ndimage.label(plane == label.value, structure=_TOUCHING)
         for index in range(1, count + 1):
             places = np.argwhere(numbered == index)
             low, high = places.min(axis=0), places.max(axis=0)

@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts load when they are first used: most studies have no lesion
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist, squareform
 from skimage.measure import marching_cubes
 
 from .orientation import nearest_axes
@@ -105,7 +104,7 @@ def sphericity(mesh: Mesh) -> float:
 
 def feret_mm(points: NDArray[np.float64]) -> float:
     """Largest distance between two of these points, shape (n, 3); IBSI L0JK when given the vertices of a mesh."""
-    return float(pdist(_hull_points(points)).max())
+    return float(scipy.spatial.distance.pdist(_hull_points(points)).max())
 
 
 def axial_size(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> AxialSize:
@@ -136,8 +135,8 @@ def axial_size(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> AxialSiz
         edges = _edge_points(np.take(mask, int(plane), axis=axis))
         voxels = np.insert(edges, axis, plane, axis=1)  # (n, 3)
         world = voxels @ affine[:3, :3].T + affine[:3, 3]
-        outline = world[ConvexHull(world @ basis).vertices]
-        distances = squareform(pdist(outline))
+        outline = world[scipy.spatial.ConvexHull(world @ basis).vertices]
+        distances = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(outline))
         first, second = np.unravel_index(int(distances.argmax()), distances.shape)
         long_mm = float(distances[first, second])
         # Of planes with equal diameters, which are rounded so that noise cannot tell them apart, the fullest counts.
@@ -180,4 +179,4 @@ def _perpendicular_chord(outline: NDArray[np.float64], ends: NDArray[np.float64]
 
 
 def _hull_points(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(points[ConvexHull(points).vertices])
+    return np.asarray(points[scipy.spatial.ConvexHull(points).vertices])

@@ -11,9 +11,8 @@ from typing import Any
 
 import cc3d
 import numpy as np
+import scipy  # its parts load when they are first used: most studies have no lesion
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
 
 from lightunet_monai.segmentation import Segmentation
 
@@ -122,7 +121,7 @@ def skin_distance_mm(
     float
         Millimetres, 0 or more.
     """
-    lesion = cKDTree(surface_points)
+    lesion = scipy.spatial.cKDTree(surface_points)
     distances = lesion.query(body.points)[0]
     nearest = np.argsort(distances, kind="stable")[:REFINED_PLACES]
     corners = np.rint(_world(body.points[nearest], np.linalg.inv(affine))).astype(int)
@@ -186,7 +185,7 @@ def surrounding_hu(
     inside = inside[tuple(slice(None, None, step) for step in stride)]
     if not inside.any():
         return None
-    distance = distance_transform_edt(~inside, sampling=spacing * stride)
+    distance = scipy.ndimage.distance_transform_edt(~inside, sampling=spacing * stride)
     values = np.asarray(volume_hu[box])
     shell = (distance > SHELL_INNER_MM) & (distance <= SHELL_OUTER_MM)
     tissue = [0, *values_of(segmentation, FIBROGLANDULAR_CODES | ADIPOSE_CODES)]

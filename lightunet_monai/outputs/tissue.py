@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts load when they are first used: most studies have no lesion
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from lightunet_monai.segmentation import Segmentation
 
@@ -61,7 +61,7 @@ class LabelledSkin:
     """
 
     def __init__(self, points: NDArray[np.float64], half_voxel_mm: float) -> None:
-        self.tree = cKDTree(points)
+        self.tree = scipy.spatial.cKDTree(points)
         self.half_voxel_mm = half_voxel_mm
 
     def distance_mm(self, surface_points: NDArray[np.float64]) -> float:

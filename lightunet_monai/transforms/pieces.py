@@ -6,8 +6,8 @@ from typing import Any
 
 import cc3d
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
 
 CONNECTIVITY = 26
 """Voxels that touch by a corner belong together."""
@@ -37,7 +37,7 @@ def pieces_inside(pieces: NDArray[np.integer[Any]], tissue: NDArray[np.bool_]) -
     for number in np.unique(pieces[pieces > 0]).tolist():
         box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in boxes[number])
         piece = pieces[box] == number
-        around = binary_dilation(piece, _TOUCHING) & ~piece
+        around = scipy.ndimage.binary_dilation(piece, _TOUCHING) & ~piece
         if 2 * np.count_nonzero(tissue[box] & around) > np.count_nonzero(around):
             inside[box] |= piece
     return inside
