@@ -42,6 +42,8 @@ class LightUNetSegmentationParameterNode:
     resultSegmentation: slicer.vtkMRMLSegmentationNode
     scope: Annotated[str, Choice([ONE_VOLUME, ALL_VOLUMES, ALL_FRAMES])] = ONE_VOLUME
     device: Annotated[str, Choice(["auto", "cuda", "mps", "cpu"])] = "auto"
-    engine: Annotated[str, Choice(["auto", "torch", "torch-tuned", "openvino", "onnxruntime", "tensorrt"])] = "auto"
+    engine: Annotated[
+        str, Choice(["auto", "torch", "torch-tuned", "torch-compiled", "openvino", "onnxruntime", "tensorrt"])
+    ] = "auto"
     threshold: Annotated[float, WithinRange(0.01, 0.99)] = 0.5
     epochs: Annotated[int, WithinRange(0, 1000)] = 10
