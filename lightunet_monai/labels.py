@@ -13,6 +13,10 @@ from typing import Any
 
 from .errors import BundleError
 
+LESION = 1
+"""Value of the lesion in a label map and its channel in the logits, in every model; 0 is background, further ones are
+tissues."""
+
 DEFAULT_MODEL = "breast-ct"
 """The model that ``inference.json`` alone describes; the others stand under ``models`` in ``metadata.json``."""
 

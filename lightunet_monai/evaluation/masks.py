@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LESION = 1
-"""Label of the lesion, in every model of the bundle."""
+from ..labels import LESION
 
 
 def lesion_masks(batch: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Any]]:

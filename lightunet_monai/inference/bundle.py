@@ -253,9 +253,11 @@ def takes_pictures(metadata: Mapping[str, Any], model: str | None = None) -> boo
 
 
 def model_files(root: Path, model: str | None = None) -> list[Path]:
-    """The files that decide on the results of a model: metadata, configuration, weights."""
+    """The files that decide on the results of a model, there or not: metadata, configuration, int8 ranges, weights."""
     metadata = read_metadata(root)
-    configs = [root / "configs" / name for name in ("metadata.json", "inference.json", *_overlays(metadata, model))]
+    configs = [
+        root / "configs" / name for name in ("metadata.json", "inference.json", *_overlays(metadata, model), INT8_FILE)
+    ]
     return [*configs, weights_path(root, model)]
 
 

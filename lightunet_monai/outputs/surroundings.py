@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lightunet_monai.segmentation import Segmentation
 
+from .neighbours import face_neighbours
 from .orientation import nearest_axes, unit_axes
 from .tissue import ADIPOSE_CODES, FIBROGLANDULAR_CODES, values_of
 
@@ -89,7 +90,7 @@ def find_body_surface(volume_hu: NDArray[np.generic], affine: NDArray[np.float64
     air = coarse < AIR_HU
     parts = cc3d.connected_components(air, connectivity=6)
     outside = np.isin(parts, _labels_on_open_borders(parts, affine))
-    rim = outside & _touches(~outside & ~air)
+    rim = outside & face_neighbours(~outside & ~air)
     if not rim.any():
         return None
     scaled = affine @ np.diag([*step, 1.0])
@@ -209,17 +210,6 @@ def _labels_on_open_borders(parts: NDArray[np.integer], affine: NDArray[np.float
     return np.asarray(found[found > 0])
 
 
-def _touches(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Voxels that have a face neighbour in `mask`."""
-    result = np.zeros_like(mask)
-    for axis in range(3):
-        low, high = [slice(None)] * 3, [slice(None)] * 3
-        low[axis], high[axis] = slice(None, -1), slice(1, None)
-        result[tuple(low)] |= mask[tuple(high)]
-        result[tuple(high)] |= mask[tuple(low)]
-    return result
-
-
 def _breast_tip(tissue: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """The most anterior point of the largest piece of tissue, if the cap behind it is one small piece."""
     body = cc3d.largest_k(tissue, k=1, connectivity=6) > 0
@@ -248,7 +238,7 @@ def _air_at_tissue(
     first = np.maximum(0, centre - reach)
     box = tuple(slice(a, b) for a, b in zip(first, centre + reach + 1, strict=True))
     air = np.asarray(volume_hu[box]) < AIR_HU
-    return np.asarray(np.argwhere(air & _touches(~air)) + first)
+    return np.asarray(np.argwhere(air & face_neighbours(~air)) + first)
 
 
 def _world(points: NDArray[Any], affine: NDArray[Any]) -> NDArray[np.float64]:

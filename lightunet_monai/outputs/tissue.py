@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from lightunet_monai.segmentation import Segmentation
 
+from .neighbours import face_neighbours
+
 FIBROGLANDULAR_CODES = frozenset({"1342375003"})
 ADIPOSE_CODES = frozenset({"89749009", "55603005"})
 SKIN_CODES = frozenset({"82038008", "39937001"})
@@ -84,18 +86,8 @@ def find_labelled_skin(segmentation: Segmentation) -> LabelledSkin | None:
     skin = np.zeros(label_map.shape, dtype=bool)
     for value in values:
         skin |= label_map == value
-    rim = np.argwhere(_face_neighbours(skin) & (label_map == 0)) if skin.any() else np.empty((0, 3))
+    rim = np.argwhere(face_neighbours(skin) & (label_map == 0)) if skin.any() else np.empty((0, 3))
     if not len(rim):
         return None
     points = rim @ affine[:3, :3].T + affine[:3, 3]
     return LabelledSkin(points, float(np.linalg.norm(affine[:3, :3], axis=0).mean()) / 2)
-
-
-def _face_neighbours(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    result = np.zeros_like(mask)
-    for axis in range(3):
-        low, high = [slice(None)] * 3, [slice(None)] * 3
-        low[axis], high[axis] = slice(None, -1), slice(1, None)
-        result[tuple(low)] |= mask[tuple(high)]
-        result[tuple(high)] |= mask[tuple(low)]
-    return result

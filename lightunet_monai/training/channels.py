@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-LESION = 1
-"""Channel of the lesion, in every model of the bundle."""
+from ..labels import LESION
 
 
 def lesion_channels(batch: Sequence[Mapping[str, Any]]) -> tuple[list[Tensor], list[Tensor]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LESION = 1
-"""Channel of the logits and value in the label map, in every model; 0 is background, further ones are tissues."""
+from ..labels import LESION
 
 
 def lesion_margin(logits: Tensor) -> Tensor:

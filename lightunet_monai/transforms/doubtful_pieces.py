@@ -13,7 +13,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from .channels import LESION, lesion_margin
+from ..labels import LESION
+from .channels import lesion_margin
 from .pieces import CONNECTIVITY, pieces_inside
 
 BELOW = 0.01

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ..errors import UnsupportedImageError
-from .channels import LESION
+from ..labels import LESION
 
 
 class MergeTissuesd(MapTransform):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import GeometryError
-from .channels import LESION
+from ..labels import LESION
 from .resampling import AxisMap, axis_maps, resample
 
 SHEAR_TOLERANCE_DEGREES = 0.15

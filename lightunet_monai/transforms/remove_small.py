@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
-from .channels import LESION
+from ..labels import LESION
 from .pieces import CONNECTIVITY, pieces_inside
 
 

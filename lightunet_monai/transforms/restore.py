@@ -13,7 +13,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from .channels import LESION, lesion_margin, rest_of
+from ..labels import LESION
+from .channels import lesion_margin, rest_of
 from .model_grid import SOURCE_AFFINE, SOURCE_SHAPE
 from .resampling import axis_maps, axis_weights
 

@@ -11,7 +11,7 @@ from monai.transforms import Randomizable, Transform
 from torch import Tensor
 from torch.nn import functional as F
 
-from .channels import LESION
+from ..labels import LESION
 
 
 class RandSampleSlicesd(Randomizable, Transform):

@@ -21,7 +21,7 @@ ALLOWED = {
     "inference": BASE,
     "outputs": BASE,
     "inferers": {"errors"},
-    "training": {"errors"},
+    "training": {"errors", "labels"},
     "simulation": BASE,
     "evaluation": BASE,
     "review": BASE,
