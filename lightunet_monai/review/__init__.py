@@ -21,7 +21,7 @@ __all__ = ["CasePicture", "draw_comparison", "evaluation_page", "write_overview"
 
 
 def __getattr__(name: str) -> object:
-    # matplotlib takes most of a second to load, and most callers draw nothing.
+    # The page takes matplotlib, which takes most of a second to load; most callers draw only pictures, or nothing.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .comparison import to_png
 from .drawing import FAINT, INK, PAPER
 
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#8b9198")
@@ -64,4 +65,7 @@ def draw_chart(
     if len(curves) > 1:
         ax.legend(fontsize=8, facecolor=PAPER, edgecolor="#2a2e33", labelcolor=INK)
     figure.tight_layout()
-    return to_png(figure)
+    FigureCanvasAgg(figure)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", facecolor=PAPER, metadata={"Software": None})
+    return content.getvalue()

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 import cc3d
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .drawing import INK, PAPER, STATEMENT, WINDOW_LEVEL_HU, WINDOW_WIDTH_HU, draw_marks, draw_outline, draw_scale_bar
-from .drawing import draw_volume as draw_plane
+from .drawing import FAINT, STATEMENT, WINDOW_LEVEL_HU, WINDOW_WIDTH_HU, Canvas, Panel, draw_plane, plane_field
 from .planes import choose_planes
 
 REFERENCE_COLOUR, PREDICTION_COLOUR = "#56b4e9", "#e69f00"
@@ -20,7 +15,9 @@ REFERENCE_COLOUR, PREDICTION_COLOUR = "#56b4e9", "#e69f00"
 MARGIN_MM = 8.0
 """Around the largest lesion in a close-up."""
 
-_DOTS_PER_INCH = 80
+WIDTH, HEIGHT = 816, 576
+_SMALL, _LINE = 11.0, 1.5
+_DASH = (5.0, 3.0)
 
 
 def draw_comparison(
@@ -50,33 +47,27 @@ def draw_comparison(
     """
     shown = np.full(reference.shape, np.int16(WINDOW_LEVEL_HU - WINDOW_WIDTH_HU)) if volume_hu is None else volume_hu
     voxel, box = _largest_piece(reference if reference.any() else prediction)
-    figure = Figure(figsize=(10.2, 7.2), dpi=_DOTS_PER_INCH, facecolor=PAPER)
-    axes = figure.subplots(2, 3, squeeze=False)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.95, bottom=0.05, wspace=0.03, hspace=0.12)
+    canvas = Canvas(WIDTH, HEIGHT)
     for column, plane in enumerate(choose_planes(affine, voxel)):
-        for row, title in enumerate((plane.name, f"{plane.name}, close-up")):
-            ax = axes[row, column]
-            draw_plane(ax, plane, shown)
-            draw_outline(ax, plane, reference, True, REFERENCE_COLOUR)
-            draw_outline(ax, plane, prediction, True, PREDICTION_COLOUR, "dashed")
-            if row:
-                corners = np.array([plane.place((x, y, z)) for x in box[0] for y in box[1] for z in box[2]])
-                middle, half = (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0).max() / 2 + MARGIN_MM
-                ax.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
-            draw_marks(ax, plane, title)
-            draw_scale_bar(ax)
-    figure.text(0.01, 0.012, "— reference", color=REFERENCE_COLOUR, fontsize=10)
-    figure.text(0.14, 0.012, "- - prediction", color=PREDICTION_COLOUR, fontsize=10)
-    figure.text(0.99, 0.012, STATEMENT, color=INK, fontsize=8, ha="right")
-    return to_png(figure)
-
-
-def to_png(figure: Figure) -> bytes:
-    """Give a figure as PNG, the same bytes for the same figure."""
-    FigureCanvasAgg(figure)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
-    return content.getvalue()
+        corners = np.array([plane.place((x, y, z)) for x in box[0] for y in box[1] for z in box[2]])
+        middle, half = (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0).max() / 2 + MARGIN_MM
+        near = (middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half)
+        whole = plane_field(plane, reference.shape)
+        for row, (title, field) in enumerate(((plane.name, whole), (f"{plane.name}, close-up", near))):
+            left, top = 8 + 270 * column, 28 + 266 * row
+            panel = Panel((left, top, left + 260, top + 240), field)
+            draw_plane(panel, plane, shown)
+            panel.outline(plane.cut(reference).astype(bool), plane.to_mm, REFERENCE_COLOUR, _LINE)
+            panel.outline(plane.cut(prediction).astype(bool), plane.to_mm, PREDICTION_COLOUR, _LINE, dash=_DASH)
+            panel.marks(plane, _SMALL + 1)
+            panel.scale_bar(_SMALL - 1)
+            panel.frame()
+            canvas.place(panel)
+            canvas.text(panel.left, panel.top - 5, title, _SMALL, FAINT, anchor="ld")
+    canvas.text(8, HEIGHT - 6, "— reference", _SMALL, REFERENCE_COLOUR, anchor="ld")
+    canvas.text(114, HEIGHT - 6, "- - prediction", _SMALL, PREDICTION_COLOUR, anchor="ld")
+    canvas.text(WIDTH - 8, HEIGHT - 6, STATEMENT, _SMALL - 2, anchor="rd")
+    return canvas.png()
 
 
 def _largest_piece(mask: NDArray[np.bool_]) -> tuple[tuple[int, int, int], list[tuple[float, float]]]:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lightunet_monai.errors import OutputError
@@ -19,15 +17,14 @@ from lightunet_monai.segmentation import Segmentation
 from .drawing import (
     ALERT,
     FAINT,
-    INK,
-    PAPER,
     STATEMENT,
     WINDOW_LEVEL_HU,
     WINDOW_WIDTH_HU,
-    draw_marks,
-    draw_outline,
-    draw_scale_bar,
-    draw_volume,
+    Canvas,
+    Field,
+    Panel,
+    draw_plane,
+    plane_field,
 )
 from .planes import Plane, choose_planes
 
@@ -35,7 +32,11 @@ TISSUE_HU = -300
 CLOSE_UP_FACTOR, CLOSE_UP_MIN_MM = 2.5, 10.0
 """Field of a close-up in diameters of the lesion; lesions below 10 mm are shown like one of 10 mm."""
 
-DOTS_PER_INCH = 120
+WIDTH, HEIGHT, HEIGHT_WITHOUT_LESION = 1620, 1200, 708
+TITLE, BODY, SMALL, MARK, BAR = 26.5, 17.5, 15.0, 18.5, 14.0
+"""Pixels of the picture and of its letters."""
+
+_LESION_LINE, _LINE = 2.2, 1.0
 
 
 class LesionLike(Protocol):
@@ -93,24 +94,34 @@ def write_overview(
     voxel = _voxel_to_show(segmentation, volume_hu, lesions)
     planes = choose_planes(segmentation.affine, voxel)
     has_lesion = segmentation.has_lesion or bool(lesions)
-    figure = Figure(figsize=(13.5, 10.0 if has_lesion else 5.9), dpi=DOTS_PER_INCH, facecolor=PAPER)
+    canvas = Canvas(WIDTH, HEIGHT if has_lesion else HEIGHT_WITHOUT_LESION)
     rows = 2 if has_lesion else 1
-    axes = figure.subplots(rows, 3, squeeze=False)
-    figure.subplots_adjust(
-        left=0.015, right=0.985, top=0.885 if rows == 2 else 0.80, bottom=0.07, wspace=0.03, hspace=0.11
-    )
     for column, plane in enumerate(planes):
-        _draw_plane(axes[0, column], plane, segmentation, volume_hu, lesions)
-        _draw_cross(axes[0, column], plane, voxel)
-        if has_lesion:
-            _draw_plane(axes[1, column], plane, segmentation, volume_hu, lesions)
-            _zoom(axes[1, column], plane, voxel, lesions)
+        whole = plane_field(plane, segmentation.label_map.shape)
         place = f"{plane.name}, plane {plane.index + 1} of {segmentation.label_map.shape[plane.axis]}"
-        for row, title in enumerate((place, f"{plane.name}, close-up")[:rows]):
-            draw_marks(axes[row, column], plane, title)
-            draw_scale_bar(axes[row, column])
-    _draw_texts(figure, segmentation, lesions)
-    return save(figure, Path(path))
+        fields = ((place, whole), (f"{plane.name}, close-up", _close_up(plane, voxel, lesions)))[:rows]
+        for row, (title, field) in enumerate(fields):
+            panel = Panel(_box(row, column), field)
+            _draw_panel(panel, plane, segmentation, volume_hu, lesions)
+            if not row:
+                panel.cross(plane.place(_as_float(voxel)), 2.0)
+            panel.marks(plane, MARK)
+            panel.scale_bar(BAR)
+            panel.frame()
+            canvas.place(panel)
+            canvas.text(panel.left, panel.top - 8, title, BODY - 1, FAINT, anchor="ld")
+    _draw_texts(canvas, segmentation, lesions)
+    return save(canvas, Path(path))
+
+
+def _box(row: int, column: int) -> tuple[float, float, float, float]:
+    """The room of a panel: left, top, right, bottom."""
+    left, top = 24 + 529 * column, 140 + 518 * row
+    return left, top, left + 514, top + 488
+
+
+def _as_float(voxel: tuple[int, int, int]) -> tuple[float, float, float]:
+    return float(voxel[0]), float(voxel[1]), float(voxel[2])
 
 
 def _voxel_to_show(
@@ -131,55 +142,39 @@ def _voxel_to_show(
     return x, y, z
 
 
-def _draw_plane(
-    ax: Any,
+def _draw_panel(
+    panel: Panel,
     plane: Plane,
     segmentation: Segmentation,
     volume_hu: NDArray[np.generic],
     lesions: Sequence[LesionLike],
 ) -> None:
-    draw_volume(ax, plane, volume_hu)
+    draw_plane(panel, plane, volume_hu)
+    labels = plane.cut(segmentation.label_map)
     for label in segmentation.labels:
-        colour = tuple(value / 255 for value in label.color)
-        draw_outline(ax, plane, segmentation.label_map, label.value, colour, width=1.3 if label.is_lesion else 0.6)
-    _draw_numbers(ax, plane, segmentation, lesions)
+        width = _LESION_LINE if label.is_lesion else _LINE
+        panel.outline(labels == label.value, plane.to_mm, label.color, width)
+    _write_numbers(panel, plane, segmentation, lesions)
 
 
-def _draw_numbers(ax: Any, plane: Plane, segmentation: Segmentation, lesions: Sequence[LesionLike]) -> None:
+def _write_numbers(panel: Panel, plane: Plane, segmentation: Segmentation, lesions: Sequence[LesionLike]) -> None:
     """Number the lesions that the plane cuts, to the upper right of their outline."""
     for lesion in lesions:
         radius = lesion.feret_diameter_mm / 2
         if abs(lesion.centroid_voxel[plane.axis] - plane.index) * segmentation.spacing[plane.axis] <= radius:
-            place = plane.place(lesion.centroid_voxel) + 0.72 * radius
-            ax.text(*place, f" {lesion.number}", color=ALERT, fontsize=11, fontweight="bold", clip_on=True)
+            x, y = panel.pixels((plane.place(lesion.centroid_voxel) + 0.72 * radius)[None])[0]
+            panel.text(x + 5, y, str(lesion.number), MARK, ALERT, bold=True, anchor="ld")
 
 
-def _draw_cross(ax: Any, plane: Plane, voxel: tuple[int, int, int]) -> None:
-    """Short lines at the borders show where the two other planes lie."""
-    x, y = plane.place((float(voxel[0]), float(voxel[1]), float(voxel[2])))
-    for low, high in ((0.0, 0.028), (0.972, 1.0)):
-        ax.axvline(x, low, high, color=ALERT, linewidth=1.2)
-        ax.axhline(y, low, high, color=ALERT, linewidth=1.2)
-
-
-def _zoom(ax: Any, plane: Plane, voxel: tuple[int, int, int], lesions: Sequence[LesionLike]) -> None:
+def _close_up(plane: Plane, voxel: tuple[int, int, int], lesions: Sequence[LesionLike]) -> Field:
     half = CLOSE_UP_FACTOR * max(CLOSE_UP_MIN_MM, lesions[0].feret_diameter_mm if lesions else 0.0) / 2
-    x, y = plane.place((float(voxel[0]), float(voxel[1]), float(voxel[2])))
-    ax.set(xlim=(x - half, x + half), ylim=(y - half, y + half))
+    x, y = plane.place(_as_float(voxel))
+    return x - half, x + half, y - half, y + half
 
 
-def _draw_texts(figure: Figure, segmentation: Segmentation, lesions: Sequence[LesionLike]) -> None:
+def _draw_texts(canvas: Canvas, segmentation: Segmentation, lesions: Sequence[LesionLike]) -> None:
     provenance = segmentation.provenance
-    figure.text(0.015, 0.975, "Segmentation overview", color=INK, fontsize=16, fontweight="bold", va="top")
-    figure.text(0.985, 0.972, STATEMENT, color=ALERT, fontsize=12, fontweight="bold", va="top", ha="right")
-    figure.text(
-        0.015,
-        0.938 if len(figure.axes) > 3 else 0.915,
-        _summary(segmentation, lesions),
-        color=INK,
-        fontsize=10.5,
-        va="top",
-    )
+    write_head(canvas, _summary(segmentation, lesions))
     window = f"Window: level {WINDOW_LEVEL_HU} HU, width {WINDOW_WIDTH_HU} HU"
     spacing = " × ".join(f"{value:.3g}" for value in segmentation.spacing)
     grid = " × ".join(str(size) for size in segmentation.label_map.shape)
@@ -188,8 +183,7 @@ def _draw_texts(figure: Figure, segmentation: Segmentation, lesions: Sequence[Le
     model = {"SEMIAUTOMATIC": f"edited by hand after {model}", "MANUAL": "drawn by hand"}.get(
         provenance.algorithm_type, f"{model}, trained on simulated data"
     )
-    figure.text(0.015, 0.022, left, color=FAINT, fontsize=9, va="bottom")
-    figure.text(0.985, 0.022, model, color=FAINT, fontsize=9, va="bottom", ha="right")
+    write_foot(canvas, left, model)
 
 
 def _summary(segmentation: Segmentation, lesions: Sequence[LesionLike]) -> str:
@@ -209,12 +203,25 @@ def _summary(segmentation: Segmentation, lesions: Sequence[LesionLike]) -> str:
     return "    ".join([nothing, *volumes]) if segmentation.label_map.any() else nothing
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, atomically."""
+def write_head(canvas: Canvas, summary: str) -> None:
+    """Write the title, the statement of use and a line about the case."""
+    canvas.text(24, 30, "Segmentation overview", TITLE, bold=True)
+    canvas.text(canvas.image.width - 24, 34, STATEMENT, MARK + 1, ALERT, bold=True, anchor="ra")
+    canvas.text(24, 74, summary, BODY)
+
+
+def write_foot(canvas: Canvas, left: str, right: str) -> None:
+    """Write small lines into the lower corners."""
+    y = canvas.image.height - 24
+    canvas.text(24, y, left, SMALL, FAINT, anchor="ld")
+    canvas.text(canvas.image.width - 24, y, right, SMALL, FAINT, anchor="rd")
+
+
+def save(canvas: Canvas, path: Path) -> Path:
+    """Write a picture as PNG, atomically."""
     part = path.with_name(f".{uuid.uuid4().hex[:12]}.part.png")
     try:
-        FigureCanvasAgg(figure)
-        figure.savefig(part, facecolor=PAPER, metadata={"Software": None, "Description": STATEMENT})
+        part.write_bytes(canvas.png())
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lightunet_monai.segmentation import Segmentation
 
-from .drawing import ALERT, FAINT, INK, PAPER, STATEMENT
-from .overview import DOTS_PER_INCH, save
+from .drawing import FAINT, Canvas, Panel, to_grey
+from .overview import BODY, save, write_foot, write_head
+
+WIDTH, HEIGHT = 1320, 720
 
 SHOWN_PERCENTILES = (0.5, 99.5)
 """Black and white of the picture; the result does not depend on them."""
@@ -42,36 +43,31 @@ def write_picture_overview(segmentation: Segmentation, pixels: NDArray[np.generi
     labels = segmentation.label_map[:, :, 0].T
     low, high = np.percentile(image, SHOWN_PERCENTILES)
     across, down, _ = segmentation.spacing
-    figure = Figure(figsize=(11.0, 6.0), dpi=DOTS_PER_INCH, facecolor=PAPER)
-    axes = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.015, right=0.985, top=0.86, bottom=0.08, wspace=0.03)
-    for ax, title in zip(axes, ("Image", "Outline"), strict=True):
-        ax.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=down / across)
-        ax.set_title(title, color=FAINT, fontsize=10, loc="left", pad=5)
-        ax.set(xticks=[], yticks=[])
-    for label in segmentation.labels:
-        mask = labels == label.value
-        if mask.any():
-            colour = tuple(value / 255 for value in label.color)
-            # A frame of background closes outlines at the border of the image.
-            padded = np.pad(mask.astype(np.float32), 1)
-            columns, rows = np.arange(padded.shape[1]) - 1, np.arange(padded.shape[0]) - 1
-            axes[1].contour(columns, rows, padded, levels=[0.5], colors=[colour], linewidths=1.4)
-    axes[1].set(xlim=axes[0].get_xlim(), ylim=axes[0].get_ylim())
-    _draw_texts(figure, segmentation)
-    return save(figure, Path(path))
+    grey = to_grey(image, low, max(high, low + 1e-6))
+    to_mm = np.array([[across, 0.0], [0.0, -down]])  # rows run downwards
+    rows, columns = image.shape
+    field = (-0.5 * across, (columns - 0.5) * across, (0.5 - rows) * down, 0.5 * down)
+    canvas = Canvas(WIDTH, HEIGHT)
+    for column, title in enumerate(("Image", "Outline")):
+        left = 20 + 645 * column
+        panel = Panel((left, 138, left + 635, 662), field)
+        panel.show(grey, to_mm)
+        if column:
+            for label in segmentation.labels:
+                panel.outline(labels == label.value, to_mm, label.color, 2.2)
+        panel.frame()
+        canvas.place(panel)
+        canvas.text(panel.left, panel.top - 8, title, BODY - 1, FAINT, anchor="ld")
+    _draw_texts(canvas, segmentation)
+    return save(canvas, Path(path))
 
 
-def _draw_texts(figure: Figure, segmentation: Segmentation) -> None:
+def _draw_texts(canvas: Canvas, segmentation: Segmentation) -> None:
     provenance = segmentation.provenance
     columns, rows, _ = segmentation.label_map.shape
     across, down, _ = segmentation.spacing
     spacing = f"{across:.3g} × {down:.3g} mm" if segmentation.has_spacing else "not stated by the image"
-    figure.text(0.015, 0.975, "Segmentation overview", color=INK, fontsize=16, fontweight="bold", va="top")
-    figure.text(0.985, 0.972, STATEMENT, color=ALERT, fontsize=12, fontweight="bold", va="top", ha="right")
-    marked = "" if segmentation.label_map.any() else "No lesion was found by the model."
-    figure.text(0.015, 0.925, marked, color=INK, fontsize=10.5, va="top")
+    write_head(canvas, "" if segmentation.label_map.any() else "No lesion was found by the model.")
     left = f"Grid: {columns} × {rows} pixels    Spacing: {spacing}"
     model = f"{provenance.model_name} {provenance.model_version}, weights {provenance.weights_sha256[:12]}"
-    figure.text(0.015, 0.022, left, color=FAINT, fontsize=9, va="bottom")
-    figure.text(0.985, 0.022, model, color=FAINT, fontsize=9, va="bottom", ha="right")
+    write_foot(canvas, left, model)

@@ -62,12 +62,6 @@ class Plane:
         """Where a voxel index lies in the picture, mm to the right and upwards."""
         return np.asarray(self.to_mm @ np.array([voxel[self.across], voxel[self.up]]))
 
-    def grid(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Millimetres to the right and upwards of every value of `cut`."""
-        across, up = np.meshgrid(np.arange(shape[self.across]), np.arange(shape[self.up]))
-        right_mm, up_mm = np.tensordot(self.to_mm, np.stack([across, up]), axes=1)
-        return right_mm, up_mm
-
     def marks(self) -> tuple[str, str, str, str]:
         """Patient directions at the left, right, bottom and top of the picture: ``("R", "L", "P", "A")``."""
         return direction(-self.right), direction(self.right), direction(-self.top), direction(self.top)

@@ -148,7 +148,7 @@ def test_a_comparison_shows_both_outlines_in_each_close_up(with_volume):
     assert png == draw_comparison(prediction, reference, np.diag([0.8, 0.9, 1.5, 1.0]), volume)
     with Image.open(io.BytesIO(png)) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
-        assert set(picture.info) <= {"dpi"}
+        assert set(picture.info) <= {"Description"}
     for colour in (REFERENCE_COLOUR, PREDICTION_COLOUR):
         value = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
         near = np.abs(pixels - value).max(axis=2) < 40
