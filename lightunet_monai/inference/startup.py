@@ -22,13 +22,18 @@ UNUSED = (
     "pandas",
     "skimage",
     "scipy.signal",
+    "scipy.sparse",
     "requests",
+    "jsonschema",
     "polygraphy",
     "tensorrt",
     "onnx",
     "onnxruntime",
 )
 """What MONAI imports where it is installed, and segmenting does not use: training, tracking, drawing, other readers."""
+
+LATER = ("scipy.ndimage", "pydicom")
+"""What MONAI and NiBabel import and few bundles make them use: loaded when it is first used."""
 
 PACKAGES = ("monai.apps", "monai.bundle", "monai.inferers")
 """What opening a bundle needs. ``monai.apps`` comes first: MONAI's circular imports only resolve in that order."""
@@ -78,6 +83,55 @@ def hidden_modules(*names: str) -> Iterator[None]:
         sys.meta_path.remove(hider)
 
 
+@contextmanager
+def deferred_modules(*names: str) -> Iterator[None]:
+    """Give, in place of modules that are not imported yet, ones that import the real one when it is used."""
+    stand_ins = {name: _StandIn(name) for name in names if name not in sys.modules}
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, module in stand_ins.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+class _StandIn(ModuleType):
+    """A module that is not loaded yet."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__file__ = __file__  # MONAI takes a module without one for an empty folder
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Later(self.__name__, name)
+
+
+class _Later:
+    """A function, class or module of a module that is not loaded yet."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def _load(self) -> Any:
+        if isinstance(sys.modules.get(self._module), _StandIn):
+            del sys.modules[self._module]
+        return getattr(importlib.import_module(self._module), self._name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by those who only want to know what it is
+            raise AttributeError(name)
+        return getattr(self._load(), name)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._load()(*arguments, **options)
+
+    def __instancecheck__(self, value: Any) -> bool:
+        return isinstance(value, self._load())
+
+
 class _Hider:
     """A finder that knows nothing and stops the search for some modules."""
 
@@ -119,7 +173,7 @@ class _QuickLoader(Loader):
         walk = pkgutil.walk_packages
         pkgutil.walk_packages = _walk_nothing  # type: ignore[assignment]
         try:
-            with hidden_modules(*UNUSED):
+            with hidden_modules(*UNUSED), deferred_modules(*LATER):
                 self.loader.exec_module(module)
                 importlib.import_module("monai.utils.module").walk_packages = walk  # type: ignore[attr-defined]
                 for name in PACKAGES:

@@ -13,7 +13,6 @@ from typing import IO
 from ..errors import UnreadableFileError
 from ..sources import StoredPixels
 from .element_scan import ScannedHeader, scan_header
-from .functional_groups import read_planes
 from .limits import MAX_FRAMES, MAX_PLANE_SIDE
 from .planes import Plane, parse_numbers
 
@@ -130,6 +129,8 @@ def read_header(stream: IO[bytes], *, file_bytes: int = 0, modified_ns: int = 0)
     first = _single_plane(facts)
     planes: tuple[Plane, ...] = (first,)
     if pixels is not None and _is_multi_frame(facts, scanned):
+        from .functional_groups import read_planes  # pydicom: a fifth of a second that most studies do without
+
         planes = read_planes(scanned, first, pixels.frames)
     return InstanceHeader(
         sop_class=facts.text("sop_class"),

@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.encaps import generate_frames
 
 from ..errors import UnreadableFileError
 from ..sources import DicomSlice, StoredPixels
@@ -77,6 +76,8 @@ class SliceStreams:
             return self._frames[key][item.frame or 0]
 
     def _read_frames(self, item: DicomSlice, pixels: StoredPixels) -> list[bytes]:
+        from pydicom.encaps import generate_frames  # a fifth of a second that uncompressed studies do without
+
         with self._open(item, pixels) as stream:
             stream.seek(pixels.offset)
             try:

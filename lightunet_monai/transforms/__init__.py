@@ -1,18 +1,44 @@
-"""The bundle's voxel work that MONAI does not have, and MONAI's way into the inputs."""
+"""The bundle's voxel work that MONAI does not have, and MONAI's way into the inputs.
 
-from .cases import list_cases, list_images, list_labelled_cases
-from .doubtful_pieces import CapDoubtfulPiecesd
-from .load_image2d import LoadImage2Dd
-from .load_volume import LoadImageVolumed
-from .merge_tissues import MergeTissuesd
-from .model_grid import ToModelGridd
-from .model_size import ToModelSized
-from .rank_brightness import RankBrightnessd
-from .remove_small import RemoveSmallPiecesd
-from .restore import RestoreLabelMapd, RestoreProbabilityd
-from .sample_slices import RandSampleSlicesd
-from .save_label_map import SaveImageLabelMapd
-from .save_mask2d import SaveImageMask2Dd
+Names are imported when they are first used: a volume needs nothing of what reads pictures and labels.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .cases import list_cases, list_images, list_labelled_cases
+    from .doubtful_pieces import CapDoubtfulPiecesd
+    from .load_image2d import LoadImage2Dd
+    from .load_volume import LoadImageVolumed
+    from .merge_tissues import MergeTissuesd
+    from .model_grid import ToModelGridd
+    from .model_size import ToModelSized
+    from .rank_brightness import RankBrightnessd
+    from .remove_small import RemoveSmallPiecesd
+    from .restore import RestoreLabelMapd, RestoreProbabilityd
+    from .sample_slices import RandSampleSlicesd
+    from .save_label_map import SaveImageLabelMapd
+    from .save_mask2d import SaveImageMask2Dd
+
+_HOMES = {
+    "CapDoubtfulPiecesd": "doubtful_pieces",
+    "LoadImage2Dd": "load_image2d",
+    "LoadImageVolumed": "load_volume",
+    "MergeTissuesd": "merge_tissues",
+    "RandSampleSlicesd": "sample_slices",
+    "RankBrightnessd": "rank_brightness",
+    "RemoveSmallPiecesd": "remove_small",
+    "RestoreLabelMapd": "restore",
+    "RestoreProbabilityd": "restore",
+    "SaveImageLabelMapd": "save_label_map",
+    "SaveImageMask2Dd": "save_mask2d",
+    "ToModelGridd": "model_grid",
+    "ToModelSized": "model_size",
+    "list_cases": "cases",
+    "list_images": "cases",
+    "list_labelled_cases": "cases",
+}
 
 __all__ = [
     "CapDoubtfulPiecesd",
@@ -32,3 +58,13 @@ __all__ = [
     "list_images",
     "list_labelled_cases",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

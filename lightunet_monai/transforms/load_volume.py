@@ -19,7 +19,6 @@ from monai.transforms import LoadImaged, MapTransform
 from ..inputs import choose_series, discover_sources, load_volume
 from ..labels import LabelTable
 from ..sources import DicomSeries, ImageFile
-from .load_label_map import check_same_grid, load_label_map
 
 
 class LoadImageVolumed(LoadImaged):
@@ -84,6 +83,8 @@ class LoadImageVolumed(LoadImaged):
         return load_volume(item, assume_hu=self.assume_hu)
 
     def _load_label_map(self, item: Any, like: MetaTensor) -> MetaTensor:
+        from .load_label_map import check_same_grid, load_label_map  # with it pydicom: only training has labels
+
         if not isinstance(item, (torch.Tensor, np.ndarray)):
             return load_label_map(Path(item), like, self.labels)
         label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))

@@ -29,11 +29,12 @@ def test_a_quick_start_gives_the_same_label_map_and_loads_no_training(a_bundle, 
 import sys, numpy as np
 from lightunet_monai import Predictor
 np.save(sys.argv[3], Predictor(sys.argv[1]).segment(sys.argv[2]).segmentation.label_map)
-print("ignite" in sys.modules, "monai.handlers" in sys.modules, "monai.losses" in sys.modules)
+unused = ("ignite", "monai.handlers", "monai.losses", "pydicom", "matplotlib", "scipy.ndimage")
+print(*(name in sys.modules for name in unused))
 """
     quick = _python(QUICK + code, a_bundle, image, tmp_path / "quick.npy")
     whole = _python(code, a_bundle, image, tmp_path / "whole.npy")
-    assert quick.stdout.split() == ["False", "False", "False"]
+    assert quick.stdout.split() == ["False"] * 6
     assert whole.stdout.split()[2] == "True"
     assert (tmp_path / "quick.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
@@ -48,6 +49,22 @@ from monai.utils.module import load_submodules
 print(load_submodules.__globals__["walk_packages"] is pkgutil.walk_packages)
 """
     assert _python(QUICK + code).stdout.split() == ["DiceLoss", "UNet", "False", "True", "True"]
+
+
+def test_what_a_quick_start_put_off_is_loaded_when_it_is_used():
+    code = """
+import sys, numpy as np, torch
+import monai, nibabel
+print("scipy.ndimage" in sys.modules, "pydicom" in sys.modules)
+hole = torch.ones(1, 5, 5)
+hole[0, 2, 2] = 0
+print(bool(monai.transforms.FillHoles()(hole)[0, 2, 2]), "scipy.ndimage" in sys.modules)
+import monai.data.image_reader as readers
+print(isinstance(readers.pydicom.Dataset(), readers.pydicom.Dataset), "pydicom" in sys.modules)
+import pydicom, scipy.ndimage
+print(pydicom.Dataset is not readers.pydicom.Dataset, scipy.ndimage.label(np.ones((2, 2)))[1])
+"""
+    assert _python(QUICK + code).stdout.split() == ["False", "False", "True", "True", "True", "True", "True", "1"]
 
 
 def test_a_bundle_may_name_what_a_quick_start_left_out(a_bundle, tmp_path):
