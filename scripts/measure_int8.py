@@ -25,7 +25,7 @@ from torch import Tensor
 from lightunet_monai.cli.evaluate import read_case
 from lightunet_monai.evaluation import score_case, summarize
 from lightunet_monai.inference import Predictor
-from lightunet_monai.inference.bundle import INT8_FILE, find_bundle
+from lightunet_monai.inference.bundle_files import INT8_FILE, find_bundle
 from lightunet_monai.inference.engines import Engine, choose_engine
 from lightunet_monai.inference.int8 import measure_ranges
 from lightunet_monai.options import RunOptions

@@ -15,21 +15,18 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import InferenceError, LightUNetError, UsageError
+from ..errors import InferenceError, UsageError
+from .cluster_start import CASE, KINDS, ClusterSettings, import_dask, quieten, start_cluster
 from .cluster_worker import Answer, marker_of, read_marker, work
 from .pool import MAX_STARTS_WITHOUT_MODEL
 from .task import CaseTask, Event, Lost, WorkerPlan
 
-KINDS = ("local", "slurm", "kubernetes")
-
-CASE = "case"
 RESOURCES = (CASE, "GPU")
 """dask resources that limit the cases on a worker, the first that any worker offers; ours have one of the first."""
 
@@ -40,41 +37,6 @@ CONNECT_SECONDS = 10.0
 FETCH_SECONDS = 5.0
 SURVEY_SECONDS = 2.0
 """How long to try to reach a scheduler once, to fetch one answer, and how often to count the workers."""
-
-
-@dataclass(frozen=True)
-class ClusterSettings:
-    """How a cluster is started and how patient its pool is.
-
-    Parameters
-    ----------
-    workers : int
-        Worker processes to start; each does one case at a time.
-    threads : int
-        CPU threads of each.
-    memory_bytes : int
-        Memory of each; 0 leaves it to dask or to the cluster's own settings.
-    specification : Path or None
-        YAML file of a DaskCluster resource, for Kubernetes: image and shared volumes are named there.
-    reconnect_seconds : float
-        How long a scheduler may be away, or be without workers.
-
-    Raises
-    ------
-    UsageError
-        If a number is out of range.
-    """
-
-    workers: int = 1
-    threads: int = 1
-    memory_bytes: int = 0
-    specification: Path | None = None
-    reconnect_seconds: float = 120.0
-
-    def __post_init__(self) -> None:
-        for name in ("workers", "threads"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"option {name}: found {getattr(self, name)}, expected 1 or more.")
 
 
 def open_cluster(kind_or_address: str, plan: WorkerPlan, settings: ClusterSettings | None = None) -> ClusterPool:
@@ -97,16 +59,16 @@ def open_cluster(kind_or_address: str, plan: WorkerPlan, settings: ClusterSettin
         If the kind is unknown, its extra is missing, or no scheduler or no worker is there.
     """
     settings = settings or ClusterSettings()
-    _quieten()
+    quieten()
     if "://" in kind_or_address:
-        _import("distributed", "cluster")
+        import_dask("distributed", "cluster")
         return ClusterPool(kind_or_address, plan, reconnect_seconds=settings.reconnect_seconds)
     if kind_or_address not in KINDS:
         raise UsageError(
             f"cluster: found {kind_or_address!r}, expected one of {', '.join(KINDS)}.",
             hint="A running scheduler is named by its address, such as tcp://host:8786.",
         )
-    cluster = _start(kind_or_address, settings)
+    cluster = start_cluster(kind_or_address, settings)
     try:
         return ClusterPool(
             cluster.scheduler_address,
@@ -249,7 +211,7 @@ class ClusterPool:
         futures = [flying.future for flying in self._flying.values()]
         # What became of each is looked at one by one.
         with contextlib.suppress(*_CONNECTION_ERRORS), self._client.as_current():
-            import_module("distributed").wait(futures, timeout=seconds, return_when="FIRST_COMPLETED")
+            import_dask("distributed", "cluster").wait(futures, timeout=seconds, return_when="FIRST_COMPLETED")
 
     def _event(self, key: str, flying: _Flying) -> Event | None:
         """Say what became of a case; None if that is not known yet."""
@@ -257,7 +219,7 @@ class ClusterPool:
             return Lost(key, "cluster", False, False)
         try:
             answer: Answer = flying.future.result(timeout=FETCH_SECONDS)
-        except import_module("distributed").scheduler.KilledWorker as error:
+        except import_dask("distributed", "cluster").scheduler.KilledWorker as error:
             self._note_dead_worker(str(error.last_worker.address))
             how = read_marker(flying.marker)
             return Lost(key, how or "died", bool(how), bool(how))
@@ -343,7 +305,7 @@ _CONNECTION_ERRORS: tuple[type[BaseException], ...] = (OSError, TimeoutError, Ca
 
 
 def _connect(address: str) -> Any:
-    distributed = _import("distributed", "cluster")
+    distributed = import_dask("distributed", "cluster")
     with _calm():
         return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
 
@@ -363,84 +325,3 @@ def _calm() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _quieten() -> None:
-    """Keep dask's chatter off the terminal; warnings stay."""
-    _import("distributed", "cluster")
-    for name in list(logging.root.manager.loggerDict):
-        if name.split(".")[0] == "distributed":
-            logger = logging.getLogger(name)
-            logger.setLevel(max(logger.level, logging.WARNING))
-
-
-def _start(kind: str, settings: ClusterSettings) -> Any:
-    starters: dict[str, Callable[[ClusterSettings], Any]] = {
-        "local": _start_local,
-        "slurm": _start_slurm,
-        "kubernetes": _start_kubernetes,
-    }
-    _import("distributed", "cluster")  # before the setting: what it adds to the configuration would go with it
-    try:
-        # The marker of an attempt counts deaths; dask need not try again by itself.
-        with _import("dask", "cluster").config.set({"distributed.scheduler.allowed-failures": 0}):
-            return starters[kind](settings)
-    except LightUNetError:
-        raise
-    except Exception as error:  # a site's queue or API: their errors have no common class
-        raise UsageError(
-            f"cluster {kind}: cannot be started: {type(error).__name__}: {error}.",
-            hint="Check the settings of dask for this cluster.",
-        ) from error
-
-
-def _start_local(settings: ClusterSettings) -> Any:
-    return _import("distributed", "cluster").LocalCluster(
-        n_workers=settings.workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        memory_limit=settings.memory_bytes or "auto",
-        resources={CASE: 1},
-        env={"OMP_NUM_THREADS": str(settings.threads)},
-    )
-
-
-def _start_slurm(settings: ClusterSettings) -> Any:
-    """Queue, walltime, GPUs and the rest are the site's, in dask's own file ``jobqueue.yaml``."""
-    given: dict[str, Any] = {"memory": f"{settings.memory_bytes} B"} if settings.memory_bytes else {}
-    cluster = _import("dask_jobqueue", "cluster").SLURMCluster(
-        cores=settings.threads, processes=1, worker_extra_args=["--resources", f"{CASE}=1"], **given
-    )
-    cluster.scale(jobs=settings.workers)
-    return cluster
-
-
-def _start_kubernetes(settings: ClusterSettings) -> Any:
-    operator = _import("dask_kubernetes.operator", "kubernetes")
-    if settings.specification is None:
-        raise UsageError(
-            "cluster kubernetes: no specification, expected a YAML file of a DaskCluster resource.",
-            hint="It names the image and mounts the volume that holds input and output.",
-        )
-    cluster = operator.KubeCluster(custom_cluster_spec=str(settings.specification))
-    cluster.scale(settings.workers)
-    return cluster
-
-
-def _import(module: str, extra: str) -> Any:
-    """Import an optional module.
-
-    Raises
-    ------
-    UsageError
-        If it is missing; names the extra.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise UsageError(
-            f"a cluster needs the package {module.partition('.')[0]}, which is not installed.",
-            hint=f"pip install 'lightunet_monai[{extra}]'",
-        ) from error

@@ -218,7 +218,8 @@ class _Run:
         )
 
     def _open_cluster(self, plan: WorkerPlan) -> Pool:
-        from ..batch.cluster import ClusterSettings, open_cluster
+        from ..batch.cluster import open_cluster
+        from ..batch.cluster_start import ClusterSettings
 
         arguments = self.arguments
         workers = arguments.jobs or 1
@@ -238,7 +239,7 @@ def _fingerprint(bundle: Path | None) -> str:
     """Name a model by its configuration and weights, wherever they lie."""
     import hashlib
 
-    from ..inference.bundle import find_bundle, model_files
+    from ..inference.bundle_files import find_bundle, model_files
 
     digest = hashlib.sha256()
     for path in model_files(find_bundle(bundle)):

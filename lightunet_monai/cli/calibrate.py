@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..evaluation.calibration import OperatingPoint, choose_point
     from ..evaluation.summary import summarize
     from ..inference import Predictor
-    from ..inference.bundle import find_bundle, settings_file
+    from ..inference.bundle_files import find_bundle, settings_file
 
     if arguments.write and arguments.bundle is None:
         raise UsageError("option --write: needs --bundle FOLDER, the bundle to change.")

@@ -135,7 +135,7 @@ def _choose_source(arguments: argparse.Namespace) -> ImageSource:
 
 
 def _read_segmentation(arguments: argparse.Namespace, source: ImageSource, volume: Any) -> Segmentation:
-    from ..inference.bundle import find_bundle, read_metadata, takes_pictures
+    from ..inference.bundle_files import find_bundle, read_metadata, takes_pictures
     from ..labels import LabelTable, metadata_of
     from ..segmentation import Segmentation
     from ..transforms.load_label_map import place_label_map

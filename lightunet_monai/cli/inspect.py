@@ -46,7 +46,7 @@ def _describe_study(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _describe_model(arguments: argparse.Namespace) -> dict[str, Any]:
-    from ..inference.bundle import find_bundle, read_metadata
+    from ..inference.bundle_files import find_bundle, read_metadata
     from ..labels import LabelTable, metadata_of
 
     try:

@@ -180,7 +180,7 @@ class _Session:
 def _takes_pictures(arguments: argparse.Namespace) -> bool:
     if not arguments.model:  # what a bundle means without a name is for volumes; importing takes a second
         return False
-    from ..inference.bundle import find_bundle, read_metadata, takes_pictures
+    from ..inference.bundle_files import find_bundle, read_metadata, takes_pictures
 
     return takes_pictures(read_metadata(find_bundle(arguments.bundle)), arguments.model)
 

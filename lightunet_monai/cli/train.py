@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     import logging
 
-    from ..inference.bundle import find_bundle, open_training, read_metadata, takes_pictures, write_bundle
+    from ..inference.bundle import open_training
+    from ..inference.bundle_files import find_bundle, read_metadata, takes_pictures, write_bundle
     from ..labels import default_model
 
     logging.getLogger().setLevel(logging.INFO)
@@ -114,7 +115,7 @@ def _overrides(arguments: argparse.Namespace, root: Path, model: str) -> dict[st
 
 def _first_weights(root: Path, model: str) -> Path:
     """The weights of the model, or of the bundle's first model where it has none yet: the network is the same."""
-    from ..inference.bundle import weights_path
+    from ..inference.bundle_files import weights_path
     from ..labels import DEFAULT_MODEL
 
     own = weights_path(root, model)

@@ -1,29 +1,22 @@
-"""Finds and opens the bundle: configuration becomes its parts. The only module that knows MONAI's bundle API."""
+"""Opens a bundle: configuration becomes its parts. The only module that knows MONAI's bundle API."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, UsageError, WeightsError
-from ..labels import DEFAULT_MODEL, LabelTable, default_model, metadata_of
+from ..errors import BundleError, WeightsError
+from ..labels import LabelTable, metadata_of
 from ..options import RunOptions
+from .bundle_files import INT8_FILE, find_bundle, overlays_of, read_metadata, weights_path
 from .startup import import_rest_of_monai
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
-
-PACKAGE_ROOT = Path(__file__).resolve().parent.parent
-"""The folder of the installed package."""
-
-REQUIRED_FILES = ("configs/metadata.json", "configs/inference.json", "models/model.pt")
-
-DEFAULT_WEIGHTS = "models/model.pt"
 
 SETTING_IDS = (
     "model_spacing",
@@ -38,9 +31,6 @@ SETTING_IDS = (
     "minimum_share",
 )
 """Ids whose values a report names, where the model has them."""
-
-INT8_FILE = "int8.json"
-"""In ``configs``: the ranges that `int8.quantize` needs, and the weights they belong to."""
 
 PART_IDS = ("network", "device", "preprocessing", "inferer", "postprocessing", "probability")
 """Ids that are taken out of the configuration, in this order."""
@@ -88,54 +78,6 @@ class BundleParts:
     int8_ranges: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
 
 
-def find_bundle(path: str | Path | None = None) -> Path:
-    """Find the bundle: the path given, else the copy in the installed package, else the one beside it.
-
-    Parameters
-    ----------
-    path : path, optional
-        A bundle's folder.
-
-    Returns
-    -------
-    Path
-        Absolute; holds ``configs/metadata.json``, ``configs/inference.json`` and ``models/model.pt``.
-
-    Raises
-    ------
-    BundleError
-        If there is none, or a file of it is missing.
-    """
-    if path is not None:
-        root = Path(path).resolve()
-        missing = [name for name in REQUIRED_FILES if not (root / name).is_file()]
-        if missing:
-            raise BundleError(
-                f"{root}: not a complete bundle, {', '.join(missing)} is missing.",
-                hint="Give the folder that holds configs/ and models/.",
-            )
-        return root
-    for root in (PACKAGE_ROOT / "monai_bundle", PACKAGE_ROOT.parent / "monai_bundle"):
-        if all((root / name).is_file() for name in REQUIRED_FILES):
-            return root
-    raise BundleError("no bundle in or beside the package.", hint="Reinstall the package, or give --bundle FOLDER.")
-
-
-def read_metadata(root: Path) -> dict[str, Any]:
-    """Read ``metadata.json`` alone: quick, no torch.
-
-    Raises
-    ------
-    BundleError
-        If it is not JSON.
-    """
-    try:
-        metadata: dict[str, Any] = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{root}: metadata.json cannot be read: {error}.") from error
-    return metadata
-
-
 def open_bundle(
     path: str | Path | None = None,
     options: RunOptions | None = None,
@@ -175,7 +117,7 @@ def open_bundle(
     root = find_bundle(path)
     options = options or RunOptions()
     metadata = read_metadata(root)
-    overlays = _overlays(metadata, model)
+    overlays = overlays_of(metadata, model)
     overrides: dict[str, Any] = {"bundle_root": str(root)}
     for name, config_id in OPTION_IDS.items():
         value = getattr(options, name)
@@ -217,68 +159,6 @@ def _read_int8_ranges(root: Path, weights_sha256: str) -> dict[str, tuple[float,
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: cannot be used: {error!r}.", hint="Reinstall the bundle.") from error
     return {name: (low_in, high_in, low_out, high_out) for name, (low_in, high_in, low_out, high_out) in ranges.items()}
-
-
-def weights_path(root: Path, model: str | None = None) -> Path:
-    """The weights file of a model: ``weights`` in its overlay, whether it is there or not.
-
-    Raises
-    ------
-    UsageError
-        If the bundle has no such model.
-    BundleError
-        If the overlay cannot be read.
-    """
-    name = DEFAULT_WEIGHTS
-    for overlay in _overlays(read_metadata(root), model):
-        try:
-            name = json.loads((root / "configs" / overlay).read_text(encoding="utf-8")).get("weights", name)
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{root}: configs/{overlay} cannot be read: {error}.") from error
-    return root / name
-
-
-def takes_pictures(metadata: Mapping[str, Any], model: str | None = None) -> bool:
-    """Whether a model is for single 2-D images, not for volumes.
-
-    Raises
-    ------
-    UsageError
-        If the bundle has no such model.
-    """
-    model = model or default_model(metadata)
-    _overlays(metadata, model)
-    # Bundles from before there was another model of volumes do not say it: theirs were for pictures.
-    return model != DEFAULT_MODEL and bool(metadata["models"][model].get("is_picture", True))
-
-
-def model_files(root: Path, model: str | None = None) -> list[Path]:
-    """The files that decide on the results of a model, there or not: metadata, configuration, int8 ranges, weights."""
-    metadata = read_metadata(root)
-    configs = [
-        root / "configs" / name for name in ("metadata.json", "inference.json", *_overlays(metadata, model), INT8_FILE)
-    ]
-    return [*configs, weights_path(root, model)]
-
-
-def settings_file(root: Path, model: str | None = None) -> Path:
-    """The configuration file that decides on the thresholds of a model: its last one that names them."""
-    names = ["inference.json", *_overlays(read_metadata(root), model)]
-    files = [root / "configs" / name for name in names]
-    return [path for path in files if "threshold" in json.loads(path.read_text(encoding="utf-8"))][-1]
-
-
-def _overlays(metadata: Mapping[str, Any], model: str | None, *, for_training: bool = False) -> list[str]:
-    """The configuration files that a model adds to ``inference.json`` (or to ``train.json``)."""
-    model = model or default_model(metadata)
-    if model == DEFAULT_MODEL:
-        return []
-    models = metadata.get("models", {})
-    if model not in models:
-        raise UsageError(
-            f"option --model: found {model!r}, expected one of {', '.join((DEFAULT_MODEL, *sorted(models)))}."
-        )
-    return list(models[model]["train_overlays" if for_training else "overlays"])
 
 
 def _parse(root: Path, overlays: list[str], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -337,9 +217,9 @@ def open_training(path: str | Path | None, overrides: Mapping[str, Any], model: 
     metadata = read_metadata(root)
     names = [
         "inference.json",
-        *_overlays(metadata, model),
+        *overlays_of(metadata, model),
         "train.json",
-        *_overlays(metadata, model, for_training=True),
+        *overlays_of(metadata, model, for_training=True),
     ]
     from monai.bundle import ConfigWorkflow
 
@@ -351,51 +231,6 @@ def open_training(path: str | Path | None, overrides: Mapping[str, Any], model: 
         bundle_root=str(root),
         **overrides,
     )
-
-
-def write_bundle(
-    template: str | Path | None,
-    weights: Path,
-    target: Path,
-    *,
-    version: str,
-    data_source: str,
-    model: str | None = None,
-) -> None:
-    """Make a bundle of new weights: the configuration of another one, stamped.
-
-    Parameters
-    ----------
-    template : path, optional
-        The bundle the weights were trained with, as in `find_bundle`.
-    weights : Path
-        A plain state dict.
-    target : Path
-        Folder of the new bundle; replaced if it is there.
-    version, data_source : str
-        For its ``metadata.json``: what a report will say of results made with it.
-    model : str, optional
-        Which model of the bundle the weights are for; the others stay as they are. A model of volumes becomes the
-        one that the new bundle means where none is asked for.
-    """
-    root = find_bundle(template)
-    metadata = read_metadata(root)
-    metadata["changelog"] = {version: f"Trained on {data_source}", **metadata["changelog"]}
-    model = model or default_model(metadata)
-    if model != default_model(metadata) and not takes_pictures(metadata, model):
-        metadata["default_model"] = model
-    stamped = metadata if model == DEFAULT_MODEL else metadata["models"][model]["metadata"]
-    stamped.update(version=version, data_source=data_source, eval_metrics={})
-    stamped["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    place = weights_path(root, model).relative_to(root)
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(root, part, ignore=shutil.ignore_patterns(place.name, "*.ts", "*.onnx"))
-    (part / place).parent.mkdir(exist_ok=True)
-    shutil.copyfile(weights, part / place)
-    (part / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
 
 
 def _load_weights(network: Any, path: Path, expected_sha256: str) -> str:

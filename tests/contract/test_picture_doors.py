@@ -13,7 +13,8 @@ from PIL import Image
 from lightunet_monai.cli import main
 from lightunet_monai.errors import BundleError, UnsupportedImageError, WeightsError
 from lightunet_monai.inference import Predictor
-from lightunet_monai.inference.bundle import open_bundle, weights_path
+from lightunet_monai.inference.bundle import open_bundle
+from lightunet_monai.inference.bundle_files import weights_path
 from lightunet_monai.inputs import load_image2d, load_mask2d
 from lightunet_monai.options import RunOptions
 from lightunet_monai.outputs.areas import measure_areas

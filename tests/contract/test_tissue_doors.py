@@ -15,7 +15,8 @@ from pydicom.sr.codedict import codes
 
 from lightunet_monai.cli import main
 from lightunet_monai.inference import Predictor
-from lightunet_monai.inference.bundle import open_bundle, takes_pictures, weights_path, write_bundle
+from lightunet_monai.inference.bundle import open_bundle
+from lightunet_monai.inference.bundle_files import takes_pictures, weights_path, write_bundle
 from lightunet_monai.inputs import choose_series, discover_sources, load_volume
 from lightunet_monai.labels import LabelTable, metadata_of
 from lightunet_monai.options import RunOptions

@@ -17,7 +17,8 @@ from builders.bundle import tiny_bundle
 from builders.volume import make_nifti, make_voxels
 
 from lightunet_monai.batch.case import CaseSettings
-from lightunet_monai.batch.cluster import ClusterSettings, _import, open_cluster
+from lightunet_monai.batch.cluster import open_cluster
+from lightunet_monai.batch.cluster_start import ClusterSettings, import_dask
 from lightunet_monai.batch.pool import LocalPool
 from lightunet_monai.batch.publish import remove_work
 from lightunet_monai.batch.task import CaseTask, Lost, Outcome, WorkerPlan
@@ -368,7 +369,7 @@ def test_a_number_that_makes_no_sense_is_refused(settings):
 
 def test_a_package_that_is_missing_is_named_with_its_extra():
     with pytest.raises(UsageError, match="needs the package dask_of_nobody") as caught:
-        _import("dask_of_nobody.operator", "kubernetes")
+        import_dask("dask_of_nobody.operator", "kubernetes")
     assert caught.value.hint == "pip install 'lightunet_monai[kubernetes]'"
 
 

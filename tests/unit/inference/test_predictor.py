@@ -9,7 +9,8 @@ from monai.data import MetaTensor
 
 from lightunet_monai.errors import BundleError, GeometryError, UsageError, WeightsError
 from lightunet_monai.inference import Predictor
-from lightunet_monai.inference.bundle import find_bundle, open_bundle, write_bundle
+from lightunet_monai.inference.bundle import open_bundle
+from lightunet_monai.inference.bundle_files import find_bundle, write_bundle
 from lightunet_monai.inference.engines import choose_engine, fold_batch_norm
 from lightunet_monai.options import RunOptions
 from tests.builders.bundle import random_network, tiny_bundle

@@ -1,0 +1,179 @@
+"""The files of a bundle: where it is, what belongs to which of its models, and a new one of new weights. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import BundleError, UsageError
+from ..labels import DEFAULT_MODEL, default_model
+
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+"""The folder of the installed package."""
+
+REQUIRED_FILES = ("configs/metadata.json", "configs/inference.json", "models/model.pt")
+
+DEFAULT_WEIGHTS = "models/model.pt"
+
+INT8_FILE = "int8.json"
+"""In ``configs``: the ranges that `int8.quantize` needs, and the weights they belong to."""
+
+
+def find_bundle(path: str | Path | None = None) -> Path:
+    """Find the bundle: the path given, else the copy in the installed package, else the one beside it.
+
+    Parameters
+    ----------
+    path : path, optional
+        A bundle's folder.
+
+    Returns
+    -------
+    Path
+        Absolute; holds ``configs/metadata.json``, ``configs/inference.json`` and ``models/model.pt``.
+
+    Raises
+    ------
+    BundleError
+        If there is none, or a file of it is missing.
+    """
+    if path is not None:
+        root = Path(path).resolve()
+        missing = [name for name in REQUIRED_FILES if not (root / name).is_file()]
+        if missing:
+            raise BundleError(
+                f"{root}: not a complete bundle, {', '.join(missing)} is missing.",
+                hint="Give the folder that holds configs/ and models/.",
+            )
+        return root
+    for root in (PACKAGE_ROOT / "monai_bundle", PACKAGE_ROOT.parent / "monai_bundle"):
+        if all((root / name).is_file() for name in REQUIRED_FILES):
+            return root
+    raise BundleError("no bundle in or beside the package.", hint="Reinstall the package, or give --bundle FOLDER.")
+
+
+def read_metadata(root: Path) -> dict[str, Any]:
+    """Read ``metadata.json`` alone: quick, no torch.
+
+    Raises
+    ------
+    BundleError
+        If it is not JSON.
+    """
+    try:
+        metadata: dict[str, Any] = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{root}: metadata.json cannot be read: {error}.") from error
+    return metadata
+
+
+def weights_path(root: Path, model: str | None = None) -> Path:
+    """The weights file of a model: ``weights`` in its overlay, whether it is there or not.
+
+    Raises
+    ------
+    UsageError
+        If the bundle has no such model.
+    BundleError
+        If the overlay cannot be read.
+    """
+    name = DEFAULT_WEIGHTS
+    for overlay in overlays_of(read_metadata(root), model):
+        try:
+            name = json.loads((root / "configs" / overlay).read_text(encoding="utf-8")).get("weights", name)
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{root}: configs/{overlay} cannot be read: {error}.") from error
+    return root / name
+
+
+def takes_pictures(metadata: Mapping[str, Any], model: str | None = None) -> bool:
+    """Whether a model is for single 2-D images, not for volumes.
+
+    Raises
+    ------
+    UsageError
+        If the bundle has no such model.
+    """
+    model = model or default_model(metadata)
+    overlays_of(metadata, model)
+    # Bundles from before there was another model of volumes do not say it: theirs were for pictures.
+    return model != DEFAULT_MODEL and bool(metadata["models"][model].get("is_picture", True))
+
+
+def model_files(root: Path, model: str | None = None) -> list[Path]:
+    """The files that decide on the results of a model, there or not: metadata, configuration, int8 ranges, weights."""
+    metadata = read_metadata(root)
+    configs = [
+        root / "configs" / name
+        for name in ("metadata.json", "inference.json", *overlays_of(metadata, model), INT8_FILE)
+    ]
+    return [*configs, weights_path(root, model)]
+
+
+def settings_file(root: Path, model: str | None = None) -> Path:
+    """The configuration file that decides on the thresholds of a model: its last one that names them."""
+    names = ["inference.json", *overlays_of(read_metadata(root), model)]
+    files = [root / "configs" / name for name in names]
+    return [path for path in files if "threshold" in json.loads(path.read_text(encoding="utf-8"))][-1]
+
+
+def overlays_of(metadata: Mapping[str, Any], model: str | None, *, for_training: bool = False) -> list[str]:
+    """The configuration files that a model adds to ``inference.json`` (or to ``train.json``)."""
+    model = model or default_model(metadata)
+    if model == DEFAULT_MODEL:
+        return []
+    models = metadata.get("models", {})
+    if model not in models:
+        raise UsageError(
+            f"option --model: found {model!r}, expected one of {', '.join((DEFAULT_MODEL, *sorted(models)))}."
+        )
+    return list(models[model]["train_overlays" if for_training else "overlays"])
+
+
+def write_bundle(
+    template: str | Path | None,
+    weights: Path,
+    target: Path,
+    *,
+    version: str,
+    data_source: str,
+    model: str | None = None,
+) -> None:
+    """Make a bundle of new weights: the configuration of another one, stamped.
+
+    Parameters
+    ----------
+    template : path, optional
+        The bundle the weights were trained with, as in `find_bundle`.
+    weights : Path
+        A plain state dict.
+    target : Path
+        Folder of the new bundle; replaced if it is there.
+    version, data_source : str
+        For its ``metadata.json``: what a report will say of results made with it.
+    model : str, optional
+        Which model of the bundle the weights are for; the others stay as they are. A model of volumes becomes the
+        one that the new bundle means where none is asked for.
+    """
+    root = find_bundle(template)
+    metadata = read_metadata(root)
+    metadata["changelog"] = {version: f"Trained on {data_source}", **metadata["changelog"]}
+    model = model or default_model(metadata)
+    if model != default_model(metadata) and not takes_pictures(metadata, model):
+        metadata["default_model"] = model
+    stamped = metadata if model == DEFAULT_MODEL else metadata["models"][model]["metadata"]
+    stamped.update(version=version, data_source=data_source, eval_metrics={})
+    stamped["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    place = weights_path(root, model).relative_to(root)
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(root, part, ignore=shutil.ignore_patterns(place.name, "*.ts", "*.onnx"))
+    (part / place).parent.mkdir(exist_ok=True)
+    shutil.copyfile(weights, part / place)
+    (part / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
