@@ -1,0 +1,69 @@
+"""Put newly trained weights into a bundle: convolution weights in float16, and their SHA-256 in metadata.json.
+
+    python scripts/ship_weights.py runs/model.pt
+    python scripts/ship_weights.py runs/model.pt --model ultrasound --bundle my_bundle
+
+Rounding to float16 moves a weight by at most one part in 2000; biases, batch norms and Swish slopes stay in float32.
+Thresholds, int8 ranges and published figures belong to the stored file: calibrate, measure and evaluate after this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import torch
+
+from lightunet_monai.inference.bundle_files import find_bundle, read_metadata, weights_path
+from lightunet_monai.labels import DEFAULT_MODEL
+
+
+def store(source: Path, target: Path) -> str:
+    """Write a plain state dict, convolution weights in float16, and give the SHA-256 of the file.
+
+    Raises
+    ------
+    ValueError
+        If an entry is no tensor, or a weight does not fit into float16.
+    """
+    state = torch.load(source, map_location="cpu", weights_only=True)
+    stored = {}
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{source}: {name} is {type(value).__name__}, expected a plain state dict of tensors")
+        half = value.half() if value.ndim > 1 and value.is_floating_point() else value
+        if not torch.isfinite(half).all():
+            raise ValueError(f"{source}: {name} has values beyond float16")
+        stored[name] = half.clone()
+    part = target.with_name(target.name + ".part")
+    torch.save(stored, part)
+    part.replace(target)
+    return hashlib.sha256(target.read_bytes()).hexdigest()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Store the weights and stamp the bundle."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path, help="a plain state dict, as training writes it")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=f"which model of the bundle ({DEFAULT_MODEL})")
+    parser.add_argument("--bundle", type=Path, help="the bundle's folder (the shipped one)")
+    given = parser.parse_args(arguments)
+    root = find_bundle(given.bundle)
+    metadata = read_metadata(root)
+    target = weights_path(root, given.model)
+    sha256 = store(given.weights, target)
+    owner = metadata if given.model == DEFAULT_MODEL else metadata["models"][given.model]["metadata"]
+    # Replaced in the text, so that nothing else in the file changes.
+    file = root / "configs" / "metadata.json"
+    text = file.read_text(encoding="utf-8")
+    before = f'"weights_sha256": "{owner["weights_sha256"]}"'
+    if text.count(before) != 1:
+        raise SystemExit(f"{file}: {before} found {text.count(before)} times, expected once")
+    file.write_text(text.replace(before, f'"weights_sha256": "{sha256}"'), encoding="utf-8")
+    print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, SHA-256 {sha256}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
