@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazy_names
 
 if TYPE_CHECKING:
     from .errors import LightUNetError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# The command line must not wait for torch.
 _HOMES = {
     "DicomSeries": "sources",
     "ImageFile": "sources",
@@ -52,9 +54,4 @@ __all__ = [
     "load_volume",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Each name is imported when it is first used: the command line must not wait for torch.
-    if name in _HOMES:
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,7 +1,8 @@
 """A case as a page: pictures for a first look; an evaluation as a page."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .comparison import draw_comparison
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from .page import CasePicture, evaluation_page
     from .picture_overview import write_picture_overview
 
+# The page takes matplotlib, which takes most of a second to load; most callers draw only pictures, or nothing.
 _HOMES = {
     "CasePicture": "page",
     "draw_comparison": "comparison",
@@ -19,9 +21,4 @@ _HOMES = {
 
 __all__ = ["CasePicture", "draw_comparison", "evaluation_page", "write_overview", "write_picture_overview"]
 
-
-def __getattr__(name: str) -> object:
-    # The page takes matplotlib, which takes most of a second to load; most callers draw only pictures, or nothing.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -3,8 +3,9 @@
 Names are imported when they are first used: a volume needs nothing of what reads pictures and labels.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .cases import list_cases, list_images, list_labelled_cases
@@ -59,12 +60,4 @@ __all__ = [
     "list_labelled_cases",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -8,9 +8,10 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "lightunet_monai"
 
 VALUE_TYPES = {"labels", "options", "sources", "segmentation"}
-BASE = {"errors", *VALUE_TYPES}
+BASE = {"errors", "lazy", *VALUE_TYPES}
 ALLOWED = {
     "errors": set(),
+    "lazy": set(),
     "labels": {"errors"},
     "options": {"errors"},
     "sources": {"errors"},
