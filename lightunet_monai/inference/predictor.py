@@ -157,7 +157,7 @@ class Predictor:
         if load.device == "cpu" and self.parts.device.type != "cpu":
             self._move_to_cpu()
         logits: torch.Tensor = self.parts.inferer(
-            volume.to(load.device),
+            _upload(volume, load.device),
             self.engine,
             progress=lambda done, total: tell("infer", done / max(1, total)),
             sw_batch_size=load.sw_batch_size,
@@ -182,6 +182,13 @@ class Predictor:
             device=str(self.parts.device),
             settings={**self.parts.settings, "engine_reason": self.engine.reason},
         )
+
+
+def _upload(volume: torch.Tensor, device: str) -> torch.Tensor:
+    # From page-locked memory a GPU fetches by itself; kernels that need the volume wait on the device.
+    if torch.device(device).type == "cuda" and volume.device.type == "cpu":
+        return volume.pin_memory().to(device, non_blocking=True)
+    return volume.to(device)
 
 
 def _ladder(parts: BundleParts) -> MemoryLadder:

@@ -17,6 +17,7 @@ from ..labels import LESION
 from .channels import lesion_margin, rest_of
 from .model_grid import SOURCE_AFFINE, SOURCE_SHAPE
 from .resampling import axis_maps, axis_weights
+from .slab_download import SlabDownload
 
 SLAB = 16
 """Source slices restored at once; bounds the memory and changes no voxel."""
@@ -103,8 +104,9 @@ class RestoreProbabilityd(MapTransform):
             grid = _SourceGrid(out[self.reference])
             margin = lesion_margin(logits) / self.temperature
             probability = torch.empty(grid.planes_shape, dtype=torch.float32)
-            for start, stop, slab in grid.slabs(margin):
-                probability[start:stop] = torch.sigmoid(slab).cpu()
+            with SlabDownload() as download:
+                for start, stop, slab in grid.slabs(margin):
+                    download.put(probability[start:stop], torch.sigmoid(slab))
             out[key] = grid.wrap(probability)
         return out
 
@@ -167,8 +169,9 @@ def _threshold(margin: Tensor, grid: _SourceGrid, cut: float) -> Tensor:
     # An interpolated value never exceeds its neighbours, so only the box around voxels above the cut can hold labels.
     box = grid.box(margin >= cut)
     if box is not None:
-        for start, stop, slab in grid.slabs(margin, box):
-            label_map[start:stop, box[1], box[0]] = (slab >= cut).to(torch.uint8).cpu()
+        with SlabDownload() as download:
+            for start, stop, slab in grid.slabs(margin, box):
+                download.put(label_map[start:stop, box[1], box[0]], slab >= cut)
     return label_map
 
 
@@ -177,12 +180,13 @@ def _with_tissues(logits: Tensor, grid: _SourceGrid, cut: float) -> tuple[Tensor
     label_map = torch.zeros(grid.planes_shape, dtype=torch.uint8)
     tissue = torch.zeros(grid.planes_shape, dtype=torch.uint8)
     fields = torch.cat([lesion_margin(logits)[None], rest_of(logits)])  # margin, background, tissues
-    for start, stop, slab in grid.slabs(fields):  # (K, z, Y, X)
-        best, channel = slab[2:].max(dim=0)
-        likely = channel + LESION + 1
-        labels = torch.where(best > slab[1], likely, 0)
-        label_map[start:stop] = torch.where(slab[0] >= cut, LESION, labels).to(torch.uint8).cpu()
-        tissue[start:stop] = likely.to(torch.uint8).cpu()
+    with SlabDownload() as download:
+        for start, stop, slab in grid.slabs(fields):  # (K, z, Y, X)
+            best, channel = slab[2:].max(dim=0)
+            likely = channel + LESION + 1
+            labels = torch.where(best > slab[1], likely, 0)
+            download.put(label_map[start:stop], torch.where(slab[0] >= cut, LESION, labels))
+            download.put(tissue[start:stop], likely)
     return label_map, tissue
 
 
