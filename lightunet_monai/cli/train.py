@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InferenceError, LightUNetError, UsageError
 from .progress import choose_reporter, print_event
 
-LOSSES = ("dice_ce", "dice", "ce", "focal", "dice_focal")
+LOSSES = ("weighted_dice_ce", "dice_ce", "dice", "ce", "focal", "dice_focal")
 """Keys under ``losses`` in train.json."""
 
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-epochs", type=int, metavar="N", help="passes over the training cases (the bundle's)")
     parser.add_argument("--val-interval", type=int, metavar="N", help="epochs between validations (the bundle's)")
     parser.add_argument("--learning-rate", type=float, metavar="R", help="largest learning rate (the bundle's)")
-    parser.add_argument("--loss", choices=LOSSES, help="what is minimised (the bundle's: dice_ce)")
+    parser.add_argument("--loss", choices=LOSSES, help="what is minimised (the bundle's: weighted_dice_ce)")
     parser.add_argument("--fold", type=int, metavar="K", help="cross-validation: hold out this fold of the datalist")
     parser.add_argument("--patience", type=int, metavar="N", help="stop after N validations without a better model")
     parser.add_argument("--mlflow", metavar="URI", help="also log to MLflow, for example sqlite:///mlflow.db")

@@ -4,5 +4,14 @@ from .batch_norm import PreciseBatchNorm
 from .channels import lesion_channels
 from .checkpoints import KeepBest, ResumeState, start_from
 from .gradients import ClipGradients
+from .losses import LesionWeightedLoss
 
-__all__ = ["ClipGradients", "KeepBest", "PreciseBatchNorm", "ResumeState", "lesion_channels", "start_from"]
+__all__ = [
+    "ClipGradients",
+    "KeepBest",
+    "LesionWeightedLoss",
+    "PreciseBatchNorm",
+    "ResumeState",
+    "lesion_channels",
+    "start_from",
+]

@@ -1,0 +1,66 @@
+"""The loss in which a lesion voxel weighs more."""
+
+import pytest
+import torch
+from monai.losses import DiceCELoss, DiceLoss
+
+from lightunet_monai.training import LesionWeightedLoss
+
+
+def _logits_and_labels(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = (torch.rand(3, 1, 12, 10, generator=generator) < 0.1).float()
+    return torch.randn(3, 2, 12, 10, generator=generator), labels
+
+
+def _dice():
+    return DiceLoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
+
+
+def test_with_a_weight_of_one_it_is_monais_dice_and_cross_entropy():
+    logits, labels = _logits_and_labels()
+    monai = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
+    ours = LesionWeightedLoss(_dice(), lesion_weight=1.0, cross_entropy_share=1.0)
+    torch.testing.assert_close(ours(logits, labels), monai(logits, labels))
+
+
+def test_the_best_probability_is_the_true_share_whatever_the_weight():
+    # One logit for all voxels, cross-entropy alone: its minimum is at the frequency of the lesion, 3 of 100.
+    labels = torch.zeros(1, 1, 10, 10)
+    labels[..., 0, :3] = 1
+    loss = LesionWeightedLoss(lambda logits, labels: 0.0, lesion_weight=15.0, cross_entropy_share=1.0)
+    margin = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([margin], max_iter=100, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def step():
+        optimizer.zero_grad()
+        value = loss(torch.stack([torch.zeros(1, 10, 10), margin.expand(1, 10, 10)], dim=1), labels)
+        value.backward()
+        return value
+
+    optimizer.step(step)
+    assert float(torch.sigmoid(margin.detach())) == pytest.approx(0.03, abs=1e-4)
+
+
+def test_a_missed_lesion_costs_more_and_pulls_harder_with_a_weight():
+    labels = torch.zeros(1, 1, 16, 16)
+    labels[..., 4:7, 4:7] = 1
+    pulls = []
+    for weight in (1.0, 15.0):
+        logits = torch.stack([torch.full((1, 16, 16), 4.0), torch.full((1, 16, 16), -4.0)], dim=1).requires_grad_()
+        LesionWeightedLoss(_dice(), weight, cross_entropy_share=0.5)(logits, labels).backward()
+        pulls.append(-float(logits.grad[0, 1, 5, 5]))
+    assert pulls[1] > 5 * pulls[0] > 0
+
+
+def test_tissue_channels_keep_their_weight():
+    labels = torch.randint(0, 5, (2, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+    logits = torch.randn(2, 5, 8, 8, generator=torch.Generator().manual_seed(2))
+    overlap = DiceLoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
+    losses = [float(LesionWeightedLoss(overlap, weight)(logits, labels)) for weight in (1.0, 15.0)]
+    assert losses[0] != losses[1]
+
+
+def test_a_weight_below_one_is_refused():
+    with pytest.raises(ValueError, match=r"lesion_weight: found 0.5, expected 1 or more"):
+        LesionWeightedLoss(_dice(), lesion_weight=0.5)
