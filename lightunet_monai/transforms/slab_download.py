@@ -13,6 +13,9 @@ IN_FLIGHT = 4
 """Slabs that may be under way at once; each holds page-locked memory of its size."""
 
 
+_event: Any = torch.cuda.Event  # without types in PyTorch
+
+
 class SlabDownload:
     """Write slabs into parts of a tensor on the CPU; complete when the ``with`` block is left.
 
@@ -37,7 +40,7 @@ class SlabDownload:
             return
         staged = torch.empty(slab.shape, dtype=slab.dtype, pin_memory=True)
         staged.copy_(slab, non_blocking=True)
-        copied = torch.cuda.Event()
+        copied = _event()
         copied.record(torch.cuda.current_stream(slab.device))
         self._under_way.append((target, staged, copied))
         if len(self._under_way) >= IN_FLIGHT:
