@@ -75,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[tuple[float, float], list[Any]]]:
+    import numpy as np
+
     from ..evaluation import score_case
     from ..evaluation.calibration import Calibration
     from ..transforms import list_labelled_cases
@@ -92,11 +94,12 @@ def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[t
         calibration.add(result.probability, reference)
         for low in CUTS:
             pieces, highest = _pieces(cut_at(predictor, result, _sigmoid(low / temperature)), result.probability)
-            for sure in CUTS:
-                if sure >= low:
-                    mask = (highest >= _sigmoid(sure / temperature))[pieces]
-                    score = score_case(Path(case["image"]).name, mask, reference, result.voxel_volume_ml)
-                    scores[low, sure].append(score)
+            kept, score = None, None
+            for sure in (cut for cut in CUTS if cut >= low):
+                if kept is None or not np.array_equal(kept, highest >= _sigmoid(sure / temperature)):
+                    kept = highest >= _sigmoid(sure / temperature)
+                    score = score_case(Path(case["image"]).name, kept[pieces], reference, result.voxel_volume_ml)
+                scores[low, sure].append(score)
     tell("write", 1.0)
     return calibration, scores
 

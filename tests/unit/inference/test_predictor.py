@@ -2,6 +2,7 @@
 
 import json
 
+import cc3d
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from lightunet_monai.inference.bundle import open_bundle
 from lightunet_monai.inference.bundle_files import find_bundle, write_bundle
 from lightunet_monai.inference.engines import choose_engine, fold_batch_norm
 from lightunet_monai.options import RunOptions
+from lightunet_monai.transforms.pieces import CONNECTIVITY
 from tests.builders.bundle import random_network, tiny_bundle
 from tests.builders.series import make_series
 from tests.builders.volume import make_affine, make_nifti, make_voxels
@@ -58,7 +60,12 @@ def test_probabilities_agree_with_the_label_map(a_predictor, tmp_path):
     path = make_nifti(tmp_path / "a.nii.gz", make_voxels((40, 36, 30)))
     segmentation = a_predictor.segment(path, with_probability=True).segmentation
     assert segmentation.probability.dtype == np.float32
-    assert ((segmentation.probability >= 0.5) == (segmentation.label_map > 0)).mean() > 0.9999
+    pieces = cc3d.connected_components(segmentation.probability >= 0.5, connectivity=CONNECTIVITY)
+    volumes_mm3 = np.bincount(pieces.ravel()) * segmentation.voxel_volume_ml * 1000
+    is_large = volumes_mm3 >= np.pi / 6 * segmentation.provenance.settings["minimum_diameter"] ** 3
+    is_large[0] = False
+    assert 0 < is_large.sum() < is_large.size - 1  # there are smaller ones, which are no lesion
+    np.testing.assert_array_equal(segmentation.label_map > 0, is_large[pieces])
 
 
 def test_a_threshold_in_place_of_the_bundles_is_recorded(a_bundle, tmp_path):

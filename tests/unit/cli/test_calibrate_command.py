@@ -1,0 +1,66 @@
+"""``lightunet calibrate``: what its table promises is what ``evaluate`` finds with the numbers it wrote."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from lightunet_monai.cli import main
+from lightunet_monai.inference import Predictor
+from tests.builders.bundle import tiny_bundle
+from tests.builders.volume import make_affine, make_nifti, make_voxels
+
+
+@pytest.fixture(scope="module")
+def a_calibrated_bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("calibrate")
+    bundle = tiny_bundle(folder / "bundle")
+    predictor = Predictor(bundle, threshold=0.8, sure_threshold=0.9)
+    pairs = []
+    affine = make_affine((1.9, 2.0, 2.1))
+    for index in range(2):
+        voxels = make_voxels((34, 30, 26), seed=index)
+        image = make_nifti(folder / f"image_{index}.nii.gz", voxels, affine)
+        # Something that these weights can find: the larger pieces of what they give high probabilities.
+        answer = predictor.segment(image).segmentation.label_map
+        label = make_nifti(folder / f"label_{index}.nii.gz", answer.astype(np.uint8), affine)
+        pairs.append({"image": image.name, "label": label.name})
+    datalist = folder / "datalist.json"
+    datalist.write_text(json.dumps({"validation": pairs}))
+    return bundle, datalist
+
+
+def test_the_numbers_written_give_what_the_table_says(a_calibrated_bundle, capsys):
+    bundle, datalist = a_calibrated_bundle
+    words = ["--data", str(datalist), "--bundle", str(bundle), "--engine", "torch", "--progress", "none"]
+    assert main(["calibrate", *words, "--false-positives", "50", "--write"]) == 0
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if " * |" in line)
+    threshold, sure, sensitivity, dice, _ = (float(v) for v in re.findall(r"\d+\.\d+", row))
+    settings = json.loads((bundle / "configs" / "inference.json").read_text())
+    assert (settings["threshold"], settings["piece_threshold"]) == (threshold, threshold)
+    assert settings["sure_threshold"] == sure
+    assert dice > 0.8
+    assert main(["evaluate", *words, "--section", "validation"]) == 0
+    found = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| 5 mm and more"))
+    cells = [cell.strip() for cell in found.split("|")]
+    assert float(cells[3]) == pytest.approx(sensitivity, abs=0.01)
+    assert float(cells[4]) == pytest.approx(dice, abs=0.02)
+
+
+def test_each_row_of_the_table_is_beaten_by_no_other_in_both(a_calibrated_bundle, capsys):
+    bundle, datalist = a_calibrated_bundle
+    before = (bundle / "configs" / "inference.json").read_bytes()
+    words = ["--data", str(datalist), "--bundle", str(bundle), "--engine", "torch", "--progress", "none"]
+    assert main(["calibrate", *words]) == 0
+    rows = [
+        [float(v) for v in re.findall(r"\d+\.\d+", line)]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("| 0.", "| 1."))
+    ]
+    assert rows
+    dice, false_positives = zip(*((row[3], row[4]) for row in rows), strict=True)
+    assert list(false_positives) == sorted(false_positives)
+    assert max(dice) == dice[-1]
+    assert (bundle / "configs" / "inference.json").read_bytes() == before
