@@ -29,6 +29,9 @@ FINAL = ("done", "failed", "skipped")
 BUSY_SECONDS = 60.0
 """How long to wait for another run's transaction; each takes milliseconds."""
 
+RETRY_SECONDS = 0.02
+"""Between two tries where SQLite does not wait by itself."""
+
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "fuse.", "9p", "beegfs", "glusterfs")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -131,9 +134,22 @@ class Ledger:
             self._db.execute("PRAGMA query_only=ON")
             return
         # WAL needs memory that all its readers share: on a network file system a journal is the safe way.
-        self._db.execute(f"PRAGMA journal_mode={'TRUNCATE' if is_network_path(self.path.parent) else 'WAL'}")
+        self._set_journal("TRUNCATE" if is_network_path(self.path.parent) else "WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._begin(owner)
+
+    def _set_journal(self, mode: str) -> None:
+        # SQLite does not wait here as it does elsewhere: of two that change the mode of a new file at once, one is
+        # told at once that the file is locked.
+        end = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute(f"PRAGMA journal_mode={mode}")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+            time.sleep(RETRY_SECONDS)
 
     def _begin(self, owner: Owner) -> None:
         with self._transaction():

@@ -73,6 +73,21 @@ def test_processes_that_start_and_claim_at_once_share_the_cases_without_overlap(
         assert ledger.counts()["done"] == len(list(ledger.audit_lines())) == 30
 
 
+def test_processes_that_make_the_same_ledger_at_once_do_not_lock_each_other_out(tmp_path):
+    script = """
+    for line in sys.stdin:
+        with Ledger(Path(line.strip()), Owner.of_this_process()):
+            print("open", flush=True)
+    """
+    runs = [_start(script, tmp_path) for _ in range(4)]
+    for number in range(40):
+        for run in runs:
+            run.stdin.write(f"{tmp_path / str(number)}\n")
+            run.stdin.flush()
+        assert [run.stdout.readline() for run in runs] == ["open\n"] * 4
+    assert [run.communicate(timeout=60)[0] for run in runs] == [""] * 4
+
+
 def test_a_claimed_case_is_refused_to_another_connection_until_it_is_given_back(ledger):
     _add(ledger, "a")
     with _second(ledger) as other:
