@@ -96,8 +96,9 @@ def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[t
             pieces, highest = _pieces(cut_at(predictor, result, _sigmoid(low / temperature)), result.probability)
             kept, score = None, None
             for sure in (cut for cut in CUTS if cut >= low):
-                if kept is None or not np.array_equal(kept, highest >= _sigmoid(sure / temperature)):
-                    kept = highest >= _sigmoid(sure / temperature)
+                is_sure = highest >= _sigmoid(sure / temperature)
+                if kept is None or not np.array_equal(kept, is_sure):
+                    kept = is_sure
                     score = score_case(Path(case["image"]).name, kept[pieces], reference, result.voxel_volume_ml)
                 scores[low, sure].append(score)
     tell("write", 1.0)

@@ -53,12 +53,13 @@ def test_a_missed_lesion_costs_more_and_pulls_harder_with_a_weight():
     assert pulls[1] > 5 * pulls[0] > 0
 
 
-def test_tissue_channels_keep_their_weight():
-    labels = torch.randint(0, 5, (2, 1, 8, 8), generator=torch.Generator().manual_seed(1))
-    logits = torch.randn(2, 5, 8, 8, generator=torch.Generator().manual_seed(2))
-    overlap = DiceLoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
-    losses = [float(LesionWeightedLoss(overlap, weight)(logits, labels)) for weight in (1.0, 15.0)]
-    assert losses[0] != losses[1]
+def test_with_tissues_the_true_shares_are_the_best_probabilities_too():
+    labels = torch.randint(0, 5, (1, 1, 20, 20), generator=torch.Generator().manual_seed(1))
+    shares = torch.bincount(labels.flatten(), minlength=5) / labels.numel()
+    logits = shares.log().requires_grad_()
+    loss = LesionWeightedLoss(lambda logits, labels: 0.0, lesion_weight=15.0)
+    loss(logits.reshape(1, 5, 1, 1).expand(1, 5, 20, 20), labels).backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(5), atol=1e-6, rtol=0)
 
 
 def test_a_weight_below_one_is_refused():
