@@ -122,7 +122,7 @@ def engines(arguments: Any) -> Measured:
     """Each engine on one batch of slices of a study, beside the reference."""
     predictor, image = study_on_model_grid()
     network, device = predictor.parts.network, predictor.parts.device
-    x = _middle_stack(image, 4).to(device)
+    x = _middle_stack(image, 4, predictor.parts.inferer.neighbours).to(device)
     ways: dict[str, Callable[[], Any]] = {}
     precisions = {}
     for name in ENGINES[1:]:
@@ -168,7 +168,7 @@ def windows(arguments: Any) -> Measured:
 
     def blended(overlap: float, size: int = WINDOW[0]) -> Callable[[], Tensor]:
         windows = SlidingWindowInferer((size, size), sw_batch_size=4, overlap=overlap, mode="gaussian")
-        return lambda: monai_windows(on_device, network, windows, inferer.slice_axes)
+        return lambda: monai_windows(on_device, network, windows, inferer)
 
     thick = on_device.expand(1, 2 * inferer.neighbours + 1, *on_device.shape[2:])  # a slice as its own neighbours
     slice_inferers = [
@@ -188,7 +188,7 @@ def windows(arguments: Any) -> Measured:
     nnunet = open_nnunet(network, WINDOW, len(parts.labels) + 1, parts.device)
     if nnunet is not None:
         ways["nnU-Net predictor 256, step 0.5"] = lambda: mean_over(
-            inferer.slice_axes, lambda axis: nnunet_slices(stacks(on_device, axis), nnunet)
+            inferer.slice_axes, lambda axis: nnunet_slices(stacks(on_device, axis, inferer.neighbours), nnunet)
         )
     with torch.inference_mode():
         timings, answers = measure(ways, arguments.runs)
@@ -313,9 +313,9 @@ def _on(engine: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Tensor]:
     return way
 
 
-def monai_windows(image: Tensor, network: Callable[[Tensor], Tensor], windows: Any, axes: Sequence[int]) -> Tensor:
-    """Logits (K, X, Y, Z) of MONAI's sliding windows over the slices along each axis: their mean."""
-    return mean_over(axes, lambda axis: windows(stacks(image, axis), network).movedim(0, 1))
+def monai_windows(image: Tensor, network: Callable[[Tensor], Tensor], windows: Any, ours: Any) -> Tensor:
+    """Logits (K, X, Y, Z) of MONAI's sliding windows over the slices along each axis of our inferer: their mean."""
+    return mean_over(ours.slice_axes, lambda axis: windows(stacks(image, axis, ours.neighbours), network).movedim(0, 1))
 
 
 def mean_over(axes: Sequence[int], logits_along: Callable[[int], Tensor]) -> Tensor:
@@ -326,15 +326,15 @@ def mean_over(axes: Sequence[int], logits_along: Callable[[int], Tensor]) -> Ten
     return total / len(axes)
 
 
-def stacks(image: Tensor, axis: int) -> Tensor:
-    """Each slice of (1, 1, X, Y, Z) along an axis with its neighbours as channels, (S, 3, H, W)."""
+def stacks(image: Tensor, axis: int, neighbours: int) -> Tensor:
+    """Each slice of (1, 1, X, Y, Z) along an axis with its neighbours on both sides as channels, (S, C, H, W)."""
     slices = image[0, 0].movedim(axis, 0)
-    last = len(slices) - 1
-    return torch.stack([slices[[max(0, k - 1), k, min(last, k + 1)]] for k in range(len(slices))])
+    shifts = torch.arange(-neighbours, neighbours + 1)
+    return torch.stack([slices[(shifts + k).clamp(0, len(slices) - 1)] for k in range(len(slices))])
 
 
-def _middle_stack(image: Tensor, count: int) -> Tensor:
-    every = stacks(image, 2)
+def _middle_stack(image: Tensor, count: int, neighbours: int) -> Tensor:
+    every = stacks(image, 2, neighbours)
     start = max(0, len(every) // 2 - count // 2)
     return every[start : start + count].contiguous()
 

@@ -156,7 +156,7 @@ def _monai(predictor: Any, network: bool) -> dict[str, Any]:
         if network:
             from benchmark_network import monai_windows
 
-            logits = monai_windows(image[None], predictor.parts.network, inferer, predictor.parts.inferer.slice_axes)
+            logits = monai_windows(image[None], predictor.parts.network, inferer, predictor.parts.inferer)
         else:
             logits = _false_logits(image)
         pred = MetaTensor(logits, meta=case["image"].meta, applied_operations=case["image"].applied_operations)

@@ -5,11 +5,13 @@ Everything that changes a voxel of a volume, the loss and the optimiser's number
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +20,13 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import PersistentDataset
 from monai.inferers import sliding_window_inference
-from monai.transforms import Compose, RandCropByPosNegLabeld, RandFlipd, RandRotate90d, SpatialPadd
+from monai.transforms import Compose, RandCropByPosNegLabeld, SpatialPadd
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightunet_monai.errors import UnreadableFileError
+from lightunet_monai.training import AugmentBatch
 from lightunet_monai.transforms import RandSampleSlicesd, list_labelled_cases
 
 CONFIGS = Path(__file__).resolve().parents[1] / "monai_bundle" / "configs"
@@ -90,6 +93,7 @@ def open_recipe() -> ConfigParser:
     """The bundle's training configuration; entries are taken out by their ids."""
     parser = ConfigParser()
     parser.read_config([str(path) for path in CONFIG_FILES])
+    parser["neighbours"] = 1  # three channels, as the published networks have
     return parser
 
 
@@ -156,10 +160,10 @@ class SimulatedData:
         return cases
 
     def random_transform(self, spatial_dims: int) -> Compose:
-        """The bundle's; in three dimensions its first step cuts cubes in place of slices."""
-        sampler, *rest = _random_transforms(self.recipe)
+        """The bundle's; in three dimensions cubes are cut in place of slices, whose slices then change together."""
+        sampler, augment = _sampler(self.recipe), _augmentation(self.recipe)
         if spatial_dims == 2:
-            return Compose([sampler, *rest])
+            return Compose([sampler, partial(_augmented, augment)])
         edge = (sampler.roi_size[0] // 2,) * 3
         cube = RandCropByPosNegLabeld(
             KEYS,
@@ -171,14 +175,15 @@ class SimulatedData:
             image_key="image",
             image_threshold=sampler.tissue_threshold,
         )
-        return Compose([SpatialPadd(KEYS, edge), cube, *rest])
+        augment.roi_size = edge[:2]
+        return Compose([SpatialPadd(KEYS, edge), cube, partial(_augmented, augment)])
 
     def logits(self, case: Case, network: Logits, spatial_dims: int, device: torch.device) -> Tensor:
         """By the bundle's inferer over slices in every direction; in three dimensions by MONAI's sliding windows."""
         volume = case.image[None].to(device)
         if spatial_dims == 2:
             return self.inferer(volume, network)[0]
-        roi = (_random_transforms(self.recipe)[0].roi_size[0],) * 3
+        roi = (_sampler(self.recipe).roi_size[0],) * 3
         return sliding_window_inference(volume, roi, 1, network, overlap=OVERLAP_3D, mode="gaussian")[0]
 
 
@@ -235,8 +240,12 @@ class UltrasoundData:
 
     def random_transform(self, spatial_dims: int) -> Compose:
         """The bundle's without cutting slices, and without what would turn depth upside down."""
-        kept = [step for step in _random_transforms(self.recipe)[1:] if not _turns_rows(step)]
-        return Compose([SpatialPadd(KEYS, (self.size, self.size)), *kept])
+        augment = _augmentation(self.recipe)
+        augment.roi_size = (self.size, self.size)
+        augment.flip_probability = (0.0, augment.flip_probability[1])
+        augment.quarter_turn_probability = 0.0
+        augment.background = None
+        return Compose([SpatialPadd(KEYS, augment.roi_size), partial(_augmented, augment)])
 
     def logits(self, case: Case, network: Logits, spatial_dims: int, device: torch.device) -> Tensor:
         """Of the whole image at once; its grey is red, green and blue."""
@@ -272,10 +281,13 @@ class Samples(Dataset):
             raise IndexError(index)
         pass_number, place = divmod(index, len(self.cases))
         case = self.cases[np.random.RandomState((self.seed, pass_number)).permutation(len(self.cases))[place]]
-        self.transform.set_random_state(seed=int(np.random.RandomState((self.seed, index, 1)).randint(2**31)))
-        sample = self.transform({"image": case.image, "label": case.label})
+        seed = int(np.random.RandomState((self.seed, index, 1)).randint(2**31))
+        self.transform.set_random_state(seed=seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            sample = self.transform({"image": case.image, "label": case.label})
         sample = sample[0] if isinstance(sample, list) else sample
-        image, label = _plain(sample["image"]).float(), _plain(sample["label"]).float()
+        image, label = sample["image"].float(), sample["label"].float()
         return (three_channels(image[None])[0] if self.spatial_dims == 2 else image), label
 
 
@@ -291,14 +303,25 @@ def pick(items: Sequence[Any], count: int | None) -> list[Any]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def _random_transforms(recipe: ConfigParser) -> list[Any]:
-    steps = recipe.get_parsed_content("train#random_transforms")
-    assert isinstance(steps[0], RandSampleSlicesd)
-    return list(steps)
+def _sampler(recipe: ConfigParser) -> RandSampleSlicesd:
+    (sampler,) = recipe.get_parsed_content("train#random_transforms")
+    assert isinstance(sampler, RandSampleSlicesd)
+    return sampler
 
 
-def _turns_rows(step: Any) -> bool:
-    return isinstance(step, RandRotate90d) or (isinstance(step, RandFlipd) and step.flipper.spatial_axis == 0)
+def _augmentation(recipe: ConfigParser) -> AugmentBatch:
+    augment = recipe.get_parsed_content("train#augmentation")
+    assert isinstance(augment, AugmentBatch)
+    return copy.copy(augment)
+
+
+def _augmented(augment: AugmentBatch, sample: Any) -> dict[str, Tensor]:
+    # A slice (C, H, W) or a cube (1, D, H, W), whose slices are taken for channels; a batch of one either way.
+    image, label = _plain(sample["image"]), _plain(sample["label"])
+    height, width = image.shape[-2:]
+    changed = augment.augment(image.reshape(1, -1, height, width), label.reshape(1, -1, height, width))
+    shapes = (*image.shape[:-2], *augment.roi_size), (*label.shape[:-2], *augment.roi_size)
+    return {key: x.reshape(shape) for key, x, shape in zip(KEYS, changed, shapes, strict=True)}
 
 
 def _plain(x: Any) -> Tensor:

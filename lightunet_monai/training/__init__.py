@@ -1,5 +1,6 @@
 """What the bundle's training needs beyond MONAI: a start, a way to go on after a kill, the best model kept."""
 
+from .augmentation import AugmentBatch
 from .batch_norm import PreciseBatchNorm
 from .channels import lesion_channels
 from .checkpoints import KeepBest, ResumeState, start_from
@@ -7,6 +8,7 @@ from .gradients import ClipGradients
 from .losses import LesionWeightedLoss
 
 __all__ = [
+    "AugmentBatch",
     "ClipGradients",
     "KeepBest",
     "LesionWeightedLoss",

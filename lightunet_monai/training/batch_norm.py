@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.engines import default_prepare_batch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -28,18 +29,29 @@ class PreciseBatchNorm:
     model : Module
         The one that is validated and kept.
     data_loader : iterable of dict
-        ``batch["image"]`` is (B, C, H, W).
+        Of the trainer.
     batches : int
         How many are measured, starting over where the loader ends; 0 leaves the running averages.
     interval : int
         Epochs between measurements, that of the validation.
+    prepare_batch : callable
+        That of the trainer, so that what is measured on is what the network was trained on: (batch, device) to
+        (image (B, C, H, W), label).
     """
 
-    def __init__(self, model: nn.Module, data_loader: Iterable[Any], batches: int, interval: int = 1) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[Any],
+        batches: int,
+        interval: int = 1,
+        prepare_batch: Callable[[Any, torch.device], Any] = default_prepare_batch,
+    ) -> None:
         self.model = model
         self.data_loader = data_loader
         self.batches = batches
         self.interval = interval
+        self.prepare_batch = prepare_batch
 
     def attach(self, engine: Engine) -> None:
         """Called by MONAI for each handler in a list; stands before the validation in it."""
@@ -58,7 +70,7 @@ class PreciseBatchNorm:
         self.model.train()
         with torch.no_grad():
             for batch in itertools.islice(_endless(self.data_loader), self.batches):
-                self.model(batch["image"].to(device))
+                self.model(self.prepare_batch(batch, device)[0])
         self.model.train(was_training)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

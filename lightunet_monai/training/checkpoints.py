@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ..errors import WeightsError
+from .widening import State, widened
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ def start_from(network: nn.Module, weights: str | Path) -> None:
     """Fill a network with the weights that training starts from.
 
     Weights of the same network with fewer output channels will do: all other layers are copied, and of the last one
-    the rows of the channels that both have (background and lesion); further rows keep their initialisation.
+    the rows of the channels that both have (background and lesion); further rows keep their initialisation. So will
+    those of a narrower network, whose channels are copied (`widened`): the start gives its answers.
 
     Parameters
     ----------
@@ -39,16 +41,13 @@ def start_from(network: nn.Module, weights: str | Path) -> None:
         return
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-        network.load_state_dict(_with_more_channels(state, network.state_dict()))
+        network.load_state_dict(widened(_with_more_channels(state, network.state_dict()), network))
     except (OSError, RuntimeError, AttributeError, TypeError) as error:
         raise WeightsError(
             f"{weights}: not usable as a start for {type(network).__name__}: {error}.",
             hint="Give the model.pt of a bundle with the same network, or leave it empty.",
         ) from error
     logger.info("starting from %s", weights)
-
-
-State = Mapping[str, torch.Tensor]
 
 
 def _with_more_channels(state: State, own: State) -> State:

@@ -79,7 +79,7 @@ def test_nnunet_gives_the_logits_of_the_network_where_a_window_holds_the_slice(a
     image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))
     predictor = open_nnunet(network, (16, 16), 2, torch.device("cpu"))
     with torch.inference_mode():
-        expected = network(stacks(image, axis)).movedim(0, 1).movedim(1, 1 + axis)
-        found = mean_over([axis], lambda axis: nnunet_slices(stacks(image, axis), predictor))
+        expected = network(stacks(image, axis, 1)).movedim(0, 1).movedim(1, 1 + axis)
+        found = mean_over([axis], lambda axis: nnunet_slices(stacks(image, axis, 1), predictor))
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected, atol=2e-2, rtol=2e-2)  # its sums are in half precision

@@ -6,6 +6,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from lightunet_monai.errors import WeightsError
+from lightunet_monai.networks import LightUNet
 from lightunet_monai.training import KeepBest, PreciseBatchNorm, ResumeState, start_from
 
 
@@ -86,7 +87,7 @@ def test_a_start_from_weights_of_another_network_is_refused(tmp_path):
 def test_batch_norm_is_measured_on_all_batches_with_the_same_weight():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
-    batches = [{"image": torch.randn(2, 3, 8, 8) * (k + 1) + k} for k in range(3)]
+    batches = [{"image": torch.randn(2, 3, 8, 8) * (k + 1) + k, "label": torch.zeros(2, 1, 8, 8)} for k in range(3)]
     trainer = Engine(lambda engine, batch: None)
     PreciseBatchNorm(network, batches, batches=6).attach(trainer)
     trainer.run([0], max_epochs=1)
@@ -123,9 +124,26 @@ def test_a_start_with_fewer_channels_fills_all_layers_and_the_rows_that_both_hav
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 1)),  # more channels than the network
         nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 2, 1)),  # narrower inside
         nn.Sequential(nn.Conv2d(3, 4, 3)),  # no last layer
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 1)),  # another number of slices
     ],
 )
 def test_a_start_that_differs_in_more_than_missing_channels_is_refused(tmp_path, other):
     torch.save(other.state_dict(), tmp_path / "bad.pt")
     with pytest.raises(WeightsError, match=r"bad\.pt"):
         start_from(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1)), tmp_path / "bad.pt")
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_a_narrow_start_gives_a_wide_network_its_answers_and_its_copies_part(tmp_path, spatial_dims):
+    torch.manual_seed(0)
+    narrow = LightUNet(spatial_dims, 3, 2, widths=(4, 8, 16, 32))
+    x = torch.rand(2, 3, *[17] * spatial_dims)
+    narrow(x)  # running averages that are not those of a fresh network
+    torch.save(narrow.state_dict(), tmp_path / "narrow.pt")
+    wide = LightUNet(spatial_dims, 3, 2, widths=(8, 16, 32, 64))
+    start_from(wide, tmp_path / "narrow.pt")
+    with torch.inference_mode():
+        torch.testing.assert_close(wide.eval()(x), narrow.eval()(x), atol=1e-4, rtol=1e-4)
+    wide.train()(x).square().mean().backward()
+    slope = wide.down[0][1][0].weight.grad
+    assert (slope[0::2] - slope[1::2]).abs().max() > 0.01 * slope.abs().max()

@@ -1,0 +1,167 @@
+"""Random changes of training batches, made on the device that trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from monai.engines import PrepareBatch, default_prepare_batch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class AugmentBatch(PrepareBatch):
+    """Take a batch to the device and change each of its samples at random, all samples at once.
+
+    In this order: flips and quarter turns, the order of the channels (neighbouring slices) turned round; rotation and
+    scaling about the middle, of which ``roi_size`` is cut out; brightness; smoothing; noise. The label map follows
+    where voxels move, by its nearest voxel. Random numbers come from PyTorch's own generator.
+
+    Parameters
+    ----------
+    roi_size : sequence of int
+        (H, W) of what the network is trained on; samples may be larger.
+    flip_probability : sequence of float
+        Of turning rows, and columns, round.
+    quarter_turn_probability : float
+        Of exchanging rows and columns; with the flips every quarter turn comes up. Square windows only.
+    channel_flip_probability : float
+    affine_probability : float
+    rotate_range : float
+        Radians, either way.
+    scale_range : float
+        Along each axis by a factor between 1 / (1 + scale_range) and 1 + scale_range, even in its logarithm.
+    intensity_probability : float
+        Of each of the two changes: a factor between 1 - factor_range and 1 + factor_range, and a summand.
+    factor_range, offset_range : float
+    smooth_probability : float
+    smooth_sigma : sequence of float
+        Smallest and largest standard deviation of the Gaussian, in voxels.
+    noise_probability : float
+    noise_std : float
+        Standard deviation of the noise: between 0 and this.
+    background : float, optional
+        Value (air) that brightness leaves alone; None: there is no such value.
+    """
+
+    def __init__(
+        self,
+        roi_size: Sequence[int],
+        flip_probability: Sequence[float] = (0.5, 0.5),
+        quarter_turn_probability: float = 0.5,
+        channel_flip_probability: float = 0.5,
+        affine_probability: float = 0.6,
+        rotate_range: float = 0.6,
+        scale_range: float = 0.25,
+        intensity_probability: float = 0.4,
+        factor_range: float = 0.06,
+        offset_range: float = 0.06,
+        smooth_probability: float = 0.15,
+        smooth_sigma: Sequence[float] = (0.3, 1.0),
+        noise_probability: float = 0.25,
+        noise_std: float = 0.04,
+        background: float | None = 0.0,
+    ) -> None:
+        self.roi_size = tuple(roi_size)
+        self.flip_probability = tuple(flip_probability)
+        self.quarter_turn_probability = quarter_turn_probability
+        self.channel_flip_probability = channel_flip_probability
+        self.affine_probability = affine_probability
+        self.rotate_range = rotate_range
+        self.scale_range = scale_range
+        self.intensity_probability = intensity_probability
+        self.factor_range = factor_range
+        self.offset_range = offset_range
+        self.smooth_probability = smooth_probability
+        self.smooth_sigma = tuple(smooth_sigma)
+        self.noise_probability = noise_probability
+        self.noise_std = noise_std
+        self.background = background
+
+    def __call__(
+        self,
+        batchdata: Any,
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Give image (B, C, H, W) float32 and label (B, L, H, W), H and W those of ``roi_size``."""
+        image, label = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
+        return self.augment(image, label)
+
+    def augment(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Change image (B, C, H, W) and label (B, L, H, W); L is 1, or C where each channel has its own."""
+        image, label = (torch.as_tensor(x).as_subclass(Tensor) for x in (image, label))
+        image, label = self._turned(image.float(), label)
+        image, label = self._moved(image, label)
+        is_tissue = torch.ones_like(image) if self.background is None else (image != self.background).to(image)
+        image = self._smoothed(self._brightened(image, is_tissue))
+        strength = self.noise_std * self._drawn(image, self.noise_probability)
+        return (image + strength * torch.randn_like(image)).contiguous(), label.contiguous()
+
+    def _drawn(self, image: Tensor, probability: float, low: float = 0.0, high: float = 1.0) -> Tensor:
+        # (B, 1, 1, 1): a number between low and high with this probability, else 0.
+        chance, number = torch.rand(2, len(image), 1, 1, 1).to(image.device)
+        drawn: Tensor = (low + (high - low) * number) * (chance < probability)
+        return drawn
+
+    def _chosen(self, x: Tensor, probability: float) -> Tensor:
+        return (torch.rand(len(x), 1, 1, 1) < probability).to(x.device)
+
+    def _turned(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        for dim, probability in zip((2, 3), self.flip_probability, strict=True):
+            chosen = self._chosen(image, probability)
+            image, label = (torch.where(chosen, x.flip(dim), x) for x in (image, label))
+        if self.quarter_turn_probability > 0:
+            chosen = self._chosen(image, self.quarter_turn_probability)
+            image, label = (torch.where(chosen, x.transpose(2, 3), x) for x in (image, label))
+        chosen = self._chosen(image, self.channel_flip_probability)
+        return torch.where(chosen, image.flip(1), image), torch.where(chosen, label.flip(1), label)
+
+    def _moved(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        count, (height, width) = len(image), self.roi_size
+        chosen = torch.rand(count) < self.affine_probability
+        angle = torch.empty(count).uniform_(-self.rotate_range, self.rotate_range) * chosen
+        limit = math.log1p(self.scale_range)
+        scale = (torch.empty(count, 2).uniform_(-limit, limit) * chosen[:, None]).exp()
+        top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
+        still = [x[:, :, top : top + height, left : left + width] for x in (image, label)]
+        if not bool(chosen.any()):
+            return still[0], still[1]
+        # From places of the window, in its voxels, to places of the sample, in halves of its edges (PyTorch's rule).
+        cos, sin = angle.cos(), angle.sin()
+        edges = torch.tensor([image.shape[3], image.shape[2]], dtype=torch.float32)
+        window = torch.tensor([width, height], dtype=torch.float32)
+        turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1) * scale[:, :, None]
+        middle = torch.tensor([left + width / 2, top + height / 2]) * 2 / edges - 1
+        matrix = torch.cat([turn * window / edges[:, None], middle.expand(count, 2)[:, :, None]], dim=2)
+        places = F.affine_grid(matrix, [count, 1, height, width], align_corners=False).to(image.device)
+        moved = (
+            F.grid_sample(image, places, "bilinear", align_corners=False),
+            F.grid_sample(label.float(), places, "nearest", align_corners=False).to(label),
+        )
+        is_moved = chosen.to(image.device)[:, None, None, None]
+        return torch.where(is_moved, moved[0], still[0]), torch.where(is_moved, moved[1], still[1])
+
+    def _brightened(self, image: Tensor, is_tissue: Tensor) -> Tensor:
+        factor = 1 + self._drawn(image, self.intensity_probability, -self.factor_range, self.factor_range)
+        offset = self._drawn(image, self.intensity_probability, -self.offset_range, self.offset_range)
+        return torch.where(is_tissue > 0, image * factor + offset, image)
+
+    def _smoothed(self, image: Tensor) -> Tensor:
+        chosen = (torch.rand(len(image)) < self.smooth_probability).nonzero().flatten().to(image.device)
+        if len(chosen) == 0:
+            return image
+        low, high = self.smooth_sigma
+        radius = math.ceil(3 * high)
+        sigma = torch.empty(len(chosen), 1).uniform_(low, high)
+        kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1.0) / sigma) ** 2)
+        kernel = (kernel / kernel.sum(1, keepdim=True)).to(image.device)
+        channels = image.shape[1]
+        weight = kernel.repeat_interleave(channels, 0)[:, None]  # one for each plane
+        planes = F.pad(image[chosen], (radius,) * 4, mode="replicate").flatten(0, 1)[None]
+        planes = F.conv2d(planes, weight[:, :, :, None], groups=planes.shape[1])
+        planes = F.conv2d(planes, weight[:, :, None, :], groups=planes.shape[1])
+        return image.index_copy(0, chosen, planes.reshape(len(chosen), channels, *image.shape[2:]))

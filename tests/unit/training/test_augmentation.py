@@ -1,0 +1,118 @@
+"""Random changes of a batch: labels go with their voxels, air stays air, what is switched off does nothing."""
+
+import pytest
+import torch
+
+from lightunet_monai.training import AugmentBatch
+
+STILL = dict(
+    flip_probability=(0.0, 0.0),
+    quarter_turn_probability=0.0,
+    channel_flip_probability=0.0,
+    affine_probability=0.0,
+    intensity_probability=0.0,
+    smooth_probability=0.0,
+    noise_probability=0.0,
+)
+
+
+def _batch(count=64, size=32, channels=3):
+    """A bright ellipse off the middle, in each channel a little brighter; the label is the ellipse."""
+    rows, columns = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
+    inside = ((rows - 12) / 5) ** 2 + ((columns - 18) / 3) ** 2 < 1
+    image = (0.5 * inside)[None, None] + 0.1 * torch.arange(1.0, channels + 1)[None, :, None, None]
+    return image.expand(count, -1, -1, -1).clone(), inside[None, None].expand(count, -1, -1, -1).to(torch.uint8)
+
+
+def test_without_any_change_the_middle_is_cut_out():
+    image, label = _batch()
+    changed = AugmentBatch((20, 16), **STILL).augment(image, label)
+    assert torch.equal(changed[0], image[:, :, 6:26, 8:24])
+    assert torch.equal(changed[1], label[:, :, 6:26, 8:24])
+    assert changed[1].dtype == torch.uint8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"flip_probability": (0.5, 0.0)},
+        {"flip_probability": (0.0, 0.5)},
+        {"quarter_turn_probability": 0.5},
+        {"affine_probability": 0.5, "rotate_range": 0.6, "scale_range": 0.0},
+        {"affine_probability": 0.5, "rotate_range": 0.0, "scale_range": 0.25},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_label_goes_where_its_voxels_go(change):
+    torch.manual_seed(0)
+    image, label = _batch()
+    changed, moved = AugmentBatch((32, 32), **{**STILL, **change}).augment(image, label)
+    middle = changed[:, 1]
+    again = middle > 0.2 + 0.25
+    overlap = 2 * (again & (moved[:, 0] > 0)).sum((1, 2)) / (again.sum((1, 2)) + moved[:, 0].sum((1, 2)))
+    assert overlap.min() > 0.85
+    same = (changed == image).flatten(1).all(1)
+    assert 0.25 < same.float().mean() < 0.75  # about half of the samples, each drawn for itself
+
+
+def test_a_rotation_keeps_areas_and_a_scaling_stays_in_its_range():
+    torch.manual_seed(0)
+    image, label = _batch(count=200)
+    area = float(label[0].sum())
+    turned = AugmentBatch((32, 32), **{**STILL, "affine_probability": 1.0, "scale_range": 0.0}).augment(image, label)[1]
+    assert turned.sum((1, 2, 3)).float().mean() == pytest.approx(area, rel=0.03)
+    scaled = AugmentBatch((32, 32), **{**STILL, "affine_probability": 1.0, "rotate_range": 0.0}).augment(image, label)
+    ratio = scaled[1].sum((1, 2, 3)) / area
+    assert 1 / 1.25**2 - 0.15 < ratio.min() < 0.8
+    assert 1.25 < ratio.max() < 1.25**2 + 0.15
+
+
+def test_brightness_leaves_air_alone_unless_there_is_none():
+    torch.manual_seed(0)
+    image, label = _batch()
+    image[:, :, :8] = 0
+    change = {**STILL, "intensity_probability": 1.0}
+    changed, _ = AugmentBatch((32, 32), **change).augment(image, label)
+    assert (changed[:, :, :8] == 0).all()
+    difference = (changed - image)[:, :, 8:]
+    assert difference.abs().amax((1, 2, 3)).min() > 0
+    assert difference.abs().max() <= 0.06 * float(image.max()) + 0.06 + 1e-6
+    changed, _ = AugmentBatch((32, 32), **change, background=None).augment(image, label)
+    assert (changed[:, :, :8] != 0).float().mean() > 0.9
+
+
+def test_noise_and_smoothing_have_the_strength_that_was_asked_for():
+    torch.manual_seed(0)
+    flat, label = torch.full((200, 3, 32, 32), 0.5), torch.zeros(200, 1, 32, 32)
+    noisy, _ = AugmentBatch((32, 32), **{**STILL, "noise_probability": 1.0}, noise_std=0.04).augment(flat, label)
+    deviation = noisy.flatten(1).std(1)
+    assert deviation.max() < 0.043
+    assert deviation.mean() == pytest.approx(0.02, abs=0.003)
+    smooth = AugmentBatch((32, 32), **{**STILL, "smooth_probability": 1.0}, smooth_sigma=(1.0, 1.0))
+    torch.testing.assert_close(smooth.augment(flat, label)[0], flat)
+    point = torch.zeros(4, 2, 32, 32)
+    point[:, :, 16, 16] = 1
+    spread = smooth.augment(point, label[:4])[0]
+    assert spread.sum((2, 3)).flatten().tolist() == pytest.approx([1.0] * 8, abs=1e-4)
+    places = torch.arange(32.0) - 16
+    assert (spread[0, 1].sum(0) * places**2).sum() == pytest.approx(1.0, abs=0.05)  # variance, voxels squared
+
+
+def test_the_order_of_slices_is_turned_round_for_some():
+    torch.manual_seed(0)
+    image, label = _batch()
+    changed, kept = AugmentBatch((32, 32), **{**STILL, "channel_flip_probability": 0.5}).augment(image, label)
+    turned = (changed == image.flip(1)).flatten(1).all(1)
+    assert ((changed == image).flatten(1).all(1) | turned).all()
+    assert 0.25 < turned.float().mean() < 0.75
+    assert torch.equal(kept, label)
+
+
+def test_the_same_seed_gives_the_same_batch_and_another_one_another():
+    image, label = _batch()
+    results = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        results.append(AugmentBatch((24, 24)).augment(image, label)[0])
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
