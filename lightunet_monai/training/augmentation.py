@@ -17,7 +17,8 @@ class AugmentBatch(PrepareBatch):
 
     In this order: flips and quarter turns, the order of the channels (neighbouring slices) turned round; rotation and
     scaling about the middle, of which ``roi_size`` is cut out; brightness; smoothing; noise. The label map follows
-    where voxels move, by its nearest voxel. Random numbers come from PyTorch's own generator.
+    where voxels move, by its nearest voxel. Random numbers come from PyTorch's own generator. Without further
+    arguments only the middle is cut out; the numbers of a training stand in its configuration.
 
     Parameters
     ----------
@@ -49,20 +50,20 @@ class AugmentBatch(PrepareBatch):
     def __init__(
         self,
         roi_size: Sequence[int],
-        flip_probability: Sequence[float] = (0.5, 0.5),
-        quarter_turn_probability: float = 0.5,
-        channel_flip_probability: float = 0.5,
-        affine_probability: float = 0.6,
-        rotate_range: float = 0.6,
-        scale_range: float = 0.25,
-        intensity_probability: float = 0.4,
-        factor_range: float = 0.06,
-        offset_range: float = 0.06,
-        smooth_probability: float = 0.15,
-        smooth_sigma: Sequence[float] = (0.3, 1.0),
-        noise_probability: float = 0.25,
-        noise_std: float = 0.04,
-        background: float | None = 0.0,
+        flip_probability: Sequence[float] = (0.0, 0.0),
+        quarter_turn_probability: float = 0.0,
+        channel_flip_probability: float = 0.0,
+        affine_probability: float = 0.0,
+        rotate_range: float = 0.0,
+        scale_range: float = 0.0,
+        intensity_probability: float = 0.0,
+        factor_range: float = 0.0,
+        offset_range: float = 0.0,
+        smooth_probability: float = 0.0,
+        smooth_sigma: Sequence[float] = (0.0, 0.0),
+        noise_probability: float = 0.0,
+        noise_std: float = 0.0,
+        background: float | None = None,
     ) -> None:
         self.roi_size = tuple(roi_size)
         self.flip_probability = tuple(flip_probability)
@@ -96,8 +97,7 @@ class AugmentBatch(PrepareBatch):
         image, label = (torch.as_tensor(x).as_subclass(Tensor) for x in (image, label))
         image, label = self._turned(image.float(), label)
         image, label = self._moved(image, label)
-        is_tissue = torch.ones_like(image) if self.background is None else (image != self.background).to(image)
-        image = self._smoothed(self._brightened(image, is_tissue))
+        image = self._smoothed(self._brightened(image))
         strength = self.noise_std * self._drawn(image, self.noise_probability)
         return (image + strength * torch.randn_like(image)).contiguous(), label.contiguous()
 
@@ -145,10 +145,11 @@ class AugmentBatch(PrepareBatch):
         is_moved = chosen.to(image.device)[:, None, None, None]
         return torch.where(is_moved, moved[0], still[0]), torch.where(is_moved, moved[1], still[1])
 
-    def _brightened(self, image: Tensor, is_tissue: Tensor) -> Tensor:
+    def _brightened(self, image: Tensor) -> Tensor:
         factor = 1 + self._drawn(image, self.intensity_probability, -self.factor_range, self.factor_range)
         offset = self._drawn(image, self.intensity_probability, -self.offset_range, self.offset_range)
-        return torch.where(is_tissue > 0, image * factor + offset, image)
+        changed = image * factor + offset
+        return changed if self.background is None else torch.where(image == self.background, image, changed)
 
     def _smoothed(self, image: Tensor) -> Tensor:
         chosen = (torch.rand(len(image)) < self.smooth_probability).nonzero().flatten().to(image.device)
