@@ -166,6 +166,9 @@ def windows(arguments: Any) -> Measured:
     if arguments.quick:
         inferer.slice_axes = inferer.slice_axes[-1:]
 
+    everywhere: Any = copy.copy(inferer)
+    everywhere.refine_logit = None
+
     def blended(overlap: float, size: int = WINDOW[0]) -> Callable[[], Tensor]:
         windows = SlidingWindowInferer((size, size), sw_batch_size=4, overlap=overlap, mode="gaussian")
         return lambda: monai_windows(on_device, network, windows, inferer)
@@ -179,6 +182,7 @@ def windows(arguments: Any) -> Measured:
         f"ours: exact, {predictor.engine.name}": lambda: inferer(on_device, predictor.engine)[0],
         "ours: exact, windows of 176": lambda: inferer(on_device, predictor.engine, roi_size=(176, 176))[0],
         "ours: exact, plain PyTorch": lambda: inferer(on_device, network)[0],
+        "ours: exact, every direction everywhere": lambda: everywhere(on_device, predictor.engine)[0],
         "MONAI SlidingWindowInferer 256, overlap 0.25": blended(0.25),
         "MONAI SlidingWindowInferer 96, overlap 0.25": blended(0.25, 96),
     }

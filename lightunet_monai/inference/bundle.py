@@ -24,6 +24,8 @@ SETTING_IDS = (
     "model_size",
     "percentiles",
     "apply_voi",
+    "slice_axes",
+    "refine_logit",
     "threshold",
     "sure_threshold",
     "temperature",

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from monai.inferers import Inferer, sliding_window_inference
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import max_pool3d, pad
 
-from .tiling import HALO, plan_spans
+from .tiling import HALO, Span, plan_spans
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
@@ -43,6 +43,12 @@ class SliceInferer(Inferer):
     slice_axes : sequence of int
         Axes of the volume, 0, 1, 2, that are perpendicular to the slices. With several, the logits are the mean over
         the directions.
+    refine_logit : float or None
+        None to compute every direction everywhere. Otherwise the first alone is, and the others only in the slices
+        that come near a voxel at which the margin of the first (logit of class 1, the tumour, minus the highest of the
+        others) exceeds this number. Far from all such voxels the logits are those of the first direction.
+    refine_margin : int
+        How near, voxels along each axis.
     sw_batch_size : int
         Windows computed at once.
     halo : int
@@ -66,6 +72,8 @@ class SliceInferer(Inferer):
         roi_size: Sequence[int],
         neighbours: int = 1,
         slice_axes: Sequence[int] = (2,),
+        refine_logit: float | None = None,
+        refine_margin: int = 4,
         sw_batch_size: int = 4,
         halo: int = HALO,
         tissue_threshold: float = 0.0,
@@ -78,6 +86,8 @@ class SliceInferer(Inferer):
         self.roi_size = tuple(roi_size)
         self.neighbours = neighbours
         self.slice_axes = tuple(slice_axes)
+        self.refine_logit = refine_logit
+        self.refine_margin = refine_margin
         self.sw_batch_size = sw_batch_size
         self.halo = halo
         self.tissue_threshold = tissue_threshold
@@ -102,25 +112,65 @@ class SliceInferer(Inferer):
         if inputs.shape[:2] != (1, 1):
             raise ValueError(f"expected one volume of one channel, (1, 1, X, Y, Z), found {tuple(inputs.shape)}")
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
-        run = self._exact if self.overlap is None else self._blended
-        mean: Tensor | None = None
-        for index, axis in enumerate(self.slice_axes):
-            part = _part_of(progress, index, len(self.slice_axes))
-            slices = volume[0, 0].movedim(axis, 0)  # (S, H, W)
-            height, width = slices.shape[1:]
-            missing = (0, max(0, SMALLEST_SLICE - width), 0, max(0, SMALLEST_SLICE - height))
-            logits = run(pad(slices, missing) if any(missing) else slices, network, load, part)
-            logits = logits[..., :height, :width].movedim(1, 1 + axis)  # (K, S, H, W) -> (K, X, Y, Z)
-            mean = logits if mean is None else mean.add_(logits)
-        assert mean is not None
-        return mean.div_(len(self.slice_axes))[None]
+        tissue = volume[0, 0] > self.tissue_threshold  # (X, Y, Z)
+        parts = len(self.slice_axes)
+        mean = self._along(0, volume[0, 0], tissue, network, load, progress)
+        if parts > 1 and self.refine_logit is not None:
+            near = self._near_candidates(mean, self.refine_logit)
+            for index in range(1, parts):
+                logits = self._along(index, volume[0, 0], near, network, load, progress, with_neighbours=False)
+                mean.add_(torch.where(near, logits, 0))
+            return torch.where(near, mean / parts, mean)[None]
+        for index in range(1, parts):
+            mean.add_(self._along(index, volume[0, 0], tissue, network, load, progress))
+        return mean.div_(parts)[None]
 
-    def _exact(self, slices: Tensor, network: Network, load: Load, progress: Progress | None) -> Tensor:
-        batch_size, roi_size = load
-        tissue = slices > self.tissue_threshold
-        wanted = self._stack_any(tissue.flatten(1).any(dim=1)).nonzero().flatten().tolist()
+    def _along(
+        self,
+        index: int,
+        volume: Tensor,
+        wanted: Tensor,
+        network: Network,
+        load: Load,
+        progress: Progress | None,
+        *,
+        with_neighbours: bool = True,
+    ) -> Tensor:
+        # Logits (K, X, Y, Z) of one direction of slices, where the mask says that they are wanted.
+        axis = self.slice_axes[index]
+        slices, wanted = volume.movedim(axis, 0), wanted.movedim(axis, 0)  # (S, H, W)
+        height, width = slices.shape[1:]
+        missing = (0, max(0, SMALLEST_SLICE - width), 0, max(0, SMALLEST_SLICE - height))
+        if any(missing):
+            slices, wanted = pad(slices, missing), pad(wanted, missing)
+        part = _part_of(progress, index, len(self.slice_axes))
+        if self.overlap is not None:
+            logits = self._blended(slices, network, load, part)
+        else:
+            has_wanted = wanted.flatten(1).any(dim=1)
+            indices = (self._stack_any(has_wanted) if with_neighbours else has_wanted).nonzero().flatten().tolist()
+            logits = self._exact(slices, indices, self._windows(wanted, load[1]), network, load[0], part)
+        return logits[..., :height, :width].movedim(1, 1 + axis)  # (K, S, H, W) -> (K, X, Y, Z)
+
+    def _near_candidates(self, logits: Tensor, least: float) -> Tensor:
+        # (K, X, Y, Z) -> (X, Y, Z), by one axis after the other: the same box for less work.
+        others = torch.cat([logits[:1], logits[2:]]).amax(dim=0)
+        near = (logits[1] - others > least).to(torch.float32)[None, None]
+        for axis in range(3):
+            reach = [self.refine_margin if i == axis else 0 for i in range(3)]
+            near = max_pool3d(near, [2 * r + 1 for r in reach], stride=1, padding=reach)
+        return near[0, 0] > 0
+
+    def _exact(
+        self,
+        slices: Tensor,
+        wanted: Sequence[int],
+        windows: Sequence[tuple[Span, Span]],
+        network: Network,
+        batch_size: int,
+        progress: Progress | None,
+    ) -> Tensor:
         logits: Tensor | None = None
-        windows = self._windows(tissue, roi_size)
         batches = [wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size)]
         total, done = len(batches) * len(windows), 0
         for batch in batches:
@@ -141,13 +191,15 @@ class SliceInferer(Inferer):
                 if progress is not None:
                     progress(done, total)
         if logits is None:
+            if progress is not None:
+                progress(1, 1)
             answer = network(self._stack(slices[:1, :PROBE_SIZE, :PROBE_SIZE], [0]))
             logits = self._background(answer, slices)
         return logits
 
-    def _windows(self, tissue: Tensor, roi_size: tuple[int, ...]) -> list[tuple[Any, Any]]:
+    def _windows(self, wanted: Tensor, roi_size: tuple[int, ...]) -> list[tuple[Span, Span]]:
         # One box for the whole volume, so that no voxel's context depends on which slices share a batch.
-        plane = tissue.any(dim=0)
+        plane = wanted.any(dim=0)
         if not bool(plane.any()):
             return []
         height, width = plane.shape

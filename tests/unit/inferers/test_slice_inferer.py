@@ -91,6 +91,65 @@ def test_several_directions_give_the_mean_of_their_logits_and_progress_that_only
         SliceInferer((512, 512), slice_axes=[])
 
 
+@pytest.fixture(scope="module")
+def directions(a_network, a_volume):
+    """Logits of the slices across axis 2 alone, and of all three directions."""
+    with torch.inference_mode():
+        return [SliceInferer((512, 512), slice_axes=axes)(a_volume, a_network) for axes in ([2], [2, 0, 1])]
+
+
+def test_refined_logits_are_the_mean_near_candidates_and_those_of_the_first_direction_elsewhere(
+    a_network, a_volume, directions
+):
+    first, mean = directions
+    margin = first[0, 1] - first[0, 0]
+    cut = float(margin.flatten().sort().values[-20])  # 19 candidates
+    near = torch.zeros_like(margin, dtype=torch.bool)
+    for x, y, z in (margin > cut).nonzero().tolist():
+        near[max(0, x - 3) : x + 4, max(0, y - 3) : y + 4, max(0, z - 3) : z + 4] = True
+    told = []
+    with torch.inference_mode():
+        inferer = SliceInferer((512, 512), slice_axes=[2, 0, 1], refine_logit=cut, refine_margin=3)
+        refined = inferer(a_volume, a_network, progress=lambda done, total: told.append(done / total))
+    assert 0.001 < near.float().mean() < 0.5
+    torch.testing.assert_close(refined[:, :, near], mean[:, :, near], rtol=0, atol=1e-5)
+    assert torch.equal(refined[:, :, ~near], first[:, :, ~near])
+    assert not torch.allclose(first[:, :, near], mean[:, :, near], atol=1e-3)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+
+
+def test_refining_everywhere_is_computing_every_direction_and_nowhere_is_the_first(a_network, a_volume, directions):
+    first, mean = directions
+    with torch.inference_mode():
+        everywhere = SliceInferer((512, 512), slice_axes=[2, 0, 1], refine_logit=-100.0)(a_volume, a_network)
+        told = []
+        nowhere = SliceInferer((512, 512), slice_axes=[2, 0, 1], refine_logit=100.0)(
+            a_volume, a_network, progress=lambda *now: told.append(now[0] / now[1])
+        )
+    tissue = (a_volume > 0).expand_as(mean)
+    torch.testing.assert_close(everywhere[tissue], mean[tissue], rtol=0, atol=1e-5)
+    assert torch.equal(nowhere, first)
+    assert told[-1] == 1.0
+
+
+def test_refining_computes_only_slices_near_candidates():
+    seen = []
+
+    def network(x):  # tumour where the input is 2
+        seen.append(tuple(x.shape))
+        tumour = torch.where(x[:, 1:2] > 1.5, 5.0, -5.0)
+        return torch.cat([-tumour, tumour], dim=1)
+
+    volume = torch.ones(1, 1, 40, 48, 56)
+    volume[..., 20, 30, 10] = 2.0
+    logits = SliceInferer((512, 512), slice_axes=[1, 0, 2], refine_logit=0.0, refine_margin=2, sw_batch_size=1)(
+        volume, network
+    )
+    assert len(seen) == 48 + 5 + 5
+    assert (logits[:, 1] > logits[:, 0]).nonzero().tolist() == [[0, 20, 30, 10]]
+
+
 def test_air_is_not_computed_and_is_background(a_volume):
     seen = []
 
