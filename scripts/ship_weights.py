@@ -1,9 +1,10 @@
-"""Put newly trained weights into a bundle: convolution weights in float16, and their SHA-256 in metadata.json.
+"""Put newly trained weights into a bundle: convolution weights in few bits, and their SHA-256 in metadata.json.
 
     python scripts/ship_weights.py runs/model.pt
     python scripts/ship_weights.py runs/model.pt --model ultrasound --bundle my_bundle
 
-Rounding to float16 moves a weight by at most one part in 2000; biases, batch norms and Swish slopes stay in float32.
+Convolution weights become float16 with eight significant bits, by which a weight moves by at most one part in 256 and
+which compress well in a repository or an archive; biases, batch norms and Swish slopes stay in float32.
 Thresholds, int8 ranges and published figures belong to the stored file: calibrate, measure and evaluate after this.
 """
 
@@ -18,9 +19,12 @@ import torch
 from lightunet_monai.inference.bundle_files import find_bundle, read_metadata, weights_path
 from lightunet_monai.labels import DEFAULT_MODEL
 
+SIGNIFICANT_BITS = 8
+"""Of a convolution weight; bfloat16 has as many."""
+
 
 def store(source: Path, target: Path) -> str:
-    """Write a plain state dict, convolution weights in float16, and give the SHA-256 of the file.
+    """Write a plain state dict, convolution weights rounded and in float16, and give the SHA-256 of the file.
 
     Raises
     ------
@@ -32,7 +36,7 @@ def store(source: Path, target: Path) -> str:
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"{source}: {name} is {type(value).__name__}, expected a plain state dict of tensors")
-        half = value.half() if value.ndim > 1 and value.is_floating_point() else value
+        half = _rounded(value).half() if value.ndim > 1 and value.is_floating_point() else value
         if not torch.isfinite(half).all():
             raise ValueError(f"{source}: {name} has values beyond float16")
         stored[name] = half.clone()
@@ -40,6 +44,12 @@ def store(source: Path, target: Path) -> str:
     torch.save(stored, part)
     part.replace(target)
     return hashlib.sha256(target.read_bytes()).hexdigest()
+
+
+def _rounded(value: torch.Tensor) -> torch.Tensor:
+    mantissa, exponent = torch.frexp(value.float())  # 0.5 <= mantissa < 1
+    scale = 2.0**SIGNIFICANT_BITS
+    return torch.ldexp((mantissa * scale).round() / scale, exponent)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -34,7 +34,19 @@ def test_weights_are_stored_by_half_and_stamped(tmp_path):
     assert settings.read_text() == metadata.replace(old, sha256)
     network = open_bundle(bundle).network
     assert network.state_dict()[name].dtype == torch.float32
-    assert torch.allclose(network.state_dict()[name], before[name], rtol=1e-3, atol=1e-6)
+    assert torch.allclose(network.state_dict()[name], before[name], rtol=2**-8, atol=1e-6)
+
+
+def test_convolution_weights_keep_eight_significant_bits(tmp_path):
+    values = torch.tensor([[1.0, 1.0 + 2**-7, 1.0 + 2**-9, -0.3, 0.0, 3.0e-5]])
+    torch.save({"a": values, "b": values[0]}, tmp_path / "in.pt")
+    store(tmp_path / "in.pt", tmp_path / "out.pt")
+    stored = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert torch.equal(stored["b"], values[0])
+    assert stored["a"][0, :3].tolist() == [1.0, 1.0 + 2**-7, 1.0]
+    assert stored["a"][0, 4] == 0
+    torch.testing.assert_close(stored["a"].float(), values, rtol=2**-8, atol=1e-7)
+    assert ((stored["a"].view(torch.int16) & 0b111)[0, :4] == 0).all()
 
 
 def test_what_float16_cannot_hold_is_refused_and_nothing_is_replaced(tmp_path):
