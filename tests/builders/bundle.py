@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from lightunet_monai.inference.engine import input_channels
 from lightunet_monai.networks import LightUNet
 from tests.builders.volume import make_voxels
 
@@ -42,18 +43,19 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
         model["metadata"]["weights_sha256"] = ""
     (folder / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4))
     (folder / "models").mkdir(exist_ok=True)
-    torch.save(random_network(seed).state_dict(), folder / "models" / "model.pt")
+    channels = 2 * config["neighbours"] + 1
+    torch.save(random_network(seed, channels).state_dict(), folder / "models" / "model.pt")
     torch.save(random_network(seed + 1).state_dict(), folder / "models" / "ultrasound.pt")
-    torch.save(random_network(seed + 2, out_channels=5).state_dict(), folder / "models" / "tissues.pt")
+    torch.save(random_network(seed + 2, channels, 5).state_dict(), folder / "models" / "tissues.pt")
     return folder
 
 
-def random_network(seed: int = 0, out_channels: int = 2) -> LightUNet:
+def random_network(seed: int = 0, in_channels: int = 3, out_channels: int = 2) -> LightUNet:
     """A narrow network with weights and batch statistics unlike the initial ones, and a logit that changes sign."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of what is not drawn below: biases
-        network = LightUNet(out_channels=out_channels, widths=WIDTHS).eval()
+        network = LightUNet(in_channels=in_channels, out_channels=out_channels, widths=WIDTHS).eval()
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if name.endswith("running_var"):
@@ -71,7 +73,8 @@ def _spread(network: LightUNet) -> None:
     # in a quarter of the tissue: label maps that are neither empty nor full, in many pieces.
     volume = torch.from_numpy(make_voxels((48, 44, 40)).astype("float32"))
     brightness = ((volume + 160) / 300).clamp(0.02, 1.0) * (volume > -400)
-    slices = torch.stack([brightness[:, :, z - 1 : z + 2].movedim(2, 0) for z in range(4, 36, 4)])
+    reach = input_channels(network) // 2
+    slices = torch.stack([brightness[:, :, z - reach : z + reach + 1].movedim(2, 0) for z in range(4, 36, 4)])
     margin = network(slices).diff(dim=1)[:, -1][slices[:, 1] > 0]
     scale = 3.0 / margin.std()
     shift = network.outc.bias[-1] - network.outc.bias[-2]

@@ -8,7 +8,7 @@ import torch
 
 from lightunet_monai.errors import UsageError
 from lightunet_monai.inference import compiled_cache, engines
-from lightunet_monai.inference.engine import Engine, EngineRequest, EngineUnavailableError
+from lightunet_monai.inference.engine import Engine, EngineRequest, EngineUnavailableError, input_channels
 from lightunet_monai.inference.engines import choose_engine
 from lightunet_monai.inference.onnx_engines import start_tensorrt
 from lightunet_monai.inference.openvino_engine import start_openvino
@@ -31,15 +31,15 @@ def _own_cache(tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="module")
 def shipped_network():
     state = torch.load(SHIPPED / "models" / "model.pt", map_location="cpu", weights_only=True)
-    network = LightUNet().eval()
+    network = LightUNet(in_channels=next(iter(state.values())).shape[1]).eval()
     network.load_state_dict(state)
     return network
 
 
-def _slices(batch, height, width, seed=0):
+def _slices(batch, height, width, channels=3, seed=0):
     # Smooth shapes under noise, so that both labels occur in pieces that have contours.
     generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(batch, 3, height // 8 + 2, width // 8 + 2, generator=generator)
+    coarse = torch.rand(batch, channels, height // 8 + 2, width // 8 + 2, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
     return (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
 
@@ -68,7 +68,7 @@ def test_an_engine_gives_the_logits_of_the_reference_at_any_size(name, shape):
 def test_an_engine_gives_the_label_map_of_the_reference(name, weights, shipped_network):
     network = shipped_network if weights == "shipped" else random_network(2)
     engine = choose_engine(network, CPU, RunOptions(engine=name, threads=1))
-    x = _slices(2, 104, 97)
+    x = _slices(2, 104, 97, input_channels(network))
     with torch.inference_mode():
         expected, found = _margin(network(x)), _margin(engine(x))
     cut = expected.median()  # whatever the weights, both labels occur and contours are many
@@ -98,7 +98,7 @@ def test_without_a_compiler_the_compiled_network_is_refused_with_the_cause(monke
 @pytest.mark.parametrize(("precision", "bound"), [("float16", 0.02), ("bfloat16", 0.15)])
 def test_half_weights_stay_near_the_reference(precision, bound, shipped_network):
     engine = start_tuned(EngineRequest(shipped_network, CPU, precision, 1))
-    x = _slices(1, 64, 72)
+    x = _slices(1, 64, 72, input_channels(shipped_network))
     with torch.inference_mode():
         logits = engine(x)
         difference = (logits - shipped_network(x)).abs().max()
@@ -109,7 +109,7 @@ def test_half_weights_stay_near_the_reference(precision, bound, shipped_network)
 
 def test_float16_keeps_the_label_map_of_the_shipped_weights(shipped_network):
     engine = start_tuned(EngineRequest(shipped_network, CPU, "float16", 1))
-    x = _slices(1, 104, 97)
+    x = _slices(1, 104, 97, input_channels(shipped_network))
     with torch.inference_mode():
         expected, found = _margin(shipped_network(x)), _margin(engine(x))
     cut = expected.median()  # whatever the weights, both labels occur and contours are many

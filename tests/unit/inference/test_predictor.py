@@ -155,7 +155,7 @@ def test_weights_that_differ_from_the_metadata_hash_are_refused(tmp_path):
 
 def test_a_new_bundle_is_stamped_and_opens(tmp_path):
     bundle = tiny_bundle(tmp_path / "bundle")
-    torch.save(random_network(5).state_dict(), tmp_path / "new.pt")
+    torch.save(random_network(5, in_channels=5).state_dict(), tmp_path / "new.pt")
     write_bundle(bundle, tmp_path / "new.pt", tmp_path / "out", version="0.1.0+mine", data_source="my cases")
     parts = open_bundle(tmp_path / "out")
     assert parts.metadata["version"] == "0.1.0+mine"
