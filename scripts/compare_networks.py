@@ -59,7 +59,8 @@ def compare(options: argparse.Namespace) -> int:
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     data = _open_data(options)
     folds = options.folds if options.folds is not None else data.folds[: 1 if options.quick else None]
-    budget = Budget(options.iterations, options.batch, options.seed, options.watch, options.tune_cases)
+    numbers = (options.iterations, options.batch, options.seed, options.watch, options.tune_cases)
+    budget = Budget(*numbers, widths_divisor=options.divide_widths)
     results = _open_results(options.output / "results.json", _recipe(options), _machine(device))
     for fold in folds:
         key = "all" if fold is None else str(fold)
@@ -119,6 +120,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(
             f"--{name}", type=_positive, metavar="N", help=f"{text} ({full or 'all'}; --quick: {quick})"
         )
+    parser.add_argument(
+        "--divide-widths", type=_positive, default=1, metavar="N", help="divide all numbers of channels, for a CPU (1)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and samples (0)")
     parser.add_argument("--device", help="cpu, cuda or cuda:1")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that draw samples (0)")
@@ -159,6 +163,8 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
     names = ("iterations", "batch", "seed", "watch", "tune_cases", "train_cases", "test_cases")
     listed = [Path(path) / "index.csv" if kind == "ultrasound" else Path(path), options.test_data]
     recipe = {name: getattr(options, name) for name in names}
+    if options.divide_widths > 1:
+        recipe["divide_widths"] = options.divide_widths
     if kind == "ultrasound":
         recipe["size"] = options.size
     content = b"".join(file.read_bytes() for file in listed if file is not None and file.is_file())
@@ -244,7 +250,7 @@ def format_table(results: Mapping[str, Any]) -> str:
     counted = {(len(row["folds"]), row["lesion_cases"], row["clean_cases"]) for row in rows.values()}
     lines = [
         f"{recipe['data']}: {recipe['iterations']} iterations of {recipe['batch']} samples, seed {recipe['seed']}; "
-        f"{results['machine']}.",
+        f"{_reductions(recipe)}{results['machine']}.",
         "",
         "| | Dice (95 % interval) | lesion cases | false alarms on clean cases | parameters | trained | "
         "multiply-adds, G | pixels an iteration | seconds an iteration | seconds a case |",
@@ -272,6 +278,12 @@ def format_table(results: Mapping[str, Any]) -> str:
         lines += ["", "**The rows do not rest on the same cases yet: some folds are still missing.**"]
     lines += [f"\n{_title(name)}: {row['note']}." for name, row in rows.items() if row["note"]]
     return "\n".join(lines) + "\n"
+
+
+def _reductions(recipe: Mapping[str, Any]) -> str:
+    divisor = recipe.get("divide_widths", 1)
+    fixed = [entry.title for entry in NETWORKS.values() if entry.has_fixed_widths]
+    return f"numbers of channels divided by {divisor} (not of {', '.join(fixed)}); " if divisor > 1 else ""
 
 
 def _cell(value: float | None, base: float | None, form: str, unit: float, *, compared: bool) -> str:

@@ -30,7 +30,8 @@ from lightunet_monai.training import AugmentBatch
 from lightunet_monai.transforms import RandSampleSlicesd, list_labelled_cases
 
 CONFIGS = Path(__file__).resolve().parents[1] / "monai_bundle" / "configs"
-CONFIG_FILES = (CONFIGS / "inference.json", CONFIGS / "train.json")
+VOLUME_FILES = (CONFIGS / "inference.json", CONFIGS / "train.json")
+IMAGE_FILES = (*VOLUME_FILES, CONFIGS / "image2d.json", CONFIGS / "train_image2d.json")
 
 HELD_OUT_EVERY = 5
 """Of a datalist that names only training cases, each fifth is a test case."""
@@ -89,17 +90,17 @@ class Data(Protocol):
         """Logits (2, *spatial) of a whole case."""
 
 
-def open_recipe() -> ConfigParser:
+def open_recipe(files: Sequence[Path] = VOLUME_FILES) -> ConfigParser:
     """The bundle's training configuration; entries are taken out by their ids."""
     parser = ConfigParser()
-    parser.read_config([str(path) for path in CONFIG_FILES])
+    parser.read_config([str(path) for path in files])
     parser["neighbours"] = 1  # three channels, as the published networks have
     return parser
 
 
 def recipe_hash() -> str:
     """Changes when the bundle's configuration does."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in CONFIG_FILES)).hexdigest()[:16]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in IMAGE_FILES)).hexdigest()[:16]
 
 
 class SimulatedData:
@@ -200,7 +201,7 @@ class UltrasoundData:
     spatial_dims = (2,)
 
     def __init__(self, folder: Path, size: int) -> None:
-        self.recipe = open_recipe()
+        self.recipe = open_recipe(IMAGE_FILES)
         self.folder = folder
         self.size = size
         try:
@@ -239,12 +240,10 @@ class UltrasoundData:
         return Case(row["id"], row["group"], torch.from_numpy(grey)[None], label, voxel_ml=1.0)
 
     def random_transform(self, spatial_dims: int) -> Compose:
-        """The bundle's without cutting slices, and without what would turn depth upside down."""
+        """The bundle's for 2-D images, on whole images."""
         augment = _augmentation(self.recipe)
         augment.roi_size = (self.size, self.size)
-        augment.flip_probability = (0.0, augment.flip_probability[1])
-        augment.quarter_turn_probability = 0.0
-        augment.background = None
+        augment.flip_probability = augment.flip_probability[::-1]  # the bundle has columns first, here rows are
         return Compose([SpatialPadd(KEYS, augment.roi_size), partial(_augmented, augment)])
 
     def logits(self, case: Case, network: Logits, spatial_dims: int, device: torch.device) -> Tensor:

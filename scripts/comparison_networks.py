@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from monai.networks.nets import AttentionUnet, BasicUNetPlusPlus
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightunet_monai.networks import LightUNet, UNet
+from lightunet_monai.networks import PAPER_WIDTHS, LightUNet, UNet
 
 MULTIPLE = 32
 """Every 2-D input is filled up to a multiple of this: the deepest network here halves a slice five times."""
@@ -36,16 +36,20 @@ class Entry:
     title : str
         In the tables that people read.
     build : callable
-        Gives the network with its first weights; draws them from torch's generator.
+        Gives the network with its first weights; draws them from torch's generator. Called with the number by which
+        the widths (numbers of channels) are divided; 1 gives those of the network's own paper.
     spatial_dims : int
         2: slices or images of three channels; 3: volumes of one channel.
+    has_fixed_widths : bool
+        Whether its widths cannot be divided: the encoder is a published one.
     note : callable
         A remark for the output, asked after the network was built.
     """
 
     title: str
-    build: Callable[[], nn.Module]
+    build: Callable[[int], nn.Module]
     spatial_dims: int = 2
+    has_fixed_widths: bool = False
     note: Callable[[nn.Module], str] = lambda network: ""
 
     @property
@@ -140,21 +144,34 @@ def _resnet_note(network: nn.Module) -> str:
     return "encoder frozen, weights of ImageNet" if network.weights else "encoder frozen with RANDOM weights"
 
 
+def _narrowed(widths: Sequence[int], divisor: int) -> tuple[int, ...]:
+    return tuple(width // divisor for width in widths)
+
+
 NETWORKS = {
-    "unet": Entry("plain U-Net", UNet),
-    "light": Entry("LightUNet, beta learned", LightUNet),
-    "light_fixed": Entry("LightUNet, beta fixed", lambda: LightUNet(learnable_beta=False)),
+    "unet": Entry("plain U-Net", lambda n: UNet(widths=_narrowed((64, 128, 256, 512, 1024), n))),
+    "light": Entry("LightUNet, beta learned", lambda n: LightUNet(widths=_narrowed(PAPER_WIDTHS, n))),
+    "light_fixed": Entry(
+        "LightUNet, beta fixed", lambda n: LightUNet(widths=_narrowed(PAPER_WIDTHS, n), learnable_beta=False)
+    ),
     "attention": Entry(
         "Attention U-Net",
-        lambda: AttentionUnet(2, 3, 2, channels=(64, 128, 256, 512, 1024), strides=(2, 2, 2, 2)),
+        lambda n: AttentionUnet(2, 3, 2, channels=_narrowed((64, 128, 256, 512, 1024), n), strides=(2, 2, 2, 2)),
     ),
     "unet_plus_plus": Entry(
-        "U-Net++", lambda: FirstOutput(BasicUNetPlusPlus(2, 3, 2, features=(32, 64, 128, 256, 512, 32)))
+        "U-Net++",
+        lambda n: FirstOutput(BasicUNetPlusPlus(2, 3, 2, features=_narrowed((32, 64, 128, 256, 512, 32), n))),
     ),
-    "light_3d": Entry("LightUNet, 3-D windows", lambda: LightUNet(3, in_channels=1), spatial_dims=3),
-    "resnet34": Entry("ResNet-34 U-Net, 21 classes", FrozenResNetUNet, note=_resnet_note),
+    "light_3d": Entry(
+        "LightUNet, 3-D windows",
+        lambda n: LightUNet(3, in_channels=1, widths=_narrowed(PAPER_WIDTHS, n)),
+        spatial_dims=3,
+    ),
+    "resnet34": Entry(
+        "ResNet-34 U-Net, 21 classes", lambda n: FrozenResNetUNet(), has_fixed_widths=True, note=_resnet_note
+    ),
 }
-"""Name on the command line: how it is built. Widths are those of each network's own paper."""
+"""Name on the command line: how it is built. Undivided widths are those of each network's own paper."""
 
 
 def two_classes(logits: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ class Budget:
         How often, at even distances, the watched cases are scored during training.
     tune_cases : int
         Training cases with a lesion on which the settings of a classical baseline are chosen.
+    widths_divisor : int
+        By which the widths of every network are divided, so that a CPU is enough; 1 leaves them.
     """
 
     iterations: int
@@ -53,6 +55,7 @@ class Budget:
     seed: int
     watch: int
     tune_cases: int
+    widths_divisor: int = 1
 
 
 @dataclass
@@ -103,7 +106,7 @@ def run_network(
     """Train one network of the table on the training cases and score the test cases with its last weights."""
     entry, (train_cases, test_cases) = NETWORKS[name], cases
     torch.manual_seed(budget.seed)
-    network = entry.build()
+    network = entry.build(budget.widths_divisor)
     costs = profile(network, entry.profile_shape)
     run = Run(parameters=costs.parameters, madd=costs.madd, note=entry.note(network))
     run.trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)

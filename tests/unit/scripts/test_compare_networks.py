@@ -62,6 +62,15 @@ def test_a_smoke_run_is_gone_on_with_and_gives_one_table(tmp_path, capsys):
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_divided_widths_are_said_and_not_mixed_with_whole_ones(tmp_path, capsys):
+    folder, out = write_images(tmp_path / "data"), tmp_path / "out"
+    assert run(folder, out, "light", "--divide-widths", "8") == 0
+    assert "numbers of channels divided by 8" in (out / "table.md").read_text()
+    assert json.loads((out / "results.json").read_text())["table"]["light"]["parameters"] < 4_198_000 / 32
+    assert run(folder, out, "light") == 2
+    assert "another run" in capsys.readouterr().err
+
+
 @pytest.fixture
 def a_datalist(tmp_path):
     pairs = []
@@ -75,8 +84,8 @@ def a_datalist(tmp_path):
 
 
 def test_volumes_go_through_slices_windows_and_a_classical_method(a_datalist, tmp_path, monkeypatch):
-    narrow = {"light": Entry("2-D", lambda: LightUNet(widths=(4, 8)))}
-    narrow["light_3d"] = Entry("3-D", lambda: LightUNet(3, in_channels=1, widths=(4, 8)), spatial_dims=3)
+    narrow = {"light": Entry("2-D", lambda divisor: LightUNet(widths=(4, 8)))}
+    narrow["light_3d"] = Entry("3-D", lambda divisor: LightUNet(3, in_channels=1, widths=(4, 8)), spatial_dims=3)
     for name, entry in narrow.items():
         monkeypatch.setitem(NETWORKS, name, entry)
     out = tmp_path / "out"

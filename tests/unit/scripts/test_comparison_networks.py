@@ -18,9 +18,9 @@ PARAMETERS = {
 RESNET_TRAINABLE = 3_154_597
 
 
-def build(name):
+def build(name, divisor=1):
     try:
-        return NETWORKS[name].build()
+        return NETWORKS[name].build(divisor)
     except MissingExtraError as error:
         pytest.skip(str(error))
 
@@ -44,6 +44,17 @@ def test_multiply_adds_can_be_counted_for_each(name):
     costs = profile(build(name), NETWORKS[name].profile_shape)
     assert costs.parameters == PARAMETERS[name]
     assert 1e10 < costs.madd < 1e11
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_divided_widths_give_the_same_kind_of_network_with_fewer_parameters(name):
+    entry = NETWORKS[name]
+    network = build(name, 4)
+    costs = profile(network, entry.profile_shape)
+    share = costs.parameters / PARAMETERS[name]
+    assert share == 1 if entry.has_fixed_widths else 1 / 17 < share < 1 / 15
+    assert type(network) is type(build(name))
 
 
 @pytest.mark.filterwarnings("ignore")
