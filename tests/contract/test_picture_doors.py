@@ -120,7 +120,7 @@ def test_without_a_spacing_areas_are_in_pixels_and_the_report_says_so(a_bundle, 
     assert any("no pixel spacing" in text for text in report["warnings"])
     assert report["model"]["name"] == "breast_ultrasound_lesion_segmentation"
     assert "simulated" not in report["statement"]
-    assert report["run"]["settings"]["model_size"] == 128
+    assert report["run"]["settings"]["model_size"] == 96
     assert "model_spacing" not in report["run"]["settings"]
     printed = capsys.readouterr().out
     assert "pixels" in printed
