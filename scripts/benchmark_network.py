@@ -21,11 +21,16 @@ from torch import Tensor, nn
 from lightunet_monai.errors import UsageError
 from lightunet_monai.inference import Predictor
 from lightunet_monai.inference.engines import choose_engine
+from lightunet_monai.inference.torch_engines import computes_natively
 from lightunet_monai.networks import LightUNet, UNet
 from lightunet_monai.networks.profile import profile
 from lightunet_monai.options import ENGINES, RunOptions
 
 WINDOW = (256, 256)
+
+HALF = ("openvino", "torch-tuned", "torch-compiled")
+"""Engines that are measured in bfloat16, too, on a processor with units for it."""
+
 """Windows of the comparison with MONAI, as in its tutorials of this network's input size."""
 
 
@@ -80,7 +85,8 @@ def dice(found: Tensor, expected: Tensor) -> float:
 
 def ceiling(runs: int, device: torch.device) -> dict[str, float]:
     """The device's rate of float32 and bfloat16 matrix products, GFLOP/s, and of memory, GB/s."""
-    size, half_size = 2048, 512  # bfloat16 is emulated, a hundred times slower, where the processor lacks it
+    size = 2048  # bfloat16 is emulated, a hundred times slower, where the processor lacks it
+    half_size = size if device.type != "cpu" or computes_natively("bfloat16") else 512
     a = torch.rand(size, size, device=device)
     half = torch.rand(half_size, half_size, device=device).bfloat16()
     big = torch.rand(1 << 26, device=device)
@@ -125,14 +131,17 @@ def engines(arguments: Any) -> Measured:
     x = _middle_stack(image, 4, predictor.parts.inferer.neighbours).to(device)
     ways: dict[str, Callable[[], Any]] = {}
     precisions = {}
-    for name in ENGINES[1:]:
+    has_half = device.type == "cpu" and computes_natively("bfloat16")
+    for name, precision in [*((name, None) for name in ENGINES[1:]), *((name, "bfloat16") for name in HALF * has_half)]:
         try:
-            engine = choose_engine(network, device, RunOptions(engine=name, threads=arguments.threads))
+            options = RunOptions(engine=name, precision=precision, threads=arguments.threads)
+            engine = choose_engine(network, device, options)
         except UsageError as error:
             print(f"left out: {name}: {error.message}")
             continue
-        ways[name] = _on(engine, x)
-        precisions[name] = engine.precision
+        way = name if precision is None else f"{name} {precision}"
+        ways[way] = _on(engine, x)
+        precisions[way] = engine.precision
     timings, answers = measure(ways, arguments.runs)
     rate = ceiling(arguments.runs, device)
     flops = convolution_flops(network.cpu(), tuple(x.shape[1:])) * x.shape[0]
@@ -142,16 +151,18 @@ def engines(arguments: Any) -> Measured:
         f"Matrix products on it: float32 {rate['float32']:.0f} GFLOP/s, bfloat16 {rate['bfloat16']:.0f} "
         f"GFLOP/s; memory {rate['memory']:.1f} GB/s.",
         "",
-        "| engine | precision | seconds a slice | times faster | same in CPU seconds | share of the float32 ceiling | "
-        "largest difference of a logit | Dice to the reference |",
+        "| engine | precision | seconds a slice | times faster | same in CPU seconds | "
+        "share of the ceiling of its precision | largest difference of a logit | Dice to the reference |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, timing in timings.items():
         found = answers[name].cpu()
         score = dice(found[:, 1] > found[:, 0], expected[:, 1] > expected[:, 0])
+        engine, precision = name.split()[0], precisions[name]
+        share = flops / timing.median / 1e9 / rate.get(precision, rate["bfloat16"])
         lines.append(
-            f"| {name} | {precisions[name]} | {timing.median / x.shape[0]:.3f} | {base.median / timing.median:.2f} | "
-            f"{base.median_cpu / timing.median_cpu:.2f} | {flops / timing.median / 1e9 / rate['float32']:.0%} | "
+            f"| {engine} | {precision} | {timing.median / x.shape[0]:.3f} | {base.median / timing.median:.2f} | "
+            f"{base.median_cpu / timing.median_cpu:.2f} | {share:.0%} | "
             f"{(found - expected).abs().max():.1e} | {score:.5f} |"
         )
     return Measured(lines)

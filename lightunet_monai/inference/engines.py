@@ -15,7 +15,7 @@ from .engine import Engine, EngineRequest, EngineUnavailableError, fold_batch_no
 from .onnx_engines import start_onnxruntime, start_tensorrt
 from .openvino_engine import start_openvino
 from .optional import is_installed
-from .torch_engines import computes_natively, start_compiled, start_reference, start_tuned
+from .torch_engines import start_compiled, start_reference, start_tuned
 
 __all__ = ["Engine", "choose_engine", "fold_batch_norm"]
 
@@ -37,8 +37,9 @@ FASTEST_FIRST = {
     "cuda": ("torch-tuned", "torch"),
     "mps": ("torch-tuned", "torch"),
 }
-"""What ``auto`` tries, in the order that ``scripts/benchmark.py engines`` measured in float32. On a processor that
-computes in float16 OpenVINO comes first: it alone uses that. TensorRT takes minutes to build: only for the asking.
+"""What ``auto`` tries, in the order that ``scripts/benchmark.py engines`` measured. On a CPU in float32, whatever units
+the processor has: a label map must not depend on the machine or on the way in. TensorRT takes minutes to build: only
+for the asking.
 """
 
 _log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def choose_engine(
 def _first_that_starts(request: EngineRequest) -> Engine:
     passed_over, warnings = [], []
     refusal: UsageError | None = None
-    for name in _fastest_first(request):
+    for name in FASTEST_FIRST.get(request.device.type, ("torch",)):
         if name in PACKAGES and not is_installed(PACKAGES[name]):
             passed_over.append(f"{name} is not installed")
             continue
@@ -111,14 +112,6 @@ def _first_that_starts(request: EngineRequest) -> Engine:
     if refusal is not None:
         raise refusal
     raise UsageError(f"no engine starts on {request.device}.", hint="Use --device cpu --engine torch.")
-
-
-def _fastest_first(request: EngineRequest) -> tuple[str, ...]:
-    names = FASTEST_FIRST.get(request.device.type, ("torch",))
-    half = request.precision in (None, "auto", "float16") and computes_natively("float16")
-    if request.device.type == "cpu" and half:
-        return ("openvino", *(name for name in names if name != "openvino"))
-    return names
 
 
 def _first_line(error: Exception) -> str:

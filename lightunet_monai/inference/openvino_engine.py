@@ -24,8 +24,8 @@ CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 def start_openvino(request: EngineRequest) -> Engine:
     """Compile a network for the CPU, any batch and any size of slice, or take it from the cache.
 
-    ``auto`` is float16 where the processor computes in it, else float32. bfloat16 only for the asking, and only where
-    the processor has it: labels near a contour change.
+    ``auto`` is float32. float16 and bfloat16 only for the asking, and only where the processor has them: labels near a
+    contour change.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def start_openvino(request: EngineRequest) -> Engine:
     ov = import_openvino()
     core = ov.Core()
     capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-    order = ("float16", "float32", "bfloat16")
+    order = ("float32", "float16", "bfloat16")
     native = tuple(name for name in order if name == "float32" or CAPABILITIES[name] in capabilities)
     precision = request.choose_precision("openvino", native)
     settings = {

@@ -37,6 +37,9 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     config["inferer"]["roi_size"] = [160, 160]
     config.update(threshold=0.5, piece_threshold=0.5, sure_threshold=0.6)
     (folder / "configs" / "inference.json").write_text(json.dumps(config, indent=4))
+    picture = json.loads((folder / "configs" / "image2d.json").read_text())
+    picture["network_def#widths"] = list(WIDTHS)
+    (folder / "configs" / "image2d.json").write_text(json.dumps(picture, indent=4))
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
     metadata["weights_sha256"] = ""
     for model in metadata["models"].values():

@@ -12,7 +12,7 @@ from lightunet_monai.inference.engine import Engine, EngineRequest, EngineUnavai
 from lightunet_monai.inference.engines import choose_engine
 from lightunet_monai.inference.onnx_engines import start_tensorrt
 from lightunet_monai.inference.openvino_engine import start_openvino
-from lightunet_monai.inference.torch_engines import start_tuned
+from lightunet_monai.inference.torch_engines import computes_natively, start_tuned
 from lightunet_monai.networks import LightUNet
 from lightunet_monai.options import RunOptions
 from tests.builders.bundle import SHIPPED, random_network
@@ -56,7 +56,7 @@ def _margin(logits):
 @pytest.mark.parametrize("shape", [(1, 64, 64), (4, 83, 98), (3, 31, 50), (2, 9, 120)])
 def test_an_engine_gives_the_logits_of_the_reference_at_any_size(name, shape):
     network = random_network()
-    engine = choose_engine(network, CPU, RunOptions(engine=name, threads=1))
+    engine = choose_engine(network, CPU, RunOptions(engine=name, precision="float32", threads=1))
     x = _slices(*shape)
     with torch.inference_mode():
         torch.testing.assert_close(engine(x), network(x), rtol=1e-4, atol=1e-4)
@@ -67,7 +67,7 @@ def test_an_engine_gives_the_logits_of_the_reference_at_any_size(name, shape):
 @pytest.mark.parametrize("weights", ["random", "shipped"])
 def test_an_engine_gives_the_label_map_of_the_reference(name, weights, shipped_network):
     network = shipped_network if weights == "shipped" else random_network(2)
-    engine = choose_engine(network, CPU, RunOptions(engine=name, threads=1))
+    engine = choose_engine(network, CPU, RunOptions(engine=name, precision="float32", threads=1))
     x = _slices(2, 104, 97, input_channels(network))
     with torch.inference_mode():
         expected, found = _margin(network(x)), _margin(engine(x))
@@ -116,15 +116,26 @@ def test_float16_keeps_the_label_map_of_the_shipped_weights(shipped_network):
     assert _dice(found > cut, expected > cut) >= 0.999
 
 
+@pytest.mark.skipif(not computes_natively("float16"), reason="this processor has no float16 units")
+def test_float16_for_the_asking_keeps_the_label_map_on_a_processor_with_its_units(shipped_network):
+    engine = choose_engine(shipped_network, CPU, RunOptions(precision="float16", threads=1))
+    assert (engine.name, engine.precision) == ("openvino", "float16")
+    x = _slices(2, 104, 97, input_channels(shipped_network))
+    with torch.inference_mode():
+        expected, found = _margin(shipped_network(x)), _margin(engine(x))
+    cut = expected.median()  # whatever the weights, both labels occur and contours are many
+    assert _dice(found > cut, expected > cut) >= 0.999
+    assert (found - expected).abs().max() < 0.05
+
+
 def test_auto_takes_the_fastest_that_is_installed_and_says_so():
     engine = choose_engine(random_network(), CPU, RunOptions(threads=1, precision="float32"))
     assert (engine.name, engine.reason, engine.warnings) == ("onnxruntime", "the fastest that is installed", [])
 
 
-@pytest.mark.parametrize(("has_half", "first"), [(True, "openvino"), (False, "onnxruntime")])
-def test_where_the_processor_computes_in_half_precision_openvino_comes_first(monkeypatch, has_half, first):
-    monkeypatch.setattr(engines, "computes_natively", lambda precision: has_half)
-    assert choose_engine(random_network(), CPU, RunOptions(threads=1)).name == first
+@pytest.mark.parametrize("name", [None, *INSTALLED])
+def test_without_the_asking_every_cpu_computes_in_float32_whatever_units_it_has(name):
+    assert choose_engine(random_network(), CPU, RunOptions(engine=name, threads=1)).precision == "float32"
 
 
 def test_auto_says_what_is_not_installed(monkeypatch):
@@ -191,7 +202,7 @@ def test_other_weights_are_another_compiled_model():
     x = _slices(1, 40, 40)
     for seed in (21, 22):
         network = random_network(seed)
-        engine = start_openvino(EngineRequest(network, CPU, None, 1))
+        engine = start_openvino(EngineRequest(network, CPU, "float32", 1))
         with torch.inference_mode():
             torch.testing.assert_close(engine(x), network(x), rtol=1e-4, atol=1e-4)
 
