@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lightunet_monai.errors import UsageError
 from lightunet_monai.inference import Predictor
-from lightunet_monai.inference.engines import choose_engine
+from lightunet_monai.inference.engines import Engine, choose_engine
 from lightunet_monai.inference.torch_engines import computes_natively
 from lightunet_monai.networks import LightUNet, UNet
 from lightunet_monai.networks.profile import profile
@@ -130,9 +130,9 @@ def engines(arguments: Any) -> Measured:
     network, device = predictor.parts.network, predictor.parts.device
     x = _middle_stack(image, 4, predictor.parts.inferer.neighbours).to(device)
     ways: dict[str, Callable[[], Any]] = {}
-    precisions = {}
-    has_half = device.type == "cpu" and computes_natively("bfloat16")
-    for name, precision in [*((name, None) for name in ENGINES[1:]), *((name, "bfloat16") for name in HALF * has_half)]:
+    started: dict[str, Engine] = {}
+    half = HALF if device.type == "cpu" and computes_natively("bfloat16") else ()
+    for name, precision in [*((name, None) for name in ENGINES[1:]), *((name, "bfloat16") for name in half)]:
         try:
             options = RunOptions(engine=name, precision=precision, threads=arguments.threads)
             engine = choose_engine(network, device, options)
@@ -141,7 +141,7 @@ def engines(arguments: Any) -> Measured:
             continue
         way = name if precision is None else f"{name} {precision}"
         ways[way] = _on(engine, x)
-        precisions[way] = engine.precision
+        started[way] = engine
     timings, answers = measure(ways, arguments.runs)
     rate = ceiling(arguments.runs, device)
     flops = convolution_flops(network.cpu(), tuple(x.shape[1:])) * x.shape[0]
@@ -158,11 +158,11 @@ def engines(arguments: Any) -> Measured:
     for name, timing in timings.items():
         found = answers[name].cpu()
         score = dice(found[:, 1] > found[:, 0], expected[:, 1] > expected[:, 0])
-        engine, precision = name.split()[0], precisions[name]
-        share = flops / timing.median / 1e9 / rate.get(precision, rate["bfloat16"])
+        engine = started[name]
+        share = flops / timing.median / 1e9 / rate.get(engine.precision, rate["bfloat16"])
         lines.append(
-            f"| {engine} | {precision} | {timing.median / x.shape[0]:.3f} | {base.median / timing.median:.2f} | "
-            f"{base.median_cpu / timing.median_cpu:.2f} | {share:.0%} | "
+            f"| {engine.name} | {engine.precision} | {timing.median / x.shape[0]:.3f} | "
+            f"{base.median / timing.median:.2f} | {base.median_cpu / timing.median_cpu:.2f} | {share:.0%} | "
             f"{(found - expected).abs().max():.1e} | {score:.5f} |"
         )
     return Measured(lines)

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import torch
 from classical_baselines import BASELINES
-from comparison_data import Data, SimulatedData, UltrasoundData, recipe_hash
+from comparison_data import IMAGE_FILES, VOLUME_FILES, Data, SimulatedData, UltrasoundData, recipe_hash
 from comparison_networks import NETWORKS, MissingExtraError
 from comparison_training import Budget, run_baseline, run_network
 
@@ -59,8 +59,9 @@ def compare(options: argparse.Namespace) -> int:
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     data = _open_data(options)
     folds = options.folds if options.folds is not None else data.folds[: 1 if options.quick else None]
-    numbers = (options.iterations, options.batch, options.seed, options.watch, options.tune_cases)
-    budget = Budget(*numbers, widths_divisor=options.divide_widths)
+    budget = Budget(
+        options.iterations, options.batch, options.seed, options.watch, options.tune_cases, options.divide_widths
+    )
     results = _open_results(options.output / "results.json", _recipe(options), _machine(device))
     for fold in folds:
         key = "all" if fold is None else str(fold)
@@ -153,22 +154,21 @@ def _positive(text: str) -> int:
 def _open_data(options: argparse.Namespace) -> Data:
     kind, path = options.data
     if kind == "simulated":
-        return SimulatedData(Path(path), options.test_data, options.output / "cache" / recipe_hash())
+        return SimulatedData(Path(path), options.test_data, options.output / "cache" / recipe_hash(VOLUME_FILES))
     return UltrasoundData(Path(path), options.size)
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:
     # What must be the same for results to stand in one table.
     kind, path = options.data
-    names = ("iterations", "batch", "seed", "watch", "tune_cases", "train_cases", "test_cases")
+    names = ("iterations", "batch", "seed", "watch", "tune_cases", "divide_widths", "train_cases", "test_cases")
     listed = [Path(path) / "index.csv" if kind == "ultrasound" else Path(path), options.test_data]
     recipe = {name: getattr(options, name) for name in names}
-    if options.divide_widths > 1:
-        recipe["divide_widths"] = options.divide_widths
     if kind == "ultrasound":
         recipe["size"] = options.size
     content = b"".join(file.read_bytes() for file in listed if file is not None and file.is_file())
-    return {"data": kind, "data_sha256": hashlib.sha256(content).hexdigest()[:16], "bundle": recipe_hash(), **recipe}
+    bundle = recipe_hash(IMAGE_FILES if kind == "ultrasound" else VOLUME_FILES)
+    return {"data": kind, "data_sha256": hashlib.sha256(content).hexdigest()[:16], "bundle": bundle, **recipe}
 
 
 def _machine(device: torch.device) -> str:
@@ -281,7 +281,7 @@ def format_table(results: Mapping[str, Any]) -> str:
 
 
 def _reductions(recipe: Mapping[str, Any]) -> str:
-    divisor = recipe.get("divide_widths", 1)
+    divisor = recipe["divide_widths"]
     fixed = [entry.title for entry in NETWORKS.values() if entry.has_fixed_widths]
     return f"numbers of channels divided by {divisor} (not of {', '.join(fixed)}); " if divisor > 1 else ""
 

@@ -90,7 +90,7 @@ class Data(Protocol):
         """Logits (2, *spatial) of a whole case."""
 
 
-def open_recipe(files: Sequence[Path] = VOLUME_FILES) -> ConfigParser:
+def open_recipe(files: Sequence[Path]) -> ConfigParser:
     """The bundle's training configuration; entries are taken out by their ids."""
     parser = ConfigParser()
     parser.read_config([str(path) for path in files])
@@ -98,9 +98,9 @@ def open_recipe(files: Sequence[Path] = VOLUME_FILES) -> ConfigParser:
     return parser
 
 
-def recipe_hash() -> str:
+def recipe_hash(files: Sequence[Path]) -> str:
     """Changes when the bundle's configuration does."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in IMAGE_FILES)).hexdigest()[:16]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 class SimulatedData:
@@ -121,7 +121,7 @@ class SimulatedData:
     spatial_dims = (2, 3)
 
     def __init__(self, datalist: Path, test_datalist: Path | None, cache: Path) -> None:
-        self.recipe = open_recipe()
+        self.recipe = open_recipe(VOLUME_FILES)
         self.datalist = datalist
         self.test_datalist = test_datalist
         self.cache = cache

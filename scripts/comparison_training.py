@@ -55,7 +55,7 @@ class Budget:
     seed: int
     watch: int
     tune_cases: int
-    widths_divisor: int = 1
+    widths_divisor: int
 
 
 @dataclass
