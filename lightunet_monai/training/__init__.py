@@ -1,6 +1,7 @@
 """What the bundle's training needs beyond MONAI: a start, a way to go on after a kill, the best model kept."""
 
 from .augmentation import AugmentBatch
+from .autocast import AutocastInferer
 from .batch_norm import PreciseBatchNorm
 from .channels import lesion_channels
 from .checkpoints import KeepBest, ResumeState, start_from
@@ -9,6 +10,7 @@ from .losses import LesionWeightedLoss
 
 __all__ = [
     "AugmentBatch",
+    "AutocastInferer",
     "ClipGradients",
     "KeepBest",
     "LesionWeightedLoss",

@@ -48,6 +48,24 @@ def test_the_command_offers_the_losses_of_the_configuration():
     assert list(LOSSES) == list(json.loads((CONFIGS / "train.json").read_text())["losses"])
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_trainer_computes_in_the_precision_of_the_configuration(dtype):
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "inference.json"), str(CONFIGS / "train.json")])
+    parser["cpu_dtype"] = dtype
+    assert parser.get_parsed_content("train#inferer").cpu_dtype == dtype
+
+
+@pytest.mark.parametrize("overlay", [None, "train_image2d.json"])
+def test_tissue_elsewhere_is_only_thought_of_where_ranks_are(overlay):
+    parser = ConfigParser()
+    names = ["inference.json", "train.json", *(["image2d.json", overlay] if overlay else [])]
+    parser.read_config([str(CONFIGS / name) for name in names])
+    augment = parser.get_parsed_content("train#augmentation")
+    assert (augment.brighter_probability > 0) == (overlay is None)
+    assert augment.rank_range_ml == (None if overlay else tuple(parser["rank_range_ml"]))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, about its database
 def test_a_fold_with_early_stopping_and_mlflow_ends_early_and_is_tracked(a_datalist, tmp_path):

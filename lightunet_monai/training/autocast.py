@@ -1,0 +1,39 @@
+"""Half the precision where the processor computes it several times as fast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import SimpleInferer
+from torch import Tensor, nn
+
+
+class AutocastInferer(SimpleInferer):
+    """Run the network of a MONAI trainer under PyTorch's autocast; the weights and the loss stay float32.
+
+    MONAI's own ``amp`` switches autocast on for CUDA only. Under it, and on other devices, this one does nothing.
+
+    Parameters
+    ----------
+    cpu_dtype : {"auto", "bfloat16", "float32"}
+        What convolutions compute in on a CPU; ``auto`` is bfloat16 where the processor multiplies matrices of it
+        (AMX), else float32.
+    """
+
+    def __init__(self, cpu_dtype: str = "auto") -> None:
+        super().__init__()
+        if cpu_dtype not in ("auto", "bfloat16", "float32"):
+            raise ValueError(f"cpu_dtype is {cpu_dtype!r}, expected 'auto', 'bfloat16' or 'float32'.")
+        if cpu_dtype == "auto":
+            cpu_dtype = "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "float32"
+        self.cpu_dtype = cpu_dtype
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Give the logits (B, K, H, W), float32 on a CPU."""
+        if inputs.device.type != "cpu" or self.cpu_dtype == "float32":
+            logits: Tensor = super().__call__(inputs, network, *args, **kwargs)
+            return logits
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = super().__call__(inputs, network, *args, **kwargs)
+        return logits.float()
