@@ -170,6 +170,7 @@ def _train(
     recipe = data.recipe
     loss_function = recipe.get_parsed_content("train#loss")
     largest_norm = recipe.get_parsed_content("max_gradient_norm")
+    inferer = recipe.get_parsed_content("train#inferer")
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters,
@@ -191,7 +192,7 @@ def _train(
         start = _clock(device)
         image, label = image.to(device), label.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = network(image)
+            logits = inferer(image, network)
         loss = loss_function(two_classes(logits.float()), label)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
