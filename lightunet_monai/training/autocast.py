@@ -26,7 +26,8 @@ class AutocastInferer(SimpleInferer):
         if cpu_dtype not in ("auto", "bfloat16", "float32"):
             raise ValueError(f"cpu_dtype is {cpu_dtype!r}, expected 'auto', 'bfloat16' or 'float32'.")
         if cpu_dtype == "auto":
-            cpu_dtype = "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "float32"
+            has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+            cpu_dtype = "bfloat16" if has.get("amx_bf16", False) else "float32"
         self.cpu_dtype = cpu_dtype
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
