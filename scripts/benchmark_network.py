@@ -27,11 +27,10 @@ from lightunet_monai.networks.profile import profile
 from lightunet_monai.options import ENGINES, RunOptions
 
 WINDOW = (256, 256)
+"""Windows of the comparison with MONAI, as in its tutorials of this network's input size."""
 
 HALF = ("openvino", "torch-tuned", "torch-compiled")
 """Engines that are measured in bfloat16, too, on a processor with units for it."""
-
-"""Windows of the comparison with MONAI, as in its tutorials of this network's input size."""
 
 
 @dataclass

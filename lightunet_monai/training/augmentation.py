@@ -11,17 +11,14 @@ from monai.engines import PrepareBatch, default_prepare_batch
 from torch import Tensor
 from torch.nn import functional as F
 
-SMALLEST_RANK = 0.02
-"""Of tissue, in `RankBrightnessd`; what is darker is air."""
-
 
 class AugmentBatch(PrepareBatch):
     """Take a batch to the device and change each of its samples at random, all samples at once.
 
     In this order: flips and quarter turns, the order of the channels (neighbouring slices) turned round; rotation and
-    scaling about the middle, of which ``roi_size`` is cut out; brighter tissue elsewhere; brightness; smoothing; noise.
-    The label map follows where voxels move, by its nearest voxel. Random numbers come from PyTorch's own generator.
-    Without further arguments only the middle is cut out; the numbers of a training stand in its configuration.
+    scaling about the middle, of which ``roi_size`` is cut out; brightness; smoothing; noise. The label map follows
+    where voxels move, by its nearest voxel. Random numbers come from PyTorch's own generator. Without further
+    arguments only the middle is cut out; the numbers of a training stand in its configuration.
 
     Parameters
     ----------
@@ -37,13 +34,6 @@ class AugmentBatch(PrepareBatch):
         Radians, either way.
     scale_range : float
         Along each axis by a factor between 1 / (1 + scale_range) and 1 + scale_range, even in its logarithm.
-    brighter_probability : float
-        Of the change that so many millilitres of brighter tissue elsewhere in the volume (muscle, an implant) would
-        make: all ranks come down, the middling ones closer to each other. For `RankBrightnessd` input only.
-    brighter_ml : sequence of float
-        Smallest and largest volume of it, even in its logarithm.
-    rank_range_ml : sequence of float, optional
-        V_min and V_max of `RankBrightnessd`; needed for that change.
     intensity_probability : float
         Of each of the two changes: a factor between 1 - factor_range and 1 + factor_range, and a summand.
     factor_range, offset_range : float
@@ -66,9 +56,6 @@ class AugmentBatch(PrepareBatch):
         affine_probability: float = 0.0,
         rotate_range: float = 0.0,
         scale_range: float = 0.0,
-        brighter_probability: float = 0.0,
-        brighter_ml: Sequence[float] = (1.0, 1.0),
-        rank_range_ml: Sequence[float] | None = None,
         intensity_probability: float = 0.0,
         factor_range: float = 0.0,
         offset_range: float = 0.0,
@@ -85,11 +72,6 @@ class AugmentBatch(PrepareBatch):
         self.affine_probability = affine_probability
         self.rotate_range = rotate_range
         self.scale_range = scale_range
-        self.brighter_probability = brighter_probability
-        self.brighter_ml = tuple(brighter_ml)
-        if brighter_probability > 0 and rank_range_ml is None:
-            raise ValueError(f"brighter_probability is {brighter_probability}, so rank_range_ml is needed.")
-        self.rank_range_ml = None if rank_range_ml is None else tuple(rank_range_ml)
         self.intensity_probability = intensity_probability
         self.factor_range = factor_range
         self.offset_range = offset_range
@@ -115,7 +97,7 @@ class AugmentBatch(PrepareBatch):
         image, label = (torch.as_tensor(x).as_subclass(Tensor) for x in (image, label))
         image, label = self._turned(image.float(), label)
         image, label = self._moved(image, label)
-        image = self._smoothed(self._brightened(self._outshone(image)))
+        image = self._smoothed(self._brightened(image))
         strength = self.noise_std * self._drawn(image, self.noise_probability)
         return (image + strength * torch.randn_like(image)).contiguous(), label.contiguous()
 
@@ -162,17 +144,6 @@ class AugmentBatch(PrepareBatch):
         )
         is_moved = chosen.to(image.device)[:, None, None, None]
         return torch.where(is_moved, moved[0], still[0]), torch.where(is_moved, moved[1], still[1])
-
-    def _outshone(self, image: Tensor) -> Tensor:
-        if self.brighter_probability <= 0 or self.rank_range_ml is None:
-            return image
-        low, high = self.rank_range_ml
-        unit = math.log(high / low)
-        more_ml = self._drawn(image, 1.0, *(math.log(ml) for ml in self.brighter_ml)).exp()
-        bright_ml = high * torch.exp(-unit * image) + more_ml  # the rank is log(V_max / V) / log(V_max / V_min)
-        rank = (math.log(high) - bright_ml.log()) / unit
-        chosen = self._chosen(image, self.brighter_probability) & (image > SMALLEST_RANK)
-        return torch.where(chosen, rank.clamp(min=SMALLEST_RANK), image)
 
     def _brightened(self, image: Tensor) -> Tensor:
         factor = 1 + self._drawn(image, self.intensity_probability, -self.factor_range, self.factor_range)

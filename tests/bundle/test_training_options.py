@@ -56,20 +56,6 @@ def test_the_trainer_computes_in_the_precision_of_the_configuration(dtype):
     assert parser.get_parsed_content("train#inferer").cpu_dtype == dtype
 
 
-def test_tissue_elsewhere_can_be_asked_for_where_ranks_are_and_only_there():
-    parser = ConfigParser()
-    parser.read_config([str(CONFIGS / "inference.json"), str(CONFIGS / "train.json")])
-    parser["train#augmentation#brighter_probability"] = 0.3
-    assert parser.get_parsed_content("train#augmentation").rank_range_ml == tuple(parser["rank_range_ml"])
-    parser = ConfigParser()
-    names = ("inference.json", "train.json", "image2d.json", "train_image2d.json")
-    parser.read_config([str(CONFIGS / name) for name in names])
-    parser["train#augmentation#brighter_probability"] = 0.3
-    with pytest.raises(RuntimeError) as caught:
-        parser.get_parsed_content("train#augmentation")
-    assert "rank_range_ml is needed" in str(caught.value.__cause__ or caught.value)
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, about its database
 def test_a_fold_with_early_stopping_and_mlflow_ends_early_and_is_tracked(a_datalist, tmp_path):

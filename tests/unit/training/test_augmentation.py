@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from monai.data import MetaTensor
 
 from lightunet_monai.training import AugmentBatch
-from lightunet_monai.transforms import RankBrightnessd
 
 
 def _batch(count=64, size=32, channels=3):
@@ -109,44 +107,3 @@ def test_the_same_seed_gives_the_same_batch_and_another_one_another():
         results.append(change.augment(image, label)[0])
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
-
-
-@pytest.mark.parametrize("brighter_ml", [3.0, 300.0])
-def test_brighter_tissue_elsewhere_changes_ranks_as_an_implant_in_the_volume_does(brighter_ml):
-    # Voxels of 1 ml: 4000 of tissue of every brightness, then as many brighter ones as the implant has.
-    range_ml = (0.1, 5000.0)
-    tissue = torch.linspace(-160, 60, 4000)
-    implant = torch.full((int(brighter_ml),), 400.0)
-    rank = RankBrightnessd("image", tissue_hu=-400.0, range_ml=range_ml)
-
-    def ranked(*parts):
-        affine = torch.diag(torch.tensor([10.0, 10.0, 10.0, 1.0], dtype=torch.float64))
-        return rank({"image": MetaTensor(torch.cat(parts)[None, :, None, None], affine=affine)})["image"].as_tensor()
-
-    air = torch.full((10,), -1000.0)
-    without, expected = ranked(tissue, air), ranked(tissue, air, implant)[:, : len(tissue) + len(air)]
-    change = AugmentBatch(
-        without.shape[1:3], brighter_probability=1.0, brighter_ml=(brighter_ml,) * 2, rank_range_ml=range_ml
-    )
-    changed, _ = change.augment(without[None, :, :, :, 0], torch.zeros(1, 1, *without.shape[1:3]))
-    below = tissue < 59  # the brightest unit is one bin of the histogram, within which ranks are interpolated
-    torch.testing.assert_close(changed[0, :, :4000][:, below], expected[:, :4000, 0][:, below], atol=2e-3, rtol=0)
-    assert (changed[0, :, len(tissue) :] == 0).all()
-
-
-def test_some_samples_get_brighter_tissue_elsewhere_each_another_volume_of_it():
-    torch.manual_seed(0)
-    image, label = torch.full((200, 1, 8, 8), 0.6), torch.zeros(200, 1, 8, 8)
-    change = AugmentBatch((8, 8), brighter_probability=0.5, brighter_ml=(3.0, 300.0), rank_range_ml=(0.1, 5000.0))
-    values = change.augment(image, label)[0][:, 0, 0, 0]
-    lowered = values[values < 0.6]
-    assert 70 < len(lowered) < 130
-    assert len(lowered.unique()) == len(lowered)
-    # 7.6 ml are as bright as 0.6; with 3 to 300 ml more the rank is 0.57 to 0.26.
-    assert 0.25 < lowered.min() < 0.3
-    assert 0.54 < lowered.max() < 0.575
-
-
-def test_brighter_tissue_elsewhere_needs_the_range_of_the_ranks():
-    with pytest.raises(ValueError, match="rank_range_ml is needed"):
-        AugmentBatch((8, 8), brighter_probability=0.5)
