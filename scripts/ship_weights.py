@@ -1,7 +1,8 @@
-"""Put newly trained weights into a bundle: convolution weights in few bits, and their SHA-256 in metadata.json.
+"""Put newly trained weights into a bundle: convolution weights in few bits, and their SHA-256 beside them.
 
     python scripts/ship_weights.py runs/model.pt
     python scripts/ship_weights.py runs/model.pt --model ultrasound --bundle my_bundle
+    python scripts/ship_weights.py muscle/model.pt --muscle
 
 Convolution weights become float16 with eight significant bits, by which a weight moves by at most one part in 256 and
 which compress well in a repository or an archive; biases, batch norms and Swish slopes stay in float32.
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from pathlib import Path
 
 import torch
 
-from lightunet_monai.inference.bundle_files import find_bundle, read_metadata, weights_path
+from lightunet_monai.inference.bundle_files import MUSCLE_WEIGHTS, find_bundle, read_metadata, weights_path
 from lightunet_monai.labels import DEFAULT_MODEL
 
 SIGNIFICANT_BITS = 8
@@ -58,19 +60,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("weights", type=Path, help="a plain state dict, as training writes it")
     parser.add_argument("--model", default=DEFAULT_MODEL, help=f"which model of the bundle ({DEFAULT_MODEL})")
     parser.add_argument("--bundle", type=Path, help="the bundle's folder (the shipped one)")
+    parser.add_argument(
+        "--muscle", action="store_true", help="weights of train_muscle.json; their SHA-256 goes into inference.json"
+    )
     given = parser.parse_args(arguments)
     root = find_bundle(given.bundle)
-    metadata = read_metadata(root)
-    target = weights_path(root, given.model)
+    if given.muscle:
+        file, key = root / "configs" / "inference.json", "muscle_sha256"
+        known = json.loads(file.read_text(encoding="utf-8"))[key]
+        target = root / MUSCLE_WEIGHTS
+    else:
+        file, key = root / "configs" / "metadata.json", "weights_sha256"
+        metadata = read_metadata(root)
+        owner = metadata if given.model == DEFAULT_MODEL else metadata["models"][given.model]["metadata"]
+        known = owner[key]
+        target = weights_path(root, given.model)
     sha256 = store(given.weights, target)
-    owner = metadata if given.model == DEFAULT_MODEL else metadata["models"][given.model]["metadata"]
     # Replaced in the text, so that nothing else in the file changes.
-    file = root / "configs" / "metadata.json"
     text = file.read_text(encoding="utf-8")
-    before = f'"weights_sha256": "{owner["weights_sha256"]}"'
+    before = f'"{key}": "{known}"'
     if text.count(before) != 1:
         raise SystemExit(f"{file}: {before} found {text.count(before)} times, expected once")
-    file.write_text(text.replace(before, f'"weights_sha256": "{sha256}"'), encoding="utf-8")
+    file.write_text(text.replace(before, f'"{key}": "{sha256}"'), encoding="utf-8")
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, SHA-256 {sha256}")
     return 0
 

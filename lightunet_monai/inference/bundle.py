@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -10,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, WeightsError
+from ..errors import BundleError
 from ..labels import LabelTable, metadata_of
 from ..options import RunOptions
+from ..weights import load_weights
 from .bundle_files import INT8_FILE, find_bundle, overlays_of, read_metadata, weights_path
 from .startup import import_rest_of_monai
 
@@ -20,6 +20,8 @@ Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 SETTING_IDS = (
     "model_spacing",
+    "muscle_spacing",
+    "muscle_sha256",
     "rank_range_ml",
     "model_size",
     "percentiles",
@@ -135,7 +137,7 @@ def open_bundle(
         raise BundleError(f"{root}: inference.json cannot be used: {error}.") from error
     network, device = parts["network"], parts.pop("device")
     metadata = metadata_of(metadata, model)
-    sha256 = _load_weights(network, weights_path(root, model), metadata.get("weights_sha256", ""))
+    sha256 = load_weights(network, weights_path(root, model), metadata.get("weights_sha256", ""))
     network.eval()
     return BundleParts(
         **parts,
@@ -233,39 +235,3 @@ def open_training(path: str | Path | None, overrides: Mapping[str, Any], model: 
         bundle_root=str(root),
         **overrides,
     )
-
-
-def _load_weights(network: Any, path: Path, expected_sha256: str) -> str:
-    import torch
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(
-            f"{path}: the weights of this model are not there: {error.strerror}.",
-            hint="Train them with 'lightunet train --model NAME', then give --bundle OUT/bundle.",
-        ) from error
-    sha256 = hashlib.sha256(content).hexdigest()
-    if expected_sha256 and sha256 != expected_sha256:
-        raise WeightsError(
-            f"{path}: its SHA-256 starts with {sha256[:12]}, metadata.json says {expected_sha256[:12]}.",
-            hint="The file is damaged or was replaced; reinstall, or use the bundle that 'lightunet train' wrote.",
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever its unpickler met
-        raise WeightsError(f"{path}: cannot be read as weights: {error}.", hint="Reinstall the bundle.") from error
-    own = network.state_dict()
-    differing = [
-        key
-        for key in sorted(set(own) | set(state))
-        if key not in own or key not in state or own[key].shape != state[key].shape
-    ]
-    if differing:
-        raise WeightsError(
-            f"{path}: {len(differing)} of {len(own)} entries do not fit {type(network).__name__}, "
-            f"the first are {', '.join(differing[:3])}.",
-            hint="Use the weights that belong to this bundle's network_def.",
-        )
-    network.load_state_dict(state)
-    return sha256

@@ -19,6 +19,9 @@ REQUIRED_FILES = ("configs/metadata.json", "configs/inference.json", "models/mod
 
 DEFAULT_WEIGHTS = "models/model.pt"
 
+MUSCLE_WEIGHTS = "models/muscle.pt"
+"""Of the small network that finds what the ranks leave out; not in every bundle."""
+
 INT8_FILE = "int8.json"
 """In ``configs``: the ranges that `int8.quantize` needs, and the weights they belong to."""
 
@@ -105,13 +108,13 @@ def takes_pictures(metadata: Mapping[str, Any], model: str | None = None) -> boo
 
 
 def model_files(root: Path, model: str | None = None) -> list[Path]:
-    """The files that decide on the results of a model, there or not: metadata, configuration, int8 ranges, weights."""
+    """The files that decide on the results of a model, there or not: metadata, configuration, weights."""
     metadata = read_metadata(root)
     configs = [
         root / "configs" / name
         for name in ("metadata.json", "inference.json", *overlays_of(metadata, model), INT8_FILE)
     ]
-    return [*configs, weights_path(root, model)]
+    return [*configs, root / MUSCLE_WEIGHTS, weights_path(root, model)]
 
 
 def settings_file(root: Path, model: str | None = None) -> Path:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .merge_tissues import MergeTissuesd
     from .model_grid import ToModelGridd
     from .model_size import ToModelSized
+    from .predict_logits import PredictLogitsd
     from .rank_brightness import RankBrightnessd
     from .remove_small import RemoveSmallPiecesd
     from .restore import RestoreLabelMapd, RestoreProbabilityd
@@ -27,6 +28,7 @@ _HOMES = {
     "LoadImage2Dd": "load_image2d",
     "LoadImageVolumed": "load_volume",
     "MergeTissuesd": "merge_tissues",
+    "PredictLogitsd": "predict_logits",
     "RandSampleSlicesd": "sample_slices",
     "RankBrightnessd": "rank_brightness",
     "RemoveSmallPiecesd": "remove_small",
@@ -46,6 +48,7 @@ __all__ = [
     "LoadImage2Dd",
     "LoadImageVolumed",
     "MergeTissuesd",
+    "PredictLogitsd",
     "RandSampleSlicesd",
     "RankBrightnessd",
     "RemoveSmallPiecesd",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ class RankBrightnessd(MapTransform):
 
     The Hounsfield scale of cone-beam breast CT is off by tens of units from scanner to scanner, and fibroglandular
     tissue differs between women by as much as a tumour differs from it. What stays is the order: a tumour is among
-    the brightest few millilitres. So a voxel gets the volume V of tissue that is as bright or brighter, as
+    the brightest few millilitres. So a voxel gets the volume V of counted tissue that is as bright or brighter, as
     ``log(V_max / V) / log(V_max / V_min)``: 1 for the brightest, towards 0 for adipose tissue, 0 for air. Any monotone
     change of the scale leaves the result as it is.
 
@@ -38,10 +38,21 @@ class RankBrightnessd(MapTransform):
         Above is tissue, below air and lung.
     range_ml : (float, float)
         V_min and V_max, millilitres.
+    left_out : callable, optional
+        Takes ``{"image": volume}`` and gives, under ``"pred"``, a label map (1, X, Y, Z) on the volume's grid. Where it
+        is not 0 a voxel has a rank like every other, but does not count: muscle, bone and implants are often brighter
+        than gland, and a tumour cannot rank high behind 200 ml of them.
     """
 
-    def __init__(self, keys: KeysCollection, tissue_hu: float, range_ml: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        tissue_hu: float,
+        range_ml: tuple[float, float],
+        left_out: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+    ) -> None:
         super().__init__(keys)
+        self.left_out = left_out
         self.tissue_hu = float(tissue_hu)
         self.range_ml = (float(range_ml[0]), float(range_ml[1]))
 
@@ -56,12 +67,18 @@ class RankBrightnessd(MapTransform):
         hu = volume.as_tensor().cpu().numpy()
         voxel_ml = abs(np.linalg.det(np.asarray(volume.affine, dtype=np.float64)[:3, :3])) / 1000.0
         edges = np.arange(self.tissue_hu, HIGHEST_HU + BIN_HU, BIN_HU)
-        counts = np.histogram(np.clip(hu, None, edges[-1]), bins=edges)[0]
+        counted = hu if self.left_out is None else hu[self._is_counted(volume)]
+        counts = np.histogram(np.clip(counted, None, edges[-1]), bins=edges)[0]
         bright_ml = np.append(counts[::-1].cumsum()[::-1], 0) * voxel_ml  # at each edge
         rank = np.interp(hu, edges, self._to_rank(bright_ml)).astype(np.float32)
         rank[~(hu > self.tissue_hu)] = 0.0
         meta = {key: value for key, value in volume.meta.items() if key != "affine"}
         return MetaTensor(torch.from_numpy(rank), affine=volume.affine, meta=meta)
+
+    def _is_counted(self, volume: MetaTensor) -> NDArray[np.bool_]:
+        assert self.left_out is not None
+        counted: NDArray[np.bool_] = self.left_out({"image": volume})["pred"].as_tensor().cpu().numpy() == 0
+        return counted
 
     def _to_rank(self, bright_ml: NDArray[np.float64]) -> NDArray[np.float64]:
         low, high = self.range_ml

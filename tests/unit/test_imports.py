@@ -8,10 +8,11 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "lightunet_monai"
 
 VALUE_TYPES = {"labels", "options", "sources", "segmentation"}
-BASE = {"errors", "lazy", *VALUE_TYPES}
+BASE = {"errors", "lazy", "weights", *VALUE_TYPES}
 ALLOWED = {
     "errors": set(),
     "lazy": set(),
+    "weights": {"errors"},
     "labels": {"errors"},
     "options": {"errors"},
     "sources": {"errors"},

@@ -37,6 +37,20 @@ def test_weights_are_stored_by_half_and_stamped(tmp_path):
     assert torch.allclose(network.state_dict()[name], before[name], rtol=2**-8, atol=1e-6)
 
 
+def test_weights_that_find_muscle_are_stamped_in_the_configuration(tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    settings = bundle / "configs" / "inference.json"
+    before, metadata = settings.read_text(), (bundle / "configs" / "metadata.json").read_text()
+    model = (bundle / "models" / "model.pt").read_bytes()
+    shutil.copy(bundle / "models" / "muscle.pt", tmp_path / "new.pt")
+    assert main([str(tmp_path / "new.pt"), "--bundle", str(bundle), "--muscle"]) == 0
+    sha256 = hashlib.sha256((bundle / "models" / "muscle.pt").read_bytes()).hexdigest()
+    assert settings.read_text() == before.replace('"muscle_sha256": ""', f'"muscle_sha256": "{sha256}"')
+    assert (bundle / "configs" / "metadata.json").read_text() == metadata
+    assert (bundle / "models" / "model.pt").read_bytes() == model
+    assert open_bundle(bundle).settings["muscle_sha256"] == sha256
+
+
 def test_convolution_weights_keep_eight_significant_bits(tmp_path):
     values = torch.tensor([[1.0, 1.0 + 2**-7, 1.0 + 2**-9, -0.3, 0.0, 3.0e-5]])
     torch.save({"a": values, "b": values[0]}, tmp_path / "in.pt")

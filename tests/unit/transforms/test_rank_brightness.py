@@ -62,3 +62,41 @@ def test_air_metal_and_values_that_are_not_numbers_stay_within_bounds():
     assert rank[0, 0, 1] == rank[0, 0, 2] == 0.0
     empty = RANK({"image": _volume(np.full((9, 9, 9), -1000.0))})["image"]
     assert not empty.as_tensor().any()
+
+
+def test_what_is_left_out_has_a_rank_and_does_not_count():
+    """200 ml of muscle between gland and tumour in brightness: left out, the ranks are those without it."""
+    plain = _breast()
+    muscle = np.zeros(plain.shape, dtype=bool)
+    muscle.flat[np.flatnonzero(plain == -1000)[:25_000]] = True
+    with_muscle = np.where(muscle, 45.0, plain)
+    asked = []
+
+    def find_muscle(case):
+        asked.append(case["image"])
+        return {"pred": MetaTensor(torch.from_numpy(muscle.astype(np.uint8))[None])}
+
+    leave_out = RankBrightnessd("image", tissue_hu=-400, range_ml=(0.1, 1000), left_out=find_muscle)
+    expected = RANK({"image": _volume(plain)})["image"].as_tensor()[0].numpy()
+    rank = leave_out({"image": _volume(with_muscle)})["image"].as_tensor()[0].numpy()
+    np.testing.assert_allclose(rank[~muscle], expected[~muscle], rtol=0, atol=1e-6)
+    assert (rank[muscle] > rank[plain == 30].max()).all()
+    assert (rank[muscle] <= rank[plain == 60].min()).all()
+    assert len(asked) == 1
+    torch.testing.assert_close(asked[0].as_tensor(), _volume(with_muscle).as_tensor())
+    counted = RANK({"image": _volume(with_muscle)})["image"].as_tensor()[0].numpy()
+    assert counted[plain == 30].max() < 0.7 * rank[plain == 30].min()
+
+
+def test_a_volume_of_nothing_but_what_is_left_out_stays_within_bounds():
+    everything = RankBrightnessd(
+        "image", tissue_hu=-400, range_ml=(0.1, 1000), left_out=lambda case: {"pred": _all_of(case["image"])}
+    )
+    rank = everything({"image": _volume(_breast())})["image"].as_tensor()
+    assert torch.isfinite(rank).all()
+    assert rank.min() == 0.0
+    assert rank.max() == 1.0
+
+
+def _all_of(volume):
+    return MetaTensor(torch.ones(volume.shape, dtype=torch.uint8))

@@ -1,0 +1,69 @@
+"""Weights from a file into a network, with all checks."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_weights(network: torch.nn.Module, path: Path, expected_sha256: str = "") -> str:
+    """Put the weights of a file into a network.
+
+    Parameters
+    ----------
+    network : Module
+        Its entries must have the names and shapes of the file's.
+    path : Path
+        A plain state dict.
+    expected_sha256 : str
+        Hash that the file must have; empty for none.
+
+    Returns
+    -------
+    str
+        The SHA-256 of the file.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged, not the expected one, or of another network.
+    """
+    import torch
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: the weights of this network are not there: {error.strerror}.",
+            hint="Train them with 'lightunet train --model NAME', then give --bundle OUT/bundle.",
+        ) from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if expected_sha256 and sha256 != expected_sha256:
+        raise WeightsError(
+            f"{path}: its SHA-256 starts with {sha256[:12]}, the bundle says {expected_sha256[:12]}.",
+            hint="The file is damaged or was replaced; reinstall, or use the bundle that 'lightunet train' wrote.",
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its unpickler met
+        raise WeightsError(f"{path}: cannot be read as weights: {error}.", hint="Reinstall the bundle.") from error
+    own = network.state_dict()
+    differing = [
+        key
+        for key in sorted(set(own) | set(state))
+        if key not in own or key not in state or own[key].shape != state[key].shape
+    ]
+    if differing:
+        raise WeightsError(
+            f"{path}: {len(differing)} of {len(own)} entries do not fit {type(network).__name__}, "
+            f"the first are {', '.join(differing[:3])}.",
+            hint="Use the weights that belong to this bundle's network_def.",
+        )
+    network.load_state_dict(state)
+    return sha256
