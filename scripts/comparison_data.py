@@ -94,6 +94,7 @@ def open_recipe(files: Sequence[Path]) -> ConfigParser:
     """The bundle's training configuration; entries are taken out by their ids."""
     parser = ConfigParser()
     parser.read_config([str(path) for path in files])
+    parser["bundle_root"] = str(files[0].resolve().parents[1])
     parser["neighbours"] = 1  # three channels, as the published networks have
     return parser
 
