@@ -41,7 +41,7 @@ def load_weights(network: torch.nn.Module, path: Path, expected_sha256: str = ""
     except OSError as error:
         raise WeightsError(
             f"{path}: the weights of this network are not there: {error.strerror}.",
-            hint="Train them with 'lightunet train --model NAME', then give --bundle OUT/bundle.",
+            hint="Reinstall the bundle, or train them: 'lightunet train --model NAME', then --bundle OUT/bundle.",
         ) from error
     sha256 = hashlib.sha256(content).hexdigest()
     if expected_sha256 and sha256 != expected_sha256:
