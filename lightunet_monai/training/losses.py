@@ -28,21 +28,43 @@ class LesionWeightedLoss(nn.Module):
         Of a lesion voxel against any other; at least 1.
     cross_entropy_share : float
         Factor of the cross-entropy in the sum.
+    small_weight : float
+        Most that a voxel of a small lesion weighs against one of a large lesion, at least 1; 1 for no difference. A
+        lesion of 20 mm has some ten times the voxels of one of 6 mm in a slice, and is found by any network.
+    small_size : int
+        Lesion voxels nearby from which on a lesion is large; with fewer, n, its voxels weigh ``small_size / n`` times
+        as much. About the area, in voxels, of the largest lesion that counts as small.
+    nearby : int
+        Edge of the square (or cube) about a voxel that is nearby, in voxels; odd.
 
     Raises
     ------
     ValueError
-        If the weight is below 1.
+        If a weight is below 1 or ``nearby`` is even.
 
     Notes
     -----
     Takes logits (B, K, *spatial), K at least 2, and labels (B, 1, *spatial); gives a scalar.
     """
 
-    def __init__(self, overlap: nn.Module, lesion_weight: float, cross_entropy_share: float = 0.5) -> None:
+    def __init__(
+        self,
+        overlap: nn.Module,
+        lesion_weight: float,
+        cross_entropy_share: float = 0.5,
+        small_weight: float = 1.0,
+        small_size: int = 64,
+        nearby: int = 17,
+    ) -> None:
         super().__init__()
-        if lesion_weight < 1:
-            raise ValueError(f"lesion_weight: found {lesion_weight}, expected 1 or more")
+        for name, found in (("lesion_weight", lesion_weight), ("small_weight", small_weight)):
+            if found < 1:
+                raise ValueError(f"{name}: found {found}, expected 1 or more")
+        if nearby % 2 == 0:
+            raise ValueError(f"nearby: found {nearby}, expected an odd number")
+        self.small_weight = float(small_weight)
+        self.small_size = small_size
+        self.nearby = nearby
         self.overlap = overlap
         self.lesion_weight = float(lesion_weight)
         self.cross_entropy_share = cross_entropy_share
@@ -53,6 +75,19 @@ class LesionWeightedLoss(nn.Module):
         is_lesion[LESION] = 1
         shift = (math.log(self.lesion_weight) * is_lesion).reshape(1, -1, *[1] * (logits.dim() - 2))
         weight = 1 + (self.lesion_weight - 1) * is_lesion
-        cross_entropy = F.cross_entropy(logits + shift, labels[:, 0].long(), weight=weight)
+        target = labels[:, 0].long()
+        if self.small_weight == 1.0:
+            cross_entropy = F.cross_entropy(logits + shift, target, weight=weight)
+        else:
+            factor = weight[target] * self._small(target == LESION).to(logits)
+            each = F.cross_entropy(logits + shift, target, reduction="none")
+            cross_entropy = (factor * each).sum() / factor.sum()
         loss: Tensor = self.overlap(logits + shift, labels) + self.cross_entropy_share * cross_entropy
         return loss
+
+    def _small(self, lesion: Tensor) -> Tensor:
+        # (B, *spatial): how much more a voxel weighs for being one of a small lesion; 1 elsewhere.
+        pool = F.avg_pool2d if lesion.dim() == 3 else F.avg_pool3d
+        mean = pool(lesion[:, None].float(), self.nearby, stride=1, padding=self.nearby // 2)[:, 0]
+        voxels = (mean * self.nearby ** (lesion.dim() - 1)).clamp_min(1.0)
+        return torch.where(lesion, (self.small_size / voxels).clamp(1.0, self.small_weight), 1.0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.transforms import Randomizable, Transform
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -72,15 +74,15 @@ class RandSampleSlicesd(Randomizable, Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Draw ``num_samples`` slices."""
-        return [
-            self._sample(_plain(data[self.image_key])[0], _plain(data[self.label_key])[0])
-            for _ in range(self.num_samples)
-        ]
+        volume, labels = (_plain(data[key])[0] for key in (self.image_key, self.label_key))
+        # Once for all samples: a pass over the volume costs as much as a sample, and least in NumPy.
+        lesion = np.stack(np.unravel_index(np.flatnonzero(labels.numpy() == LESION), labels.shape), axis=1)
+        return [self._sample(volume, labels, lesion) for _ in range(self.num_samples)]
 
-    def _sample(self, volume: Tensor, labels: Tensor) -> dict[Hashable, Any]:
+    def _sample(self, volume: Tensor, labels: Tensor, lesion: NDArray[np.intp]) -> dict[Hashable, Any]:
         axis = int(self.R.choice(self.slice_axes))
         image, label = volume.movedim(axis, 0), labels.movedim(axis, 0)  # (S, H, W)
-        index, point = self._target(image, label)
+        index, point = self._target(image, lesion[:, [axis, *(a for a in range(3) if a != axis)]])
         start = [self._start(*args) for args in zip(point, image.shape[1:], self.roi_size, strict=True)]
         channels = (torch.arange(-self.neighbours, self.neighbours + 1) + index).clamp(0, image.shape[0] - 1)
         return {
@@ -88,25 +90,25 @@ class RandSampleSlicesd(Randomizable, Transform):
             self.label_key: self._cut(label[index][None], *start),
         }
 
-    def _target(self, image: Tensor, label: Tensor) -> tuple[int, tuple[int, int]]:
-        # A slice and the place (row, column) in it.
-        lesion_slices = (label == LESION).flatten(1).any(dim=1).nonzero().flatten().numpy()
-        if lesion_slices.size > 0 and self.R.uniform() < self.lesion_share:
-            index = int(self.R.choice(lesion_slices))
-            return index, self._any_of(label[index] == LESION)
+    def _target(self, image: Tensor, lesion: NDArray[np.intp]) -> tuple[int, tuple[int, int]]:
+        # A slice and the place (row, column) in it; the voxels of lesions are (N, 3), slice first.
+        if len(lesion) > 0 and self.R.uniform() < self.lesion_share:
+            index = int(self.R.choice(np.unique(lesion[:, 0])))
+            return index, self._one_of(lesion[lesion[:, 0] == index, 1:])
         if self.bright_share > 0 and self.R.uniform() < self.bright_share:
             drawn = torch.from_numpy(self.R.randint(image.shape, size=(self.bright_draws, 3))).unbind(1)
             brightest = int(image[drawn].argmax())
             index, row, column = (int(k[brightest]) for k in drawn)
             return index, (row, column)
-        tissue_slices = (image > self.tissue_threshold).flatten(1).any(dim=1).nonzero().flatten().numpy()
+        tissue_slices = (image > self.tissue_threshold).any(2).any(1).nonzero().flatten().numpy()
         index = int(self.R.choice(tissue_slices if tissue_slices.size else image.shape[0]))
         return index, self._any_of(image[index] > self.tissue_threshold)
 
     def _any_of(self, target: Tensor) -> tuple[int, int]:
-        points = target.nonzero()
-        if len(points) == 0:
-            return target.shape[0] // 2, target.shape[1] // 2
+        points = target.nonzero().numpy()
+        return self._one_of(points) if len(points) else (target.shape[0] // 2, target.shape[1] // 2)
+
+    def _one_of(self, points: NDArray[np.intp]) -> tuple[int, int]:
         row, column = points[self.R.randint(len(points))].tolist()
         return row, column
 

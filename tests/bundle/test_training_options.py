@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.transforms import Compose
 
 from lightunet_monai.cli.train import LOSSES
 from tests.builders.bundle import SHIPPED, tiny_bundle
@@ -54,6 +55,21 @@ def test_the_trainer_computes_in_the_precision_of_the_configuration(dtype):
     parser.read_config([str(CONFIGS / "inference.json"), str(CONFIGS / "train.json")])
     parser["cpu_dtype"] = dtype
     assert parser.get_parsed_content("train#inferer").cpu_dtype == dtype
+
+
+def test_volumes_kept_between_epochs_are_cut_to_the_tissue_and_small():
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "inference.json"), str(CONFIGS / "train.json")])
+    compact = Compose(parser.get_parsed_content("train#compact"))
+    image, label = torch.zeros(1, 30, 20, 10), torch.zeros(1, 30, 20, 10)
+    image[:, 8:20, 6:9], label[:, 10, 7, 4] = 0.7, 1
+    out = compact({"image": image, "label": label})
+    assert (out["image"].dtype, out["label"].dtype) == (torch.float16, torch.uint8)
+    margin = json.loads((CONFIGS / "inference.json").read_text())["neighbours"]
+    assert out["image"].shape == out["label"].shape == (1, 12 + 2 * margin, 3 + 2 * margin, 10 + 2 * margin)
+    assert out["label"].as_tensor().nonzero().tolist() == [[0, 2 + margin, 1 + margin, 4 + margin]]
+    empty = compact({"image": torch.zeros(1, 4, 5, 6), "label": torch.zeros(1, 4, 5, 6)})
+    assert min(empty["image"].shape) > 0
 
 
 @pytest.mark.slow

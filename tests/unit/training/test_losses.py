@@ -65,3 +65,30 @@ def test_with_tissues_the_true_shares_are_the_best_probabilities_too():
 def test_a_weight_below_one_is_refused():
     with pytest.raises(ValueError, match=r"lesion_weight: found 0.5, expected 1 or more"):
         LesionWeightedLoss(_dice(), lesion_weight=0.5)
+
+
+def _pull_on(labels, point, **options):
+    logits = torch.stack([torch.full(labels[:, 0].shape, 4.0), torch.full(labels[:, 0].shape, -4.0)], dim=1)
+    logits.requires_grad_()
+    LesionWeightedLoss(lambda logits, labels: 0.0, 15.0, 0.5, **options)(logits, labels).backward()
+    return -float(logits.grad[(0, 1, *point)])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_voxel_of_a_small_lesion_pulls_harder_than_one_of_a_large_lesion(dims):
+    labels = torch.zeros(1, 1, *[40] * dims)
+    labels[(..., *[slice(2, 6)] * dims)] = 1  # 16 or 64 voxels
+    labels[(..., *[slice(20, 36)] * dims)] = 1  # 256 or 4096 voxels
+    small, large = [4] * dims, [28] * dims
+    options = {"small_size": 2 * 4**dims, "nearby": 17}
+    assert _pull_on(labels, small) == pytest.approx(_pull_on(labels, large))
+    ratio = _pull_on(labels, small, small_weight=6.0, **options) / _pull_on(labels, large, small_weight=6.0, **options)
+    assert ratio == pytest.approx(2.0, rel=1e-4)
+    ratio = _pull_on(labels, small, small_weight=1.5, **options) / _pull_on(labels, large, small_weight=1.5, **options)
+    assert ratio == pytest.approx(1.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"small_weight": 0.5}, {"nearby": 16}])
+def test_refuses_weights_below_one_and_even_neighbourhoods(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        LesionWeightedLoss(_dice(), 15.0, **options)
