@@ -1,11 +1,13 @@
-"""Put newly trained weights into a bundle: convolution weights in few bits, and their SHA-256 beside them.
+"""Put newly trained weights into a bundle: convolution weights in few bits, compressed, and their SHA-256 beside them.
 
     python scripts/ship_weights.py runs/model.pt
     python scripts/ship_weights.py runs/model.pt --model ultrasound --bundle my_bundle
-    python scripts/ship_weights.py muscle/model.pt --muscle
+    python scripts/ship_weights.py left_out/model.pt --left-out
 
-Convolution weights become float16 with eight significant bits, by which a weight moves by at most one part in 256 and
-which compress well in a repository or an archive; biases, batch norms and Swish slopes stay in float32.
+Convolution weights become multiples of a power of two, nine bits with the sign, one step for each row of the first
+axis: a weight moves by at most 1/256 of the largest one of its row. Stored as float16 in a compressed file they take
+ten bits each; biases, batch norms and Swish slopes stay in float32. The file is a plain state dict for `torch.load`
+(not for its ``mmap``).
 Thresholds, int8 ranges and published figures belong to the stored file: calibrate, measure and evaluate after this.
 """
 
@@ -14,15 +16,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 
 import torch
 
-from lightunet_monai.inference.bundle_files import MUSCLE_WEIGHTS, find_bundle, read_metadata, weights_path
+from lightunet_monai.inference.bundle_files import LEFT_OUT_WEIGHTS, find_bundle, read_metadata, weights_path
 from lightunet_monai.labels import DEFAULT_MODEL
 
-SIGNIFICANT_BITS = 8
-"""Of a convolution weight; bfloat16 has as many."""
+BITS = 9
+"""Of a convolution weight, the sign among them."""
 
 
 def store(source: Path, target: Path) -> str:
@@ -43,15 +46,27 @@ def store(source: Path, target: Path) -> str:
             raise ValueError(f"{source}: {name} has values beyond float16")
         stored[name] = half.clone()
     part = target.with_name(target.name + ".part")
-    torch.save(stored, part)
+    plain = target.with_name(target.name + ".plain")
+    torch.save(stored, plain)
+    _compressed(plain, part)
+    plain.unlink()
     part.replace(target)
     return hashlib.sha256(target.read_bytes()).hexdigest()
 
 
 def _rounded(value: torch.Tensor) -> torch.Tensor:
-    mantissa, exponent = torch.frexp(value.float())  # 0.5 <= mantissa < 1
-    scale = 2.0**SIGNIFICANT_BITS
-    return torch.ldexp((mantissa * scale).round() / scale, exponent)
+    rows = value.float().flatten(1)
+    largest = rows.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float16).tiny)
+    step = 2.0 ** (largest.log2().ceil() - (BITS - 1))
+    return ((rows / step).round() * step).reshape(value.shape)
+
+
+def _compressed(source: Path, target: Path) -> None:
+    """Write the same archive again, its entries deflated and without the time of day."""
+    with zipfile.ZipFile(source) as stored, zipfile.ZipFile(target, "w") as compressed:
+        for entry in stored.infolist():
+            same = zipfile.ZipInfo(entry.filename)
+            compressed.writestr(same, stored.read(entry), zipfile.ZIP_DEFLATED, 9)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,14 +76,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default=DEFAULT_MODEL, help=f"which model of the bundle ({DEFAULT_MODEL})")
     parser.add_argument("--bundle", type=Path, help="the bundle's folder (the shipped one)")
     parser.add_argument(
-        "--muscle", action="store_true", help="weights of train_muscle.json; their SHA-256 goes into inference.json"
+        "--left-out",
+        action="store_true",
+        help="weights of train_left_out.json; their SHA-256 goes into inference.json",
     )
     given = parser.parse_args(arguments)
     root = find_bundle(given.bundle)
-    if given.muscle:
-        file, key = root / "configs" / "inference.json", "muscle_sha256"
+    if given.left_out:
+        file, key = root / "configs" / "inference.json", "left_out_sha256"
         known = json.loads(file.read_text(encoding="utf-8"))[key]
-        target = root / MUSCLE_WEIGHTS
+        target = root / LEFT_OUT_WEIGHTS
     else:
         file, key = root / "configs" / "metadata.json", "weights_sha256"
         metadata = read_metadata(root)

@@ -20,8 +20,8 @@ Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 SETTING_IDS = (
     "model_spacing",
-    "muscle_spacing",
-    "muscle_sha256",
+    "left_out_spacing",
+    "left_out_sha256",
     "rank_range_ml",
     "model_size",
     "percentiles",

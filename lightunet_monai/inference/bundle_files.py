@@ -19,7 +19,7 @@ REQUIRED_FILES = ("configs/metadata.json", "configs/inference.json", "models/mod
 
 DEFAULT_WEIGHTS = "models/model.pt"
 
-MUSCLE_WEIGHTS = "models/muscle.pt"
+LEFT_OUT_WEIGHTS = "models/left_out.pt"
 """Of the small network that finds what the ranks leave out; not in every bundle."""
 
 INT8_FILE = "int8.json"
@@ -114,7 +114,7 @@ def model_files(root: Path, model: str | None = None) -> list[Path]:
         root / "configs" / name
         for name in ("metadata.json", "inference.json", *overlays_of(metadata, model), INT8_FILE)
     ]
-    return [*configs, root / MUSCLE_WEIGHTS, weights_path(root, model)]
+    return [*configs, root / LEFT_OUT_WEIGHTS, weights_path(root, model)]
 
 
 def settings_file(root: Path, model: str | None = None) -> Path:

@@ -41,7 +41,7 @@ class RankBrightnessd(MapTransform):
     left_out : callable, optional
         Takes ``{"image": volume}`` and gives, under ``"pred"``, a label map (1, X, Y, Z) on the volume's grid. Where it
         is not 0 a voxel has a rank like every other, but does not count: muscle, bone and implants are often brighter
-        than gland, and a tumour cannot rank high behind 200 ml of them.
+        than gland, and a tumour cannot rank high behind 200 ml of them, nor a small one behind a large one.
     """
 
     def __init__(

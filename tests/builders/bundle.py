@@ -35,8 +35,8 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     config = json.loads((folder / "configs" / "inference.json").read_text())
     config["network_def"]["widths"] = list(WIDTHS)
     config["inferer"]["roi_size"] = [160, 160]
-    config["muscle_network_def"]["widths"] = list(WIDTHS)
-    config.update(threshold=0.5, piece_threshold=0.5, sure_threshold=0.6, muscle_sha256="")
+    config["left_out_network_def"]["widths"] = list(WIDTHS)
+    config.update(threshold=0.5, piece_threshold=0.5, sure_threshold=0.6, left_out_sha256="")
     (folder / "configs" / "inference.json").write_text(json.dumps(config, indent=4))
     picture = json.loads((folder / "configs" / "image2d.json").read_text())
     picture["network_def#widths"] = list(WIDTHS)
@@ -49,7 +49,7 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     (folder / "models").mkdir(exist_ok=True)
     channels = 2 * config["neighbours"] + 1
     torch.save(random_network(seed, channels).state_dict(), folder / "models" / "model.pt")
-    torch.save(random_network(seed + 3, 5).state_dict(), folder / "models" / "muscle.pt")
+    torch.save(random_network(seed + 3, 5).state_dict(), folder / "models" / "left_out.pt")
     torch.save(random_network(seed + 1).state_dict(), folder / "models" / "ultrasound.pt")
     torch.save(random_network(seed + 2, channels, 5).state_dict(), folder / "models" / "tissues.pt")
     return folder

@@ -72,11 +72,11 @@ def test_what_is_left_out_has_a_rank_and_does_not_count():
     with_muscle = np.where(muscle, 45.0, plain)
     asked = []
 
-    def find_muscle(case):
+    def find_left_out(case):
         asked.append(case["image"])
         return {"pred": MetaTensor(torch.from_numpy(muscle.astype(np.uint8))[None])}
 
-    leave_out = RankBrightnessd("image", tissue_hu=-400, range_ml=(0.1, 1000), left_out=find_muscle)
+    leave_out = RankBrightnessd("image", tissue_hu=-400, range_ml=(0.1, 1000), left_out=find_left_out)
     expected = RANK({"image": _volume(plain)})["image"].as_tensor()[0].numpy()
     rank = leave_out({"image": _volume(with_muscle)})["image"].as_tensor()[0].numpy()
     np.testing.assert_allclose(rank[~muscle], expected[~muscle], rtol=0, atol=1e-6)
