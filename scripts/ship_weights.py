@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -46,10 +47,9 @@ def store(source: Path, target: Path) -> str:
             raise ValueError(f"{source}: {name} has values beyond float16")
         stored[name] = half.clone()
     part = target.with_name(target.name + ".part")
-    plain = target.with_name(target.name + ".plain")
+    plain = io.BytesIO()
     torch.save(stored, plain)
-    _compressed(plain, part)
-    plain.unlink()
+    _compress(plain, part)
     part.replace(target)
     return hashlib.sha256(target.read_bytes()).hexdigest()
 
@@ -61,7 +61,7 @@ def _rounded(value: torch.Tensor) -> torch.Tensor:
     return ((rows / step).round() * step).reshape(value.shape)
 
 
-def _compressed(source: Path, target: Path) -> None:
+def _compress(source: io.BytesIO, target: Path) -> None:
     """Write the same archive again, its entries deflated and without the time of day."""
     with zipfile.ZipFile(source) as stored, zipfile.ZipFile(target, "w") as compressed:
         for entry in stored.infolist():

@@ -30,7 +30,8 @@ class LesionWeightedLoss(nn.Module):
         Factor of the cross-entropy in the sum.
     small_weight : float
         Most that a voxel of a small lesion weighs against one of a large lesion, at least 1; 1 for no difference. A
-        lesion of 20 mm has some ten times the voxels of one of 6 mm in a slice, and is found by any network.
+        lesion of 20 mm has some ten times the voxels of one of 6 mm in a slice, and is found by any network. Above 1
+        the logits at small lesions are too high, and `lightunet calibrate` has to put them right.
     small_size : int
         Lesion voxels nearby from which on a lesion is large; with fewer, n, its voxels weigh ``small_size / n`` times
         as much. About the area, in voxels, of the largest lesion that counts as small.
@@ -76,12 +77,9 @@ class LesionWeightedLoss(nn.Module):
         shift = (math.log(self.lesion_weight) * is_lesion).reshape(1, -1, *[1] * (logits.dim() - 2))
         weight = 1 + (self.lesion_weight - 1) * is_lesion
         target = labels[:, 0].long()
-        if self.small_weight == 1.0:
-            cross_entropy = F.cross_entropy(logits + shift, target, weight=weight)
-        else:
-            factor = weight[target] * self._small(target == LESION).to(logits)
-            each = F.cross_entropy(logits + shift, target, reduction="none")
-            cross_entropy = (factor * each).sum() / factor.sum()
+        factor = weight[target] * self._small(target == LESION).to(logits)
+        each = F.cross_entropy(logits + shift, target, reduction="none")
+        cross_entropy = (factor * each).sum() / factor.sum()
         loss: Tensor = self.overlap(logits + shift, labels) + self.cross_entropy_share * cross_entropy
         return loss
 

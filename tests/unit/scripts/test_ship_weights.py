@@ -1,4 +1,4 @@
-"""New weights in a bundle: a third of the size, stamped, and opened by it."""
+"""New weights in a bundle: in few bits, stamped, and opened by it."""
 
 import hashlib
 import json
