@@ -171,7 +171,7 @@ def windows(arguments: Any) -> Measured:
     """Exact tiling beside MONAI's and nnU-Net's sliding windows, eager, same network and weights."""
     predictor, image = study_on_model_grid(slices=16 if arguments.quick else None)
     network, parts = predictor.parts.network, predictor.parts
-    on_device = image.to(parts.device)
+    on_device = image[:, :1].to(parts.device)
     inferer: Any = copy.copy(parts.inferer)
     if arguments.quick:
         inferer.slice_axes = inferer.slice_axes[-1:]
@@ -286,7 +286,7 @@ def scaling(arguments: Any) -> Measured:
     ways = {name: (lambda part=part: predictor.parts.inferer(part, predictor.engine)) for name, part in parts.items()}
     with torch.inference_mode():
         timings, _ = measure(ways, arguments.runs)
-    tissue = np.array([int((part > 0).sum()) for part in parts.values()], dtype=np.float64)
+    tissue = np.array([int((part[:, 0] > 0).sum()) for part in parts.values()], dtype=np.float64)
     seconds = np.array([timing.median for timing in timings.values()])
     slope, offset = np.polyfit(tissue, seconds, 1)
     explained = np.corrcoef(tissue, seconds)[0, 1] ** 2
@@ -303,7 +303,7 @@ def scaling(arguments: Any) -> Measured:
 
 
 def study_on_model_grid(slices: int | None = None) -> tuple[Predictor, Tensor]:
-    """The shipped model and a simulated study on its grid, (1, 1, X, Y, Z)."""
+    """The shipped model and a simulated study on its grid, (1, C, X, Y, Z)."""
     from monai.data import MetaTensor
 
     from lightunet_monai.simulation import SimulationSettings, simulate_case

@@ -158,7 +158,7 @@ class SimulatedData:
         for item, ready in zip(items, PersistentDataset(items, preprocessing, self.cache), strict=True):
             image, label = ready["image"], ready["label"]
             name = Path(item["image"]).name
-            cases.append(Case(name, name, _plain(image).float(), (_plain(label) > 0).to(torch.uint8), voxel_ml))
+            cases.append(Case(name, name, _plain(image)[:1].float(), (_plain(label) > 0).to(torch.uint8), voxel_ml))
         return cases
 
     def random_transform(self, spatial_dims: int) -> Compose:

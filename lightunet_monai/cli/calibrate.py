@@ -1,4 +1,4 @@
-"""``lightunet calibrate``: fit the temperature and choose the operating threshold on labelled cases."""
+"""``lightunet calibrate``: fit the temperature, the thresholds and the judgement of pieces on labelled cases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from .progress import choose_reporter
 from .run_options import add_run_options, run_options
 
 CUTS = tuple(range(-7, 9))
-"""Logits, before the temperature, at which pieces are drawn and at which they count as sure."""
+"""Logits, before the temperature, at which pieces are drawn."""
+
+SURE_CUTS = tuple(cut / 4 for cut in range(-28, 33))
+"""Logits, before the temperature, from which on they count as sure."""
+
+FEWEST_PIECES = 20
+"""Of either kind: with fewer there is nothing to fit nine weights to."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--false-positives", type=float, default=0.5, metavar="N", help="most false positives per volume (0.5)"
     )
     parser.add_argument(
-        "--write", action="store_true", help="write both numbers into the configuration of the bundle given by --bundle"
+        "--pieces",
+        action="store_true",
+        help="fit how connected pieces are judged instead, on cases that the network was not trained on",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write the numbers into the configuration of the bundle given by --bundle"
     )
     parser.add_argument(
         "--progress", choices=("auto", "bar", "json", "none"), default="auto", help="a bar, or JSON lines"
@@ -43,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.write and arguments.bundle is None:
         raise UsageError("option --write: needs --bundle FOLDER, the bundle to change.")
     predictor = Predictor(arguments.bundle, run_options(arguments), sure_threshold=0.0, model=arguments.model)
+    if arguments.pieces:
+        return _fit_pieces(arguments, predictor)
     calibration, scores = _measure(arguments, predictor)
     before = float(predictor.parts.settings["temperature"])  # type: ignore[arg-type]
     factor = calibration.fit_temperature()
@@ -74,6 +87,77 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _fit_pieces(arguments: argparse.Namespace, predictor: Any) -> int:
+    import json
+
+    from ..errors import UsageError
+    from ..inference.bundle_files import PIECES_FILE, find_bundle
+    from ..outputs.atomic import atomic_file
+    from ..transforms.piece_judge import FEATURES, fit_judge
+
+    threshold, temperature = (float(predictor.parts.settings[name]) for name in ("threshold", "temperature"))
+    logit = round(temperature * math.log(threshold / (1 - threshold)), 4)
+    features, is_tumour = _pieces_of_cases(arguments, predictor, logit)
+    tumours = int(is_tumour.sum())
+    if min(tumours, len(is_tumour) - tumours) < FEWEST_PIECES:
+        raise UsageError(
+            f"{arguments.data}: found {tumours} pieces on lesions and {len(is_tumour) - tumours} beside, "
+            f"expected {FEWEST_PIECES} of each.",
+            hint="Give more cases, or keep the bundle's own judgement.",
+        )
+    content = {"weights_sha256": predictor.parts.weights_sha256, **fit_judge(features, is_tumour, logit)}
+    print(f"{tumours} pieces on lesions, {len(is_tumour) - tumours} beside, drawn at a logit of {logit:g}")
+    print("\n| what a piece is judged by | mean | scale | weight |\n|---|---|---|---|")
+    for name in FEATURES:
+        row = content["features"][name]
+        print(f"| {name} | {row['mean']:.3f} | {row['scale']:.3f} | {row['weight']:.3f} |")
+    if arguments.write:
+        path = find_bundle(arguments.bundle) / "configs" / PIECES_FILE
+        with atomic_file(path) as part:
+            part.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        print(f"\nwritten to {path}")
+    return 0
+
+
+def _pieces_of_cases(arguments: argparse.Namespace, predictor: Any, logit: float) -> tuple[Any, Any]:
+    """Features (N, F) of all pieces of all cases, drawn at a logit, and which of them touch a lesion (N,)."""
+    import cc3d
+    import numpy as np
+    import torch
+    from monai.data import MetaTensor
+
+    from ..errors import UsageError
+    from ..transforms import ToModelGridd, list_labelled_cases
+    from ..transforms.piece_judge import FEATURES, piece_features
+    from ..transforms.pieces import CONNECTIVITY
+    from .evaluate import read_case
+
+    parts = predictor.parts
+    tell = choose_reporter(arguments.progress)
+    to_grid = ToModelGridd(keys="label", spacing=parts.settings["model_spacing"], label_keys=["label"])
+    smallest = math.pi / 6 * float(parts.settings["minimum_diameter"]) ** 3 / math.prod(parts.settings["model_spacing"])
+    found, is_tumour = [np.zeros((0, len(FEATURES)))], [np.zeros(0, dtype=bool)]
+    cases = list_labelled_cases(arguments.data, arguments.section)
+    for index, case in enumerate(cases):
+        tell("infer", index / len(cases))
+        volume, reference = read_case(case, parts.labels)
+        label = MetaTensor(torch.from_numpy(reference.astype(np.uint8))[None], affine=volume.affine)
+        with torch.inference_mode():
+            image = parts.preprocessing({"image": volume})["image"].as_tensor()
+            logits = parts.inferer(image[None].to(parts.device), predictor.engine)[0].float().cpu()
+            lesion = to_grid({"label": label})["label"].as_tensor()[0].numpy() > 0
+        if len(image) != 2 or len(logits) != 2:
+            raise UsageError("option --pieces: this model's pieces are not judged.", hint="Leave --model out.")
+        margin = (logits[1] - logits[0]).numpy()
+        pieces = cc3d.connected_components(margin >= logit, connectivity=CONNECTIVITY)
+        counted = np.bincount(pieces.ravel(), minlength=int(pieces.max()) + 1)[1:] >= smallest
+        touching = np.isin(np.arange(1, len(counted) + 1), pieces[lesion])
+        found.append(piece_features(margin, image.cpu().numpy(), pieces)[counted])
+        is_tumour.append(touching[counted])
+    tell("write", 1.0)
+    return np.concatenate(found), np.concatenate(is_tumour)
+
+
 def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[tuple[float, float], list[Any]]]:
     import numpy as np
 
@@ -85,7 +169,9 @@ def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[t
     tell = choose_reporter(arguments.progress)
     cases = list_labelled_cases(arguments.data, arguments.section)
     calibration = Calibration()
-    scores: dict[tuple[float, float], list[Any]] = {(low, sure): [] for low in CUTS for sure in CUTS if sure >= low}
+    scores: dict[tuple[float, float], list[Any]] = {
+        (low, sure): [] for low in CUTS for sure in SURE_CUTS if sure >= low
+    }
     temperature = float(predictor.parts.settings["temperature"])
     for index, case in enumerate(cases):
         tell("infer", index / len(cases))
@@ -95,7 +181,7 @@ def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[t
         for low in CUTS:
             pieces, highest = _pieces(cut_at(predictor, result, _sigmoid(low / temperature)), result.probability)
             kept, score = None, None
-            for sure in (cut for cut in CUTS if cut >= low):
+            for sure in (cut for cut in SURE_CUTS if cut >= low):
                 is_sure = highest >= _sigmoid(sure / temperature)
                 if kept is None or not np.array_equal(kept, is_sure):
                     kept = is_sure

@@ -134,6 +134,8 @@ def open_bundle(
     try:
         parts, settings = _parse(root, overlays, overrides)
     except (KeyError, ValueError, RuntimeError, ModuleNotFoundError) as error:
+        if isinstance(error.__cause__, BundleError):  # a part that found its file missing or damaged
+            raise error.__cause__ from error
         raise BundleError(f"{root}: inference.json cannot be used: {error}.") from error
     network, device = parts["network"], parts.pop("device")
     metadata = metadata_of(metadata, model)

@@ -26,6 +26,10 @@ INT8_FILE = "int8.json"
 """In ``configs``: the ranges that `int8.quantize` needs, and the weights they belong to."""
 
 
+PIECES_FILE = "pieces.json"
+"""In ``configs``: the regression that judges connected pieces; not in every bundle."""
+
+
 def find_bundle(path: str | Path | None = None) -> Path:
     """Find the bundle: the path given, else the copy in the installed package, else the one beside it.
 
@@ -112,7 +116,7 @@ def model_files(root: Path, model: str | None = None) -> list[Path]:
     metadata = read_metadata(root)
     configs = [
         root / "configs" / name
-        for name in ("metadata.json", "inference.json", *overlays_of(metadata, model), INT8_FILE)
+        for name in ("metadata.json", "inference.json", *overlays_of(metadata, model), INT8_FILE, PIECES_FILE)
     ]
     return [*configs, root / LEFT_OUT_WEIGHTS, weights_path(root, model)]
 

@@ -63,8 +63,8 @@ class SliceInferer(Inferer):
 
     Notes
     -----
-    Takes (1, 1, X, Y, Z), gives logits (1, K, X, Y, Z) of the same dtype on the same device. The logits are kept for
-    the whole volume; all else is bounded by the batch of windows.
+    Takes (1, C, X, Y, Z), of which the slices are cut from the first channel, gives logits (1, K, X, Y, Z) of the same
+    dtype on the same device. The logits are kept for the whole volume; all else is bounded by the batch of windows.
     """
 
     def __init__(
@@ -104,25 +104,25 @@ class SliceInferer(Inferer):
         roi_size: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Give the logits (1, K, X, Y, Z) of a volume (1, 1, X, Y, Z).
+        """Give the logits (1, K, X, Y, Z) of a volume (1, C, X, Y, Z).
 
         ``sw_batch_size`` and ``roi_size`` take the place of the inferer's own in this call, where memory is short.
         """
         load = (sw_batch_size or self.sw_batch_size, tuple(roi_size or self.roi_size))
-        if inputs.shape[:2] != (1, 1):
-            raise ValueError(f"expected one volume of one channel, (1, 1, X, Y, Z), found {tuple(inputs.shape)}")
-        volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
-        tissue = volume[0, 0] > self.tissue_threshold  # (X, Y, Z)
+        if inputs.dim() != 5 or inputs.shape[0] != 1:
+            raise ValueError(f"expected one volume, (1, C, X, Y, Z), found {tuple(inputs.shape)}")
+        volume = (inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs)[0, 0]
+        tissue = volume > self.tissue_threshold
         parts = len(self.slice_axes)
-        mean = self._along(0, volume[0, 0], tissue, network, load, progress)
+        mean = self._along(0, volume, tissue, network, load, progress)
         if parts > 1 and self.refine_logit is not None:
             near = self._near_candidates(mean, self.refine_logit)
             for index in range(1, parts):
-                logits = self._along(index, volume[0, 0], near, network, load, progress, with_neighbours=False)
+                logits = self._along(index, volume, near, network, load, progress, with_neighbours=False)
                 mean.add_(torch.where(near, logits, 0))
             return torch.where(near, mean / parts, mean)[None]
         for index in range(1, parts):
-            mean.add_(self._along(index, volume[0, 0], tissue, network, load, progress))
+            mean.add_(self._along(index, volume, tissue, network, load, progress))
         return mean.div_(parts)[None]
 
     def _along(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .merge_tissues import MergeTissuesd
     from .model_grid import ToModelGridd
     from .model_size import ToModelSized
+    from .piece_judge import PieceJudge
     from .predict_logits import PredictLogitsd
     from .rank_brightness import RankBrightnessd
     from .remove_small import RemoveSmallPiecesd
@@ -28,6 +29,7 @@ _HOMES = {
     "LoadImage2Dd": "load_image2d",
     "LoadImageVolumed": "load_volume",
     "MergeTissuesd": "merge_tissues",
+    "PieceJudge": "piece_judge",
     "PredictLogitsd": "predict_logits",
     "RandSampleSlicesd": "sample_slices",
     "RankBrightnessd": "rank_brightness",
@@ -48,6 +50,7 @@ __all__ = [
     "LoadImage2Dd",
     "LoadImageVolumed",
     "MergeTissuesd",
+    "PieceJudge",
     "PredictLogitsd",
     "RandSampleSlicesd",
     "RankBrightnessd",

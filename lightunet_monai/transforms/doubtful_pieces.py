@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import cc3d
@@ -22,7 +22,7 @@ BELOW = 0.01
 
 
 class CapDoubtfulPiecesd(MapTransform):
-    """Keep a connected piece only if the network is sure of one of its voxels: a threshold with hysteresis.
+    """Keep a connected piece only if the network, or a judge, is sure of it: a threshold with hysteresis.
 
     One threshold has two tasks that pull apart: where a tumour ends (the best contour is at a low probability), and
     whether there is one at all (a false alarm is one that nowhere gets a high probability). So pieces are drawn at
@@ -40,10 +40,24 @@ class CapDoubtfulPiecesd(MapTransform):
         Calibrated probabilities.
     temperature : float
         As in `RestoreLabelMapd`.
+    judge : callable, optional
+        Takes the margin (X', Y', Z') of the lesion and the channels of ``image``, ndarrays, and gives the margin in
+        which the highest of each piece is its own logit (`PieceJudge`). With two channels of logits only.
+    image : key of the volume (C, X', Y', Z') that the judge looks at
     """
 
-    def __init__(self, keys: KeysCollection, threshold: float, sure_threshold: float, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        threshold: float,
+        sure_threshold: float,
+        temperature: float = 1.0,
+        judge: Callable[[Any, Any], Any] | None = None,
+        image: Hashable = "image",
+    ) -> None:
         super().__init__(keys)
+        self.judge = judge
+        self.image = image
         self.threshold = threshold
         self.sure_threshold = sure_threshold
         self.temperature = temperature
@@ -51,10 +65,22 @@ class CapDoubtfulPiecesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Cap each key; other entries pass through."""
         out = dict(data)
+        if self.judge is not None:
+            for key in self.key_iterator(out):
+                out[key] = self._judged(out[key], out[self.image])
         if self.sure_threshold > self.threshold:
             for key in self.key_iterator(out):
                 out[key] = self._cap(out[key])
         return out
+
+    def _judged(self, logits: Tensor, image: Tensor) -> Tensor:
+        assert self.judge is not None
+        plain = logits.as_tensor() if hasattr(logits, "as_tensor") else logits
+        margin = lesion_margin(plain).float().cpu().numpy()
+        change = self.judge(margin, torch.as_tensor(image).float().cpu().numpy()) - margin
+        judged = logits.clone()
+        judged[LESION] += torch.from_numpy(change).to(plain.device, plain.dtype)
+        return judged
 
     def _cap(self, logits: Tensor) -> Tensor:
         plain = logits.as_tensor() if hasattr(logits, "as_tensor") else logits

@@ -29,7 +29,8 @@ class RankBrightnessd(MapTransform):
     ``log(V_max / V) / log(V_max / V_min)``: 1 for the brightest, towards 0 for adipose tissue, 0 for air. Any monotone
     change of the scale leaves the result as it is.
 
-    Takes a `MetaTensor` (1, X, Y, Z) in Hounsfield units with its affine, gives float32 in [0, 1].
+    Takes a `MetaTensor` (1, X, Y, Z) in Hounsfield units with its affine, gives float32 (1, X, Y, Z) in [0, 1], or
+    (2, X, Y, Z) with ``hu_range``.
 
     Parameters
     ----------
@@ -42,6 +43,11 @@ class RankBrightnessd(MapTransform):
         Takes ``{"image": volume}`` and gives, under ``"pred"``, a label map (1, X, Y, Z) on the volume's grid. Where it
         is not 0 a voxel has a rank like every other, but does not count: muscle, bone and implants are often brighter
         than gland, and a tumour cannot rank high behind 200 ml of them, nor a small one behind a large one.
+    hu_range : (float, float), optional
+        Adds the Hounsfield units, clipped to this range, as a second channel, which the network does not see: what the
+        ranks of a clip, a calcification and a tumour, all among the brightest, no longer tell.
+    hu_unit : float
+        By which the second channel, counted from the lower end of ``hu_range``, is divided; air is 0 in it, too.
     """
 
     def __init__(
@@ -50,8 +56,12 @@ class RankBrightnessd(MapTransform):
         tissue_hu: float,
         range_ml: tuple[float, float],
         left_out: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+        hu_range: tuple[float, float] | None = None,
+        hu_unit: float = 1.0,
     ) -> None:
         super().__init__(keys)
+        self.hu_range = hu_range
+        self.hu_unit = float(hu_unit)
         self.left_out = left_out
         self.tissue_hu = float(tissue_hu)
         self.range_ml = (float(range_ml[0]), float(range_ml[1]))
@@ -71,7 +81,10 @@ class RankBrightnessd(MapTransform):
         counts = np.histogram(np.clip(counted, None, edges[-1]), bins=edges)[0]
         bright_ml = np.append(counts[::-1].cumsum()[::-1], 0) * voxel_ml  # at each edge
         rank = np.interp(hu, edges, self._to_rank(bright_ml)).astype(np.float32)
-        rank[~(hu > self.tissue_hu)] = 0.0
+        if self.hu_range is not None:
+            beside = (np.clip(hu, *self.hu_range) - self.hu_range[0]) / np.float32(self.hu_unit)
+            rank = np.concatenate([rank, beside])
+        rank[:, ~(hu[0] > self.tissue_hu)] = 0.0
         meta = {key: value for key, value in volume.meta.items() if key != "affine"}
         return MetaTensor(torch.from_numpy(rank), affine=volume.affine, meta=meta)
 

@@ -10,6 +10,7 @@ import torch
 
 from lightunet_monai.inference.engine import input_channels
 from lightunet_monai.networks import LightUNet
+from lightunet_monai.transforms.piece_judge import FEATURES
 from tests.builders.volume import make_voxels
 
 SHIPPED = Path(__file__).resolve().parents[2] / "monai_bundle"
@@ -38,6 +39,7 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     config["left_out_network_def"]["widths"] = list(WIDTHS)
     config.update(threshold=0.5, piece_threshold=0.5, sure_threshold=0.6, left_out_sha256="")
     (folder / "configs" / "inference.json").write_text(json.dumps(config, indent=4))
+    (folder / "configs" / "pieces.json").write_text(json.dumps(mild_judge()))
     picture = json.loads((folder / "configs" / "image2d.json").read_text())
     picture["network_def#widths"] = list(WIDTHS)
     (folder / "configs" / "image2d.json").write_text(json.dumps(picture, indent=4))
@@ -53,6 +55,14 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     torch.save(random_network(seed + 1).state_dict(), folder / "models" / "ultrasound.pt")
     torch.save(random_network(seed + 2, channels, 5).state_dict(), folder / "models" / "tissues.pt")
     return folder
+
+
+def mild_judge() -> dict[str, object]:
+    """Content of ``pieces.json``: about the highest logit, and a little of all else that pieces are judged by."""
+    row = {"mean": 0.0, "scale": 1.0, "weight": 0.05}
+    features = {name: dict(row) for name in FEATURES}
+    features["highest_margin"]["weight"] = 1.0
+    return {"logit": 0.0, "bias": 0.5, "features": features}
 
 
 def random_network(seed: int = 0, in_channels: int = 3, out_channels: int = 2) -> LightUNet:

@@ -188,5 +188,5 @@ def test_blended_windows_are_there_for_comparison(a_network, a_volume):
 
 
 def test_more_than_one_volume_at_once_is_refused(a_network):
-    with pytest.raises(ValueError, match="one volume of one channel"):
+    with pytest.raises(ValueError, match="expected one volume"):
         SliceInferer((64, 64))(torch.zeros(2, 1, 16, 16, 3), a_network)

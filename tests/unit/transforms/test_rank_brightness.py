@@ -98,5 +98,18 @@ def test_a_volume_of_nothing_but_what_is_left_out_stays_within_bounds():
     assert rank.max() == 1.0
 
 
+def test_hounsfield_units_go_along_as_a_second_channel_clipped_and_scaled():
+    hu = _breast()
+    hu[0, 0, :3] = [20000.0, -5000.0, np.nan]
+    both = RankBrightnessd("image", tissue_hu=-400, range_ml=(0.1, 1000), hu_range=(-400, 1200), hu_unit=400)
+    channels = both({"image": _volume(hu)})["image"].as_tensor().numpy()
+    assert channels.dtype == np.float32
+    np.testing.assert_array_equal(channels[:1], RANK({"image": _volume(hu)})["image"].as_tensor().numpy())
+    assert channels[1, 0, 0, :3].tolist() == [4.0, 0.0, 0.0]
+    assert np.unique(channels[1][hu == -120]) == pytest.approx([0.7])
+    assert np.unique(channels[1][hu == 60]) == pytest.approx([1.15])
+    assert not channels[1][hu == -1000].any()
+
+
 def _all_of(volume):
     return MetaTensor(torch.ones(volume.shape, dtype=torch.uint8))

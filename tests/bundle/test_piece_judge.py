@@ -1,0 +1,109 @@
+"""The judgement of pieces, as the bundle ships and fits it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from lightunet_monai.cli import main
+from lightunet_monai.errors import BundleError
+from lightunet_monai.inference.bundle import open_bundle
+from lightunet_monai.inference.bundle_files import model_files
+from lightunet_monai.inference.predictor import Predictor
+from lightunet_monai.transforms.piece_judge import FEATURES
+from tests.builders.bundle import SHIPPED, mild_judge, tiny_bundle
+from tests.builders.volume import make_affine, make_nifti, make_voxels
+
+CONFIGS = SHIPPED / "configs"
+
+
+def test_the_shipped_one_belongs_to_the_shipped_weights_and_to_the_thresholds():
+    content = json.loads((CONFIGS / "pieces.json").read_text())
+    parts = open_bundle()
+    assert content["weights_sha256"] == parts.weights_sha256
+    assert list(content["features"]) == list(FEATURES)
+    assert all(row["scale"] > 0 for row in content["features"].values())
+    drawn, sure = (
+        parts.settings["temperature"] * np.log(p / (1 - p))
+        for p in (parts.settings["threshold"], parts.settings["sure_threshold"])
+    )
+    # No piece is kept that was not judged, and the judged ones are about those that are drawn.
+    assert sure > content["logit"]
+    assert abs(drawn - content["logit"]) < 1.5
+
+
+def test_the_preprocessing_hands_hounsfield_units_to_it():
+    voxels = torch.full((1, 16, 16, 16), -150.0)
+    voxels[:, :4], voxels[:, 12:14], voxels[:, 14:] = -1000.0, 50.0, 3000.0
+    volume = MetaTensor(voxels, affine=torch.diag(torch.tensor([1.25, 1.25, 1.25, 1.0], dtype=torch.float64)))
+    image = open_bundle().preprocessing({"image": volume})["image"]
+    assert image.shape == (2, 16, 16, 16)
+    assert image[0].amax() <= 1
+    assert image[1, :, 0, 0].tolist() == pytest.approx([0.0] * 4 + [0.625] * 8 + [1.125] * 2 + [4.0] * 2)
+
+
+@pytest.mark.parametrize("model", ["tissues", "ultrasound"])
+def test_other_models_have_none(tmp_path, model):
+    parts = open_bundle(tiny_bundle(tmp_path / "bundle"), model=model)
+    assert [t.judge for t in parts.postprocessing.transforms if hasattr(t, "judge")] in ([None], [])
+
+
+def test_it_decides_on_the_result_and_a_missing_file_is_named(tmp_path):
+    root = tiny_bundle(tmp_path / "bundle")
+    file = root / "configs" / "pieces.json"
+    assert file in model_files(root)
+    image = make_nifti(tmp_path / "image.nii.gz")
+    assert Predictor(root).segment(image).segmentation.label_map.any()
+    file.write_text(json.dumps({**mild_judge(), "bias": -50.0}))  # nothing is a tumour
+    result = Predictor(root).segment(image, with_probability=True).segmentation
+    assert not result.label_map.any()
+    assert result.probability.max() < 0.5
+    file.unlink()
+    with pytest.raises(BundleError, match=r"pieces\.json"):
+        Predictor(root)
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cases")
+    bundle = tiny_bundle(folder / "bundle")
+    affine, pairs = make_affine((1.9, 2.0, 2.1)), []
+    for index in range(3):
+        voxels = make_voxels((44, 40, 36), seed=index)
+        lesion = np.zeros(voxels.shape, dtype=np.uint8)
+        lesion[:22] = voxels[:22] > -400
+        image = make_nifti(folder / f"image_{index}.nii.gz", voxels, affine)
+        label = make_nifti(folder / f"label_{index}.nii.gz", lesion, affine)
+        pairs.append({"image": image.name, "label": label.name})
+    datalist = folder / "datalist.json"
+    datalist.write_text(json.dumps({"validation": pairs}))
+    return bundle, datalist
+
+
+def test_the_command_fits_it_and_writes_it_when_asked(cases, capsys, monkeypatch):
+    from lightunet_monai.cli import calibrate
+
+    bundle, datalist = cases
+    file = bundle / "configs" / "pieces.json"
+    before = file.read_bytes()
+    words = ["calibrate", "--pieces", "--data", str(datalist), "--bundle", str(bundle), "--engine", "torch"]
+    words += ["--progress", "none"]
+    monkeypatch.setattr(calibrate, "FEWEST_PIECES", 1)
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert all(f"| {name} |" in printed for name in FEATURES)
+    assert file.read_bytes() == before
+    assert main([*words, "--write"]) == 0
+    content = json.loads(file.read_text())
+    assert content["weights_sha256"] == open_bundle(bundle).weights_sha256
+    assert content["logit"] == 0.0  # threshold 0.5
+    assert any(row["weight"] for row in content["features"].values())
+
+
+def test_too_few_pieces_are_refused_with_their_number(cases, capsys):
+    bundle, datalist = cases
+    words = ["calibrate", "--pieces", "--data", str(datalist), "--bundle", str(bundle), "--engine", "torch"]
+    assert main([*words, "--progress", "none"]) == 2
+    assert "expected 20 of each" in capsys.readouterr().err
