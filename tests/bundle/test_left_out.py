@@ -70,11 +70,11 @@ def test_its_weights_decide_on_the_result(tmp_path):
     root = tiny_bundle(tmp_path / "bundle")
     assert root / "models" / "left_out.pt" in model_files(root)
     image = make_nifti(tmp_path / "image.nii.gz")
-    before = open_bundle(root).preprocessing({"image": str(image)})["image"].as_tensor()
+    before = open_bundle(root).preprocessing({"image": str(image)})["image"].as_tensor()[0]
     state = torch.load(root / "models" / "left_out.pt", weights_only=True)
     state["outc.bias"] = state["outc.bias"] + torch.tensor([0.0, 50.0])  # nothing counts
     torch.save(state, root / "models" / "left_out.pt")
-    after = open_bundle(root).preprocessing({"image": str(image)})["image"].as_tensor()
+    after = open_bundle(root).preprocessing({"image": str(image)})["image"].as_tensor()[0]
     assert (after[before > 0] == 1).all()
     assert not (before[before > 0] == 1).all()
 
