@@ -29,9 +29,8 @@ def test_the_shipped_one_belongs_to_the_shipped_weights_and_to_the_thresholds():
         parts.settings["temperature"] * np.log(p / (1 - p))
         for p in (parts.settings["threshold"], parts.settings["sure_threshold"])
     )
-    # No piece is kept that was not judged, and the judged ones are about those that are drawn.
-    assert sure > content["logit"]
-    assert abs(drawn - content["logit"]) < 1.5
+    assert drawn == pytest.approx(content["logit"], abs=0.02)
+    assert sure > drawn
 
 
 def test_the_preprocessing_hands_hounsfield_units_to_it():
