@@ -91,10 +91,14 @@ def _fit_pieces(arguments: argparse.Namespace, predictor: Any) -> int:
     import json
 
     from ..errors import UsageError
-    from ..inference.bundle_files import PIECES_FILE, find_bundle
+    from ..inference.bundle_files import PIECES_FILE, find_bundle, read_metadata
+    from ..labels import DEFAULT_MODEL, default_model
     from ..outputs.atomic import atomic_file
     from ..transforms.piece_judge import FEATURES, fit_judge
 
+    model = arguments.model or default_model(read_metadata(find_bundle(arguments.bundle)))
+    if model != DEFAULT_MODEL:
+        raise UsageError(f"option --pieces: found --model {model}, only pieces of {DEFAULT_MODEL} are judged.")
     threshold, temperature = (float(predictor.parts.settings[name]) for name in ("threshold", "temperature"))
     logit = round(temperature * math.log(threshold / (1 - threshold)), 4)
     features, is_tumour = _pieces_of_cases(arguments, predictor, logit)
@@ -126,7 +130,6 @@ def _pieces_of_cases(arguments: argparse.Namespace, predictor: Any, logit: float
     import torch
     from monai.data import MetaTensor
 
-    from ..errors import UsageError
     from ..transforms import ToModelGridd, list_labelled_cases
     from ..transforms.piece_judge import FEATURES, piece_features
     from ..transforms.pieces import CONNECTIVITY
@@ -146,8 +149,6 @@ def _pieces_of_cases(arguments: argparse.Namespace, predictor: Any, logit: float
             image = parts.preprocessing({"image": volume})["image"].as_tensor()
             logits = parts.inferer(image[None].to(parts.device), predictor.engine)[0].float().cpu()
             lesion = to_grid({"label": label})["label"].as_tensor()[0].numpy() > 0
-        if len(image) != 2 or len(logits) != 2:
-            raise UsageError("option --pieces: this model's pieces are not judged.", hint="Leave --model out.")
         margin = (logits[1] - logits[0]).numpy()
         pieces = cc3d.connected_components(margin >= logit, connectivity=CONNECTIVITY)
         counted = np.bincount(pieces.ravel(), minlength=int(pieces.max()) + 1)[1:] >= smallest

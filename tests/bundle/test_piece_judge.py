@@ -107,3 +107,10 @@ def test_too_few_pieces_are_refused_with_their_number(cases, capsys):
     words = ["calibrate", "--pieces", "--data", str(datalist), "--bundle", str(bundle), "--engine", "torch"]
     assert main([*words, "--progress", "none"]) == 2
     assert "expected 20 of each" in capsys.readouterr().err
+
+
+def test_only_the_ct_model_has_pieces_to_judge(cases, capsys):
+    bundle, datalist = cases
+    words = ["calibrate", "--pieces", "--data", str(datalist), "--bundle", str(bundle), "--model", "ultrasound"]
+    assert main([*words, "--progress", "none"]) == 2
+    assert "only pieces of breast-ct are judged" in capsys.readouterr().err
