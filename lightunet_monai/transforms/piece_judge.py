@@ -82,7 +82,8 @@ class PieceJudge:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(
                 f"{path}: cannot be used to judge pieces: {error!r}.",
-                hint="Reinstall the bundle, or fit it: 'lightunet calibrate --pieces --write'.",
+                hint="Reinstall the bundle, or set piece_judge to null in inference.json and fit it anew: "
+                "'lightunet calibrate --pieces --write'.",
             ) from error
 
     def __call__(self, margin: NDArray[np.float32], image: NDArray[np.float32]) -> NDArray[np.float32]:
