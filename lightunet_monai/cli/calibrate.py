@@ -94,14 +94,16 @@ def _fit_pieces(arguments: argparse.Namespace, predictor: Any) -> int:
     from ..inference.bundle_files import PIECES_FILE, find_bundle, read_metadata
     from ..labels import DEFAULT_MODEL, default_model
     from ..outputs.atomic import atomic_file
-    from ..transforms.piece_judge import FEATURES, fit_judge
+    from ..transforms.piece_judge import FEATURES, PieceMeasure, fit_judge
 
     model = arguments.model or default_model(read_metadata(find_bundle(arguments.bundle)))
     if model != DEFAULT_MODEL:
         raise UsageError(f"option --pieces: found --model {model}, only pieces of {DEFAULT_MODEL} are judged.")
     threshold, temperature = (float(predictor.parts.settings[name]) for name in ("threshold", "temperature"))
     logit = round(temperature * math.log(threshold / (1 - threshold)), 4)
-    features, is_tumour = _pieces_of_cases(arguments, predictor, logit)
+    judges = [getattr(step, "judge", None) for step in predictor.parts.postprocessing.transforms]
+    measure = next((judge.measure for judge in judges if judge is not None), PieceMeasure())
+    features, is_tumour = _pieces_of_cases(arguments, predictor, logit, measure)
     tumours = int(is_tumour.sum())
     if min(tumours, len(is_tumour) - tumours) < FEWEST_PIECES:
         raise UsageError(
@@ -109,7 +111,10 @@ def _fit_pieces(arguments: argparse.Namespace, predictor: Any) -> int:
             f"expected {FEWEST_PIECES} of each.",
             hint="Give more cases, or keep the bundle's own judgement.",
         )
-    content = {"weights_sha256": predictor.parts.weights_sha256, **fit_judge(features, is_tumour, logit)}
+    content = {
+        "weights_sha256": predictor.parts.weights_sha256,
+        **fit_judge(features, is_tumour, logit, measure=measure),
+    }
     print(f"{tumours} pieces on lesions, {len(is_tumour) - tumours} beside, drawn at a logit of {logit:g}")
     print("\n| what a piece is judged by | mean | scale | weight |\n|---|---|---|---|")
     for name in FEATURES:
@@ -123,7 +128,7 @@ def _fit_pieces(arguments: argparse.Namespace, predictor: Any) -> int:
     return 0
 
 
-def _pieces_of_cases(arguments: argparse.Namespace, predictor: Any, logit: float) -> tuple[Any, Any]:
+def _pieces_of_cases(arguments: argparse.Namespace, predictor: Any, logit: float, measure: Any) -> tuple[Any, Any]:
     """Features (N, F) of all pieces of all cases, drawn at a logit, and which of them touch a lesion (N,)."""
     import cc3d
     import numpy as np
@@ -153,7 +158,7 @@ def _pieces_of_cases(arguments: argparse.Namespace, predictor: Any, logit: float
         pieces = cc3d.connected_components(margin >= logit, connectivity=CONNECTIVITY)
         counted = np.bincount(pieces.ravel(), minlength=int(pieces.max()) + 1)[1:] >= smallest
         touching = np.isin(np.arange(1, len(counted) + 1), pieces[lesion])
-        found.append(piece_features(margin, image.cpu().numpy(), pieces)[counted])
+        found.append(piece_features(margin, image.cpu().numpy(), pieces, measure)[counted])
         is_tumour.append(touching[counted])
     tell("write", 1.0)
     return np.concatenate(found), np.concatenate(is_tumour)

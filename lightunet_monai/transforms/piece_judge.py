@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +29,34 @@ FEATURES = (
 )
 """What a piece is judged by, in the order of `piece_features`."""
 
-TOP_VOXELS = 8
-"""Whose mean is the highest margin: one voxel alone is mostly noise."""
 
-CORE_DEPTH = 2.0
-"""Voxels under the surface of a piece from which on partial volume is gone."""
+@dataclass(frozen=True)
+class PieceMeasure:
+    """How pieces are measured; a judgement holds for the measure that it was fitted with, and is kept beside it.
 
-SHELL = (1.5, 3.5)
-"""From and to how far outside of a piece its surroundings lie, voxels."""
+    Parameters
+    ----------
+    top_voxels : int
+        Whose mean is the highest margin: one voxel alone is mostly noise.
+    core_depth : float
+        Voxels under the surface of a piece from which on partial volume is gone.
+    shell : (float, float)
+        From and to how far outside of a piece its surroundings lie, voxels.
+    air_reach : float
+        How far from a piece air counts, voxels.
+    bright, brightest : float
+        Percentiles of the tissue of a volume: about its gland, and its brightest parts.
+    limit : float
+        Standard deviations by which a feature counts at most: what no training volume had must not decide alone.
+    """
 
-AIR_REACH = 4.0
-"""How far from a piece air counts, voxels."""
-
-BRIGHT, BRIGHTEST = 75.0, 97.0
-"""Percentiles of the tissue of a volume: about its gland, and its brightest parts."""
-
-LIMIT = 3.0
-"""Standard deviations by which a feature counts at most: what no training volume had must not decide alone."""
+    top_voxels: int = 8
+    core_depth: float = 2.0
+    shell: tuple[float, float] = (1.5, 3.5)
+    air_reach: float = 4.0
+    bright: float = 75.0
+    brightest: float = 97.0
+    limit: float = 3.0
 
 
 class PieceJudge:
@@ -63,7 +75,8 @@ class PieceJudge:
     Parameters
     ----------
     path : path
-        ``pieces.json`` of a bundle: ``logit``, ``bias``, and ``mean``, ``scale`` and ``weight`` of each of `FEATURES`.
+        ``pieces.json`` of a bundle: ``logit``, ``bias``, ``measure`` (`PieceMeasure`), and ``mean``, ``scale`` and
+        ``weight`` of each of `FEATURES`.
 
     Raises
     ------
@@ -79,6 +92,7 @@ class PieceJudge:
                 np.array([float(row[key]) for row in rows]) for key in ("mean", "scale", "weight")
             )
             self.bias, self.logit = float(content["bias"]), float(content["logit"])
+            self.measure = PieceMeasure(**{**content["measure"], "shell": tuple(content["measure"]["shell"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(
                 f"{path}: cannot be used to judge pieces: {error!r}.",
@@ -100,7 +114,7 @@ class PieceJudge:
         judged: NDArray[np.float32] = margin.copy()
         if not pieces.any():
             return judged
-        logits = self.logits(piece_features(margin, image, pieces))
+        logits = self.logits(piece_features(margin, image, pieces, self.measure))
         for box, number, own in zip(_boxes(pieces), range(1, len(logits) + 1), logits, strict=True):
             inside = pieces[box] == number
             values = judged[box][inside]
@@ -117,13 +131,16 @@ class PieceJudge:
 
     def logits(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logit of being a tumour (N,) of pieces with these features (N, len(FEATURES))."""
-        standard = np.clip((features - self.mean) / self.scale, -LIMIT, LIMIT)
+        standard = np.clip((features - self.mean) / self.scale, -self.measure.limit, self.measure.limit)
         logits: NDArray[np.float64] = standard @ self.weight + self.bias
         return logits
 
 
 def piece_features(
-    margin: NDArray[np.float32], image: NDArray[np.float32], pieces: NDArray[np.integer[Any]]
+    margin: NDArray[np.float32],
+    image: NDArray[np.float32],
+    pieces: NDArray[np.integer[Any]],
+    measure: PieceMeasure = PieceMeasure(),
 ) -> NDArray[np.float64]:
     """Measure the pieces of a volume.
 
@@ -133,33 +150,34 @@ def piece_features(
         As `PieceJudge` takes them.
     pieces : ndarray of integers, shape (X, Y, Z)
         0, or the number of a piece, from 1 on without gaps.
+    measure : PieceMeasure
 
     Returns
     -------
     ndarray, shape (N, len(FEATURES))
         Mean of the highest margins, and of all; standard deviation of the Hounsfield units of the tissue in a shell
         around the piece; share of air near it; share of its voxels on the border of the volume; smallest by largest
-        variance along its principal axes; how its core exceeds the shell in rank; how its core exceeds the 75th and the
-        97th percentile of the tissue of the volume in Hounsfield units.
+        variance along its principal axes; how its core exceeds the shell in rank; how its core exceeds the bright
+        and the brightest tissue of the volume in Hounsfield units.
     """
     rank, hu = image
     tissue = rank > 0
-    bright, brightest = np.percentile(hu[tissue], [BRIGHT, BRIGHTEST]) if tissue.any() else (0.0, 0.0)
-    reach = int(np.ceil(AIR_REACH)) + 1
+    bright, brightest = np.percentile(hu[tissue], [measure.bright, measure.brightest]) if tissue.any() else (0.0, 0.0)
+    reach = int(np.ceil(max(measure.air_reach, measure.shell[1]))) + 1
     rows = []
     for number, box in enumerate(_boxes(pieces), 1):
         wide = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in box)
         piece, is_tissue, ranks, values = pieces[wide] == number, tissue[wide], rank[wide], hu[wide]
         outside = scipy.ndimage.distance_transform_edt(~piece)
         depth = scipy.ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1, 1:-1]
-        core = depth >= min(CORE_DEPTH, depth.max())
-        shell = (outside > SHELL[0]) & (outside <= SHELL[1]) & is_tissue
-        near = (outside > 0) & (outside <= AIR_REACH)
+        core = depth >= min(measure.core_depth, depth.max())
+        shell = (outside > measure.shell[0]) & (outside <= measure.shell[1]) & is_tissue
+        near = (outside > 0) & (outside <= measure.air_reach)
         margins = np.sort(margin[wide][piece])
         level = values[core].mean()
         rows.append(
             (
-                margins[-TOP_VOXELS:].mean(),
+                margins[-measure.top_voxels :].mean(),
                 margins.mean(),
                 values[shell].std() if shell.any() else 0.0,
                 (near & ~is_tissue).sum() / max(1, near.sum()),
@@ -174,7 +192,11 @@ def piece_features(
 
 
 def fit_judge(
-    features: NDArray[np.float64], is_tumour: NDArray[np.bool_], logit: float, penalty: float = 10.0
+    features: NDArray[np.float64],
+    is_tumour: NDArray[np.bool_],
+    logit: float,
+    penalty: float = 10.0,
+    measure: PieceMeasure = PieceMeasure(),
 ) -> dict[str, Any]:
     """Fit the logistic regression of a `PieceJudge`.
 
@@ -187,6 +209,8 @@ def fit_judge(
         At which the pieces were drawn.
     penalty : float
         Of half the sum of the squared weights, against the sum of the losses of all pieces.
+    measure : PieceMeasure
+        That of the features.
 
     Returns
     -------
@@ -194,7 +218,7 @@ def fit_judge(
         Content of ``pieces.json``.
     """
     mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
-    standard = np.clip((features - mean) / scale, -LIMIT, LIMIT)
+    standard = np.clip((features - mean) / scale, -measure.limit, measure.limit)
     design = np.hstack([standard, np.ones((len(standard), 1))])
     sign = np.where(is_tumour, 1.0, -1.0)
     shrunk = np.append(np.full(len(FEATURES), penalty), 0.0)
@@ -210,7 +234,12 @@ def fit_judge(
         name: {"mean": round(float(m), 5), "scale": round(float(s), 5), "weight": round(float(w), 5)}
         for name, m, s, w in zip(FEATURES, mean, scale, weights[:-1], strict=True)
     }
-    return {"logit": round(logit, 4), "bias": round(float(weights[-1]), 5), "features": rows}
+    return {
+        "logit": round(logit, 4),
+        "bias": round(float(weights[-1]), 5),
+        "measure": {**asdict(measure), "shell": list(measure.shell)},
+        "features": rows,
+    }
 
 
 def _boxes(pieces: NDArray[np.integer[Any]]) -> list[tuple[slice, ...]]:

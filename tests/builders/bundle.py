@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from lightunet_monai.inference.engine import input_channels
 from lightunet_monai.networks import LightUNet
-from lightunet_monai.transforms.piece_judge import FEATURES
+from lightunet_monai.transforms.piece_judge import FEATURES, PieceMeasure
 from tests.builders.volume import make_voxels
 
 SHIPPED = Path(__file__).resolve().parents[2] / "monai_bundle"
@@ -62,7 +63,7 @@ def mild_judge() -> dict[str, object]:
     row = {"mean": 0.0, "scale": 1.0, "weight": 0.05}
     features = {name: dict(row) for name in FEATURES}
     features["highest_margin"]["weight"] = 1.0
-    return {"logit": 0.0, "bias": 0.5, "features": features}
+    return {"logit": 0.0, "bias": 0.5, "measure": asdict(PieceMeasure()), "features": features}
 
 
 def random_network(seed: int = 0, in_channels: int = 3, out_channels: int = 2) -> LightUNet:

@@ -1,6 +1,7 @@
 """Pieces judged as wholes: what is measured, what is done with it, how it is fitted."""
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from lightunet_monai.errors import BundleError
 from lightunet_monai.transforms import CapDoubtfulPiecesd, PieceJudge
-from lightunet_monai.transforms.piece_judge import FEATURES, fit_judge, piece_features
+from lightunet_monai.transforms.piece_judge import FEATURES, PieceMeasure, fit_judge, piece_features
 from tests.builders.bundle import mild_judge
 
 SHAPE = (40, 36, 32)
@@ -34,8 +35,13 @@ def scene():
     return margin, np.stack([rank, hu]), round_, flat
 
 
-def _judge(folder, **weights):
-    content = {"logit": -3.0, "bias": weights.pop("bias", 0.0), "features": {}}
+def _judge(folder, measure=None, **weights):
+    content = {
+        "logit": -3.0,
+        "bias": weights.pop("bias", 0.0),
+        "measure": measure or asdict(PieceMeasure()),
+        "features": {},
+    }
     for name in FEATURES:
         content["features"][name] = {"mean": 0.0, "scale": 1.0, "weight": weights.pop(name, 0.0)}
     assert not weights
@@ -105,6 +111,15 @@ def test_a_feature_beyond_all_training_counts_three_deviations(scene, tmp_path):
     assert _judge(tmp_path, mean_margin=1.0)(margin + 50.0 * round_, image)[round_].max() == pytest.approx(3.0)
 
 
+def test_a_piece_is_measured_as_the_file_says(scene, tmp_path):
+    margin, image, round_, _ = scene
+    three = replace(PieceMeasure(), top_voxels=1, limit=1.5)
+    judged = _judge(tmp_path, asdict(three), highest_margin=0.4)(margin, image)
+    assert judged[round_].max() == pytest.approx(0.4 * 1.5)
+    one = piece_features(margin, image, round_.astype(np.int32), three)
+    assert one[0, FEATURES.index("highest_margin")] == pytest.approx(3.0)
+
+
 def test_a_fit_finds_what_tells_tumours_apart():
     generator = np.random.default_rng(0)
     features = generator.normal(size=(400, len(FEATURES))) * 5 + 2
@@ -116,6 +131,9 @@ def test_a_fit_finds_what_tells_tumours_apart():
     assert max(abs(w) for name, w in weights.items() if name not in ("mean_margin", "rank_contrast")) < 0.5
     assert content["logit"] == -3.0
     assert content == fit_judge(features, is_tumour, -3.0)
+    narrow = fit_judge(features, is_tumour, -3.0, measure=replace(PieceMeasure(), limit=0.5))
+    assert (content["measure"]["limit"], narrow["measure"]["limit"]) == (3.0, 0.5)
+    assert narrow["features"]["mean_margin"]["weight"] > weights["mean_margin"]  # a shorter range, a steeper slope
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"logit": 0, "bias": 0, "features": {}}'])
