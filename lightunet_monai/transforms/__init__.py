@@ -9,6 +9,7 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .cases import list_cases, list_images, list_labelled_cases
+    from .correct_shading import CorrectShadingd
     from .doubtful_pieces import CapDoubtfulPiecesd
     from .load_image2d import LoadImage2Dd
     from .load_volume import LoadImageVolumed
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CapDoubtfulPiecesd": "doubtful_pieces",
+    "CorrectShadingd": "correct_shading",
     "LoadImage2Dd": "load_image2d",
     "LoadImageVolumed": "load_volume",
     "MergeTissuesd": "merge_tissues",
@@ -47,6 +49,7 @@ _HOMES = {
 
 __all__ = [
     "CapDoubtfulPiecesd",
+    "CorrectShadingd",
     "LoadImage2Dd",
     "LoadImageVolumed",
     "MergeTissuesd",

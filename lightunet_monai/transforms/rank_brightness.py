@@ -12,6 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
+from .inner_tissue import inner_tissue
+
 BIN_HU = 1.0
 HIGHEST_HU = 4096.0
 """Brighter is metal, and counted as this."""
@@ -43,6 +45,9 @@ class RankBrightnessd(MapTransform):
         Takes ``{"image": volume}`` and gives, under ``"pred"``, a label map (1, X, Y, Z) on the volume's grid. Where it
         is not 0 a voxel has a rank like every other, but does not count: muscle, bone and implants are often brighter
         than gland, and a tumour cannot rank high behind 200 ml of them, nor a small one behind a large one.
+    skin_mm : float
+        How deep skin reaches: tissue as near to the outside has a rank like every other, but does not count, as it is
+        tens of millilitres and often brighter than gland.
     hu_range : (float, float), optional
         Adds the Hounsfield units, clipped to this range, as a second channel, which the network does not see: what the
         ranks of a clip, a calcification and a tumour, all among the brightest, no longer tell.
@@ -56,6 +61,7 @@ class RankBrightnessd(MapTransform):
         tissue_hu: float,
         range_ml: tuple[float, float],
         left_out: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+        skin_mm: float = 0.0,
         hu_range: tuple[float, float] | None = None,
         hu_unit: float = 1.0,
     ) -> None:
@@ -63,6 +69,7 @@ class RankBrightnessd(MapTransform):
         self.hu_range = hu_range
         self.hu_unit = float(hu_unit)
         self.left_out = left_out
+        self.skin_mm = float(skin_mm)
         self.tissue_hu = float(tissue_hu)
         self.range_ml = (float(range_ml[0]), float(range_ml[1]))
 
@@ -75,9 +82,15 @@ class RankBrightnessd(MapTransform):
 
     def _rank(self, volume: MetaTensor) -> MetaTensor:
         hu = volume.as_tensor().cpu().numpy()
-        voxel_ml = abs(np.linalg.det(np.asarray(volume.affine, dtype=np.float64)[:3, :3])) / 1000.0
+        linear = np.asarray(volume.affine, dtype=np.float64)[:3, :3]
+        voxel_ml = abs(np.linalg.det(linear)) / 1000.0
         edges = np.arange(self.tissue_hu, HIGHEST_HU + BIN_HU, BIN_HU)
-        counted = hu if self.left_out is None else hu[self._is_counted(volume)]
+        counts_for = inner_tissue(
+            hu[0] > self.tissue_hu, round(self.skin_mm / float(np.linalg.norm(linear, axis=0).mean()))
+        )
+        if self.left_out is not None:
+            counts_for = counts_for & self._is_counted(volume)
+        counted = hu[0][counts_for]
         counts = np.histogram(np.clip(counted, None, edges[-1]), bins=edges)[0]
         bright_ml = np.append(counts[::-1].cumsum()[::-1], 0) * voxel_ml  # at each edge
         rank = np.interp(hu, edges, self._to_rank(bright_ml)).astype(np.float32)
@@ -90,7 +103,8 @@ class RankBrightnessd(MapTransform):
 
     def _is_counted(self, volume: MetaTensor) -> NDArray[np.bool_]:
         assert self.left_out is not None
-        counted: NDArray[np.bool_] = self.left_out({"image": volume})["pred"].as_tensor().cpu().numpy() == 0
+        found = self.left_out({"image": volume})["pred"].as_tensor().cpu().numpy()[0]
+        counted: NDArray[np.bool_] = found == 0
         return counted
 
     def _to_rank(self, bright_ml: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -111,5 +111,23 @@ def test_hounsfield_units_go_along_as_a_second_channel_clipped_and_scaled():
     assert not channels[1][hu == -1000].any()
 
 
+def test_skin_has_a_rank_and_does_not_count():
+    """A ball of adipose tissue with 1 ml of tumour, in a shell that is brighter than it: left out, the tumour leads."""
+    axes = np.indices((40, 40, 40)) - 19.5
+    radius = np.sqrt((axes**2).sum(0)) * 2.0
+    hu = np.where(radius < 32, -120.0, -1000.0)
+    hu[radius < 6.2] = 40.0
+    shell = (radius < 32) & (radius > 30)
+    hu[shell] = 60.0
+    counted = RANK({"image": _volume(hu)})["image"].as_tensor()[0].numpy()
+    skin_out = RankBrightnessd("image", tissue_hu=-400, range_ml=(0.1, 1000), skin_mm=4.0)
+    rank = skin_out({"image": _volume(hu)})["image"].as_tensor()[0].numpy()
+    tumour_ml = np.count_nonzero(hu == 40) * 8 / 1000
+    assert np.unique(rank[hu == 40]) == pytest.approx([np.log(1000 / tumour_ml) / np.log(1e4)], abs=1e-5)
+    assert counted[hu == 40].max() < 0.6 * rank[hu == 40].min()
+    assert (rank[shell] > rank[hu == 40].max()).all()
+    assert not rank[hu == -1000].any()
+
+
 def _all_of(volume):
     return MetaTensor(torch.ones(volume.shape, dtype=torch.uint8))
