@@ -47,7 +47,7 @@ class RankBrightnessd(MapTransform):
         than gland, and a tumour cannot rank high behind 200 ml of them, nor a small one behind a large one.
     skin_mm : float
         How deep skin reaches: tissue as near to the outside has a rank like every other, but does not count, as it is
-        tens of millilitres and often brighter than gland.
+        tens of millilitres and often brighter than gland. Where less than V_min lies deeper, all does.
     hu_range : (float, float), optional
         Adds the Hounsfield units, clipped to this range, as a second channel, which the network does not see: what the
         ranks of a clip, a calcification and a tumour, all among the brightest, no longer tell.
@@ -85,13 +85,13 @@ class RankBrightnessd(MapTransform):
         linear = np.asarray(volume.affine, dtype=np.float64)[:3, :3]
         voxel_ml = abs(np.linalg.det(linear)) / 1000.0
         edges = np.arange(self.tissue_hu, HIGHEST_HU + BIN_HU, BIN_HU)
-        counts_for = inner_tissue(
-            hu[0] > self.tissue_hu, round(self.skin_mm / float(np.linalg.norm(linear, axis=0).mean()))
-        )
+        counted = hu[0] > self.tissue_hu
+        inner = inner_tissue(counted, round(self.skin_mm / float(np.linalg.norm(linear, axis=0).mean())))
         if self.left_out is not None:
-            counts_for = counts_for & self._is_counted(volume)
-        counted = hu[0][counts_for]
-        counts = np.histogram(np.clip(counted, None, edges[-1]), bins=edges)[0]
+            counted = counted & self._is_counted(volume)
+        if np.count_nonzero(inner & counted) * voxel_ml >= self.range_ml[0]:
+            counted = inner & counted
+        counts = np.histogram(np.clip(hu[0][counted], None, edges[-1]), bins=edges)[0]
         bright_ml = np.append(counts[::-1].cumsum()[::-1], 0) * voxel_ml  # at each edge
         rank = np.interp(hu, edges, self._to_rank(bright_ml)).astype(np.float32)
         if self.hu_range is not None:

@@ -127,6 +127,10 @@ def test_skin_has_a_rank_and_does_not_count():
     assert counted[hu == 40].max() < 0.6 * rank[hu == 40].min()
     assert (rank[shell] > rank[hu == 40].max()).all()
     assert not rank[hu == -1000].any()
+    thin = np.where(radius < 4, 40.0, -1000.0)
+    thin[19:21, 19:21, 19:21] = 60.0
+    everything = RANK({"image": _volume(thin)})["image"].as_tensor()
+    torch.testing.assert_close(skin_out({"image": _volume(thin)})["image"].as_tensor(), everything)
 
 
 def _all_of(volume):
