@@ -8,6 +8,9 @@ import torch
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
+BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
+"""Of a processor, as PyTorch names them."""
+
 
 class AutocastInferer(SimpleInferer):
     """Run the network of a MONAI trainer under PyTorch's autocast; the weights and the loss stay float32.
@@ -17,8 +20,8 @@ class AutocastInferer(SimpleInferer):
     Parameters
     ----------
     cpu_dtype : {"auto", "bfloat16", "float32"}
-        What convolutions compute in on a CPU; ``auto`` is bfloat16 where the processor multiplies matrices of it
-        (AMX), else float32.
+        What convolutions compute in on a CPU; ``auto`` is bfloat16 where the processor multiplies it (AMX, or
+        AVX-512 with BF16), else float32.
     """
 
     def __init__(self, cpu_dtype: str = "auto") -> None:
@@ -27,7 +30,7 @@ class AutocastInferer(SimpleInferer):
             raise ValueError(f"cpu_dtype is {cpu_dtype!r}, expected 'auto', 'bfloat16' or 'float32'.")
         if cpu_dtype == "auto":
             has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-            cpu_dtype = "bfloat16" if has.get("amx_bf16", False) else "float32"
+            cpu_dtype = "bfloat16" if any(has.get(units, False) for units in BFLOAT16_UNITS) else "float32"
         self.cpu_dtype = cpu_dtype
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:

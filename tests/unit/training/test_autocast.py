@@ -39,9 +39,17 @@ def test_float32_is_what_monai_does():
     assert torch.equal(gradient, true_gradient)
 
 
-@pytest.mark.parametrize(("has_units", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_asks_the_processor(monkeypatch, has_units, dtype):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_units})
+@pytest.mark.parametrize(
+    ("has", "dtype"),
+    [
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_auto_asks_the_processor(monkeypatch, has, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     assert _pass("auto")[2] == dtype
 
 
