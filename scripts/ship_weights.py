@@ -3,11 +3,12 @@
     python scripts/ship_weights.py runs/model.pt
     python scripts/ship_weights.py runs/model.pt --model ultrasound --bundle my_bundle
     python scripts/ship_weights.py left_out/model.pt --left-out
+    python scripts/ship_weights.py runs/model.pt --bits 7
 
 Convolution weights become multiples of a power of two, nine bits with the sign, one step for each row of the first
-axis: a weight moves by at most 1/256 of the largest one of its row. Stored as float16 in a compressed file they take
-ten bits each; biases, batch norms and Swish slopes stay in float32. The file is a plain state dict for `torch.load`
-(not for its ``mmap``).
+axis: a weight moves by at most 1/256 of the largest one of its row (with seven bits by 1/64). Stored as float16 in a
+compressed file they take about a bit more each; biases, batch norms and Swish slopes stay in float32. The file is a
+plain state dict for `torch.load` (not for its ``mmap``).
 Thresholds, int8 ranges and published figures belong to the stored file: calibrate, measure and evaluate after this.
 """
 
@@ -26,10 +27,10 @@ from lightunet_monai.inference.bundle_files import LEFT_OUT_WEIGHTS, find_bundle
 from lightunet_monai.labels import DEFAULT_MODEL
 
 BITS = 9
-"""Of a convolution weight, the sign among them."""
+"""Of a convolution weight, the sign among them, unless told otherwise."""
 
 
-def store(source: Path, target: Path) -> str:
+def store(source: Path, target: Path, bits: int = BITS) -> str:
     """Write a plain state dict, convolution weights rounded and in float16, and give the SHA-256 of the file.
 
     Raises
@@ -42,7 +43,7 @@ def store(source: Path, target: Path) -> str:
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"{source}: {name} is {type(value).__name__}, expected a plain state dict of tensors")
-        half = _rounded(value).half() if value.ndim > 1 and value.is_floating_point() else value
+        half = _rounded(value, bits).half() if value.ndim > 1 and value.is_floating_point() else value
         if not torch.isfinite(half).all():
             raise ValueError(f"{source}: {name} has values beyond float16")
         stored[name] = half.clone()
@@ -54,10 +55,10 @@ def store(source: Path, target: Path) -> str:
     return hashlib.sha256(target.read_bytes()).hexdigest()
 
 
-def _rounded(value: torch.Tensor) -> torch.Tensor:
+def _rounded(value: torch.Tensor, bits: int) -> torch.Tensor:
     rows = value.float().flatten(1)
     largest = rows.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float16).tiny)
-    step = 2.0 ** (largest.log2().ceil() - (BITS - 1))
+    step = 2.0 ** (largest.log2().ceil() - (bits - 1))
     return ((rows / step).round() * step).reshape(value.shape)
 
 
@@ -80,6 +81,13 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="weights of train_left_out.json; their SHA-256 goes into inference.json",
     )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=range(5, 12),
+        default=BITS,
+        help=f"of a convolution weight, the sign among them ({BITS})",
+    )
     given = parser.parse_args(arguments)
     root = find_bundle(given.bundle)
     if given.left_out:
@@ -92,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
         owner = metadata if given.model == DEFAULT_MODEL else metadata["models"][given.model]["metadata"]
         known = owner[key]
         target = weights_path(root, given.model)
-    sha256 = store(given.weights, target)
+    sha256 = store(given.weights, target, given.bits)
     # Replaced in the text, so that nothing else in the file changes.
     text = file.read_text(encoding="utf-8")
     before = f'"{key}": "{known}"'

@@ -36,6 +36,10 @@ def test_weights_are_stored_in_few_bits_and_stamped(tmp_path):
     assert network.state_dict()[name].dtype == torch.float32
     largest = before[name].abs().flatten(1).amax(dim=1).reshape(-1, 1, 1, 1)
     assert ((network.state_dict()[name] - before[name]).abs() <= largest / 256).all()
+    nine_bits = file.stat().st_size
+    assert main([str(tmp_path / "new.pt"), "--bundle", str(bundle), "--bits", "7"]) == 0
+    assert file.stat().st_size < nine_bits
+    assert ((open_bundle(bundle).network.state_dict()[name] - before[name]).abs() <= largest / 64).all()
 
 
 def test_weights_that_find_left_out_are_stamped_in_the_configuration(tmp_path):
