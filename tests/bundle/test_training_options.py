@@ -114,6 +114,7 @@ def test_two_processes_train_one_model(a_datalist, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "Epoch: 2/2, Iter: 1/1 -- train_loss:" in done.stdout + done.stderr
     state = torch.load(tmp_path / "out" / "model.pt", weights_only=True)
     start = torch.load(bundle / "models" / "model.pt", weights_only=True)
     assert state.keys() == start.keys()
