@@ -40,7 +40,8 @@ def test_the_preprocessing_hands_hounsfield_units_to_it():
     image = open_bundle().preprocessing({"image": volume})["image"]
     assert image.shape == (2, 16, 16, 16)
     assert image[0].amax() <= 1
-    assert image[1, :, 0, 0].tolist() == pytest.approx([0.0] * 4 + [0.625] * 8 + [1.125] * 2 + [4.0] * 2)
+    expected = [0.0] * 4 + [0.625] * 8 + [1.125] * 2 + [4.0] * 2
+    assert image[1, :, 0, 0].tolist() == pytest.approx(expected, abs=0.02)  # 8 HU: shading may be found in it
 
 
 @pytest.mark.parametrize("model", ["tissues", "ultrasound"])
