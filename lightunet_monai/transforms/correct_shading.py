@@ -111,9 +111,10 @@ class CorrectShadingd(MapTransform):
     def _shading(self, hu: HuArray, inner: NDArray[np.bool_], spacing: NDArray[np.float64]) -> HuArray | None:
         """Return what is to be subtracted, HU, with a median of 0 in inner tissue; None without adipose tissue."""
         least = max(1, int(self.least_ml * 1000.0 / float(np.prod(spacing))))
-        if np.count_nonzero(inner & (hu < self.mineral_hu)) < least:
+        soft = inner & (hu < self.mineral_hu)
+        if np.count_nonzero(soft) < least:
             return None
-        adipose = inner & (hu < otsu_threshold(hu[inner & (hu < self.mineral_hu)]))
+        adipose = inner & (hu < otsu_threshold(hu[soft]))
         shading = np.zeros_like(hu)
         for round_ in range(self.rounds + 1):
             left = hu - shading
