@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .model_grid import ToModelGridd
     from .model_size import ToModelSized
     from .piece_judge import PieceJudge
+    from .piece_outline import PieceOutline
     from .predict_logits import PredictLogitsd
     from .rank_brightness import RankBrightnessd
     from .remove_small import RemoveSmallPiecesd
@@ -32,6 +33,7 @@ _HOMES = {
     "LoadImageVolumed": "load_volume",
     "MergeTissuesd": "merge_tissues",
     "PieceJudge": "piece_judge",
+    "PieceOutline": "piece_outline",
     "PredictLogitsd": "predict_logits",
     "RandSampleSlicesd": "sample_slices",
     "RankBrightnessd": "rank_brightness",
@@ -54,6 +56,7 @@ __all__ = [
     "LoadImageVolumed",
     "MergeTissuesd",
     "PieceJudge",
+    "PieceOutline",
     "PredictLogitsd",
     "RandSampleSlicesd",
     "RankBrightnessd",

@@ -14,6 +14,7 @@ import scipy  # its parts load when they are first used
 from numpy.typing import NDArray
 
 from ..errors import BundleError
+from .piece_outline import PieceOutline
 from .pieces import CONNECTIVITY
 
 FEATURES = (
@@ -60,7 +61,7 @@ class PieceMeasure:
 
 
 class PieceJudge:
-    """Set the highest logit of each connected piece to the logit of its being a tumour.
+    """Set the highest logit of each connected piece to that of its being a tumour, and draw it at the image's edge.
 
     The network judges voxels. Its highest logit in a piece says little about the piece: a clip, a lobule of gland that
     is brighter than the others, and a tumour all have single voxels of which it is sure. What tells them apart belongs
@@ -71,12 +72,16 @@ class PieceJudge:
     Voxels above the middle between ``logit``, at which pieces are drawn, and the highest of the piece are stretched
     linearly, or capped, so that the highest becomes the piece's own logit. So the contour stays where it was, every
     later threshold and the probability map know the judgement, and a piece whose logit is below ``logit`` is none.
+    Before that, with an ``outline``, all logits in and around a piece that is one are shifted, so that the contour
+    which lies on the edge in the image comes to lie at ``logit``.
 
     Parameters
     ----------
     path : path
         ``pieces.json`` of a bundle: ``logit``, ``bias``, ``measure`` (`PieceMeasure`), and ``mean``, ``scale`` and
         ``weight`` of each of `FEATURES`.
+    outline : PieceOutline, optional
+        Finds that contour. Without it each piece is drawn at the network's own logits.
 
     Raises
     ------
@@ -84,7 +89,8 @@ class PieceJudge:
         If the file is missing or is not such a file.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, outline: PieceOutline | None = None) -> None:
+        self.outline = outline
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             rows = [content["features"][name] for name in FEATURES]
@@ -114,10 +120,13 @@ class PieceJudge:
         judged: NDArray[np.float32] = margin.copy()
         if not pieces.any():
             return judged
+        judged.fill(-np.inf)
         logits = self.logits(piece_features(margin, image, pieces, self.measure))
         for box, number, own in zip(_boxes(pieces), range(1, len(logits) + 1), logits, strict=True):
-            inside = pieces[box] == number
-            values = judged[box][inside]
+            near, shift = pieces[box] == number, 0.0
+            if self.outline is not None and own > self.logit:
+                box, near, shift = self._outlined(self.outline, margin, image, pieces, box, number)
+            values = margin[box][near] - np.float32(shift)
             highest = float(values.max())
             middle = (self.logit + highest) / 2
             if own <= middle:
@@ -126,8 +135,26 @@ class PieceJudge:
                 values = np.where(
                     values > middle, middle + (values - middle) * (own - middle) / (highest - middle), values
                 )
-            judged[box][inside] = values
+            judged[box][near] = np.maximum(judged[box][near], values)  # between two pieces the nearer contour counts
+        np.copyto(judged, margin, where=np.isneginf(judged))
         return judged
+
+    def _outlined(
+        self,
+        outline: PieceOutline,
+        margin: NDArray[np.float32],
+        image: NDArray[np.float32],
+        pieces: NDArray[np.integer[Any]],
+        box: tuple[slice, ...],
+        number: int,
+    ) -> tuple[tuple[slice, ...], NDArray[np.bool_], float]:
+        """Give a box, what lies in or near the piece and in no other, and how far its contour lies above the logit."""
+        reach = int(np.ceil(outline.reach)) + 1
+        wide = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in box)
+        piece, rank, hu = pieces[wide] == number, image[0][wide], image[1][wide]
+        near = (scipy.ndimage.distance_transform_edt(~piece) <= outline.reach) & (piece | (pieces[wide] == 0))
+        level = outline.level(margin[wide], hu, piece, near, rank > 0)
+        return wide, near, 0.0 if level is None else level - self.logit
 
     def logits(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logit of being a tumour (N,) of pieces with these features (N, len(FEATURES))."""

@@ -58,12 +58,19 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def judge_content(
+    logit: float = -3.0, bias: float = 0.0, measure: dict[str, object] | None = None, **weights: float
+) -> dict[str, object]:
+    """Content of ``pieces.json``: features as they are measured, with these weights; 0 for the others."""
+    assert set(weights) <= set(FEATURES)
+    features = {name: {"mean": 0.0, "scale": 1.0, "weight": weights.get(name, 0.0)} for name in FEATURES}
+    return {"logit": logit, "bias": bias, "measure": measure or asdict(PieceMeasure()), "features": features}
+
+
 def mild_judge() -> dict[str, object]:
     """Content of ``pieces.json``: about the highest logit, and a little of all else that pieces are judged by."""
-    row = {"mean": 0.0, "scale": 1.0, "weight": 0.05}
-    features = {name: dict(row) for name in FEATURES}
-    features["highest_margin"]["weight"] = 1.0
-    return {"logit": 0.0, "bias": 0.5, "measure": asdict(PieceMeasure()), "features": features}
+    weights = dict.fromkeys(FEATURES, 0.05) | {"highest_margin": 1.0}
+    return judge_content(logit=0.0, bias=0.5, **weights)
 
 
 def random_network(seed: int = 0, in_channels: int = 3, out_channels: int = 2) -> LightUNet:

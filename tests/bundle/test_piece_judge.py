@@ -12,6 +12,7 @@ from lightunet_monai.errors import BundleError
 from lightunet_monai.inference.bundle import open_bundle
 from lightunet_monai.inference.bundle_files import model_files
 from lightunet_monai.inference.predictor import Predictor
+from lightunet_monai.transforms import PieceOutline
 from lightunet_monai.transforms.piece_judge import FEATURES
 from tests.builders.bundle import SHIPPED, mild_judge, tiny_bundle
 from tests.builders.volume import make_affine, make_nifti, make_voxels
@@ -31,6 +32,15 @@ def test_the_shipped_one_belongs_to_the_shipped_weights_and_to_the_thresholds():
     )
     # Judged as drawn at the logit of the fit; what is drawn of a piece that is kept may be less, not more.
     assert content["logit"] - 0.02 <= drawn < sure
+
+
+def test_the_shipped_one_draws_pieces_at_the_edge_in_the_image():
+    config = json.loads((CONFIGS / "inference.json").read_text())["piece_judge"]["outline"]
+    outline = PieceOutline(**{name: value for name, value in config.items() if name != "_target_"})
+    parts = open_bundle()
+    for steps in (parts.postprocessing, parts.probability):
+        assert [step.judge.outline for step in steps.transforms if hasattr(step, "judge")] == [outline]
+    assert outline.lowest < json.loads((CONFIGS / "pieces.json").read_text())["logit"] < outline.highest
 
 
 def test_the_preprocessing_hands_hounsfield_units_to_it():

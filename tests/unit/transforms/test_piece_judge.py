@@ -10,7 +10,7 @@ import torch
 from lightunet_monai.errors import BundleError
 from lightunet_monai.transforms import CapDoubtfulPiecesd, PieceJudge
 from lightunet_monai.transforms.piece_judge import FEATURES, PieceMeasure, fit_judge, piece_features
-from tests.builders.bundle import mild_judge
+from tests.builders.bundle import judge_content, mild_judge
 
 SHAPE = (40, 36, 32)
 
@@ -35,18 +35,9 @@ def scene():
     return margin, np.stack([rank, hu]), round_, flat
 
 
-def _judge(folder, measure=None, **weights):
-    content = {
-        "logit": -3.0,
-        "bias": weights.pop("bias", 0.0),
-        "measure": measure or asdict(PieceMeasure()),
-        "features": {},
-    }
-    for name in FEATURES:
-        content["features"][name] = {"mean": 0.0, "scale": 1.0, "weight": weights.pop(name, 0.0)}
-    assert not weights
+def _judge(folder, measure=None, **numbers):
     path = folder / "pieces.json"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(judge_content(measure=measure, **numbers)))
     return PieceJudge(path)
 
 
