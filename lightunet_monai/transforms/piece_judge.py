@@ -135,7 +135,7 @@ class PieceJudge:
                 values = np.where(
                     values > middle, middle + (values - middle) * (own - middle) / (highest - middle), values
                 )
-            judged[box][near] = np.maximum(judged[box][near], values)  # between two pieces the nearer contour counts
+            judged[box][near] = np.maximum(judged[box][near], values)  # near two pieces the larger counts
         np.copyto(judged, margin, where=np.isneginf(judged))
         return judged
 
