@@ -8,9 +8,6 @@ import numpy as np
 import scipy  # its parts load when they are first used
 from numpy.typing import NDArray
 
-FEWEST_VOXELS = 4
-"""Of a contour on its inner side: of fewer the step across it is noise."""
-
 _FACES = np.zeros((3, 3, 3), dtype=bool)
 _FACES[1, 1], _FACES[1, :, 1], _FACES[:, 1, 1] = True, True, True
 
@@ -38,6 +35,8 @@ class PieceOutline:
     smallest_share : float
         Of the piece so drawn that must stay inside: where there is hardly an edge, the brightest few voxels of a large
         piece must not be taken for it.
+    fewest_voxels : int
+        On the inner side of a contour: of fewer the step across it is noise.
     """
 
     lowest: float = -6.0
@@ -46,6 +45,7 @@ class PieceOutline:
     smoothing: float = 0.5
     reach: float = 2.5
     smallest_share: float = 0.5
+    fewest_voxels: int = 4
 
     def level(
         self,
@@ -85,7 +85,7 @@ class PieceOutline:
         inner_count, inner_sum = _over_levels(levels, lowest, inside, hu)
         outer_count, outer_sum = _over_levels(levels, inside[tissue], highest[tissue], hu[tissue])
         drawn = np.count_nonzero(near) - np.searchsorted(np.sort(margin[near]), levels)
-        enough = (inner_count >= FEWEST_VOXELS) & (outer_count > 0)
+        enough = (inner_count >= self.fewest_voxels) & (outer_count > 0)
         enough &= drawn >= self.smallest_share * np.count_nonzero(piece)
         steps = np.where(enough, inner_sum / np.maximum(inner_count, 1) - outer_sum / np.maximum(outer_count, 1), 0.0)
         smooth = np.where(enough, scipy.ndimage.gaussian_filter1d(steps, self.smoothing / self.step), 0.0)
