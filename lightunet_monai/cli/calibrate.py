@@ -91,14 +91,14 @@ def _fit_pieces(arguments: argparse.Namespace, predictor: Any) -> int:
     import json
 
     from ..errors import UsageError
-    from ..inference.bundle_files import PIECES_FILE, find_bundle, read_metadata
-    from ..labels import DEFAULT_MODEL, default_model
+    from ..inference.bundle_files import find_bundle, pieces_path, read_metadata, takes_pictures
+    from ..labels import default_model
     from ..outputs.atomic import atomic_file
     from ..transforms.piece_judge import FEATURES, PieceMeasure, fit_judge
 
     model = arguments.model or default_model(read_metadata(find_bundle(arguments.bundle)))
-    if model != DEFAULT_MODEL:
-        raise UsageError(f"option --pieces: found --model {model}, only pieces of {DEFAULT_MODEL} are judged.")
+    if takes_pictures(read_metadata(find_bundle(arguments.bundle)), model):
+        raise UsageError(f"option --pieces: found --model {model}, only pieces in volumes are judged, not in pictures.")
     threshold, temperature = (float(predictor.parts.settings[name]) for name in ("threshold", "temperature"))
     logit = round(temperature * math.log(threshold / (1 - threshold)), 4)
     judges = [getattr(step, "judge", None) for step in predictor.parts.postprocessing.transforms]
@@ -121,7 +121,7 @@ def _fit_pieces(arguments: argparse.Namespace, predictor: Any) -> int:
         row = content["features"][name]
         print(f"| {name} | {row['mean']:.3f} | {row['scale']:.3f} | {row['weight']:.3f} |")
     if arguments.write:
-        path = find_bundle(arguments.bundle) / "configs" / PIECES_FILE
+        path = pieces_path(find_bundle(arguments.bundle), model)
         with atomic_file(path) as part:
             part.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
         print(f"\nwritten to {path}")
@@ -136,6 +136,7 @@ def _pieces_of_cases(arguments: argparse.Namespace, predictor: Any, logit: float
     from monai.data import MetaTensor
 
     from ..transforms import ToModelGridd, list_labelled_cases
+    from ..transforms.channels import lesion_margin
     from ..transforms.piece_judge import FEATURES, piece_features
     from ..transforms.pieces import CONNECTIVITY
     from .evaluate import read_case
@@ -154,7 +155,7 @@ def _pieces_of_cases(arguments: argparse.Namespace, predictor: Any, logit: float
             image = parts.preprocessing({"image": volume})["image"].as_tensor()
             logits = parts.inferer(image[None].to(parts.device), predictor.engine)[0].float().cpu()
             lesion = to_grid({"label": label})["label"].as_tensor()[0].numpy() > 0
-        margin = (logits[1] - logits[0]).numpy()
+        margin = lesion_margin(logits).numpy()
         pieces = cc3d.connected_components(margin >= logit, connectivity=CONNECTIVITY)
         counted = np.bincount(pieces.ravel(), minlength=int(pieces.max()) + 1)[1:] >= smallest
         touching = np.isin(np.arange(1, len(counted) + 1), pieces[lesion])

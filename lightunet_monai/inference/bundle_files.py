@@ -25,9 +25,8 @@ LEFT_OUT_WEIGHTS = "models/left_out.pt"
 INT8_FILE = "int8.json"
 """In ``configs``: the ranges that `int8.quantize` needs, and the weights they belong to."""
 
-
-PIECES_FILE = "pieces.json"
-"""In ``configs``: the regression that judges connected pieces; not in every bundle."""
+DEFAULT_PIECES = "configs/pieces.json"
+"""The regression that judges connected pieces, where the configuration names no other; not in every bundle."""
 
 
 def find_bundle(path: str | Path | None = None) -> Path:
@@ -88,10 +87,26 @@ def weights_path(root: Path, model: str | None = None) -> Path:
     BundleError
         If the overlay cannot be read.
     """
-    name = DEFAULT_WEIGHTS
+    return _named_file(root, model, "weights", DEFAULT_WEIGHTS)
+
+
+def pieces_path(root: Path, model: str | None = None) -> Path:
+    """The judgement of pieces of a model: ``pieces`` in its overlay, whether it is there or not.
+
+    Raises
+    ------
+    UsageError
+        If the bundle has no such model.
+    BundleError
+        If the overlay cannot be read.
+    """
+    return _named_file(root, model, "pieces", DEFAULT_PIECES)
+
+
+def _named_file(root: Path, model: str | None, key: str, name: str) -> Path:
     for overlay in overlays_of(read_metadata(root), model):
         try:
-            name = json.loads((root / "configs" / overlay).read_text(encoding="utf-8")).get("weights", name)
+            name = json.loads((root / "configs" / overlay).read_text(encoding="utf-8")).get(key, name)
         except (OSError, ValueError) as error:
             raise BundleError(f"{root}: configs/{overlay} cannot be read: {error}.") from error
     return root / name
@@ -116,9 +131,9 @@ def model_files(root: Path, model: str | None = None) -> list[Path]:
     metadata = read_metadata(root)
     configs = [
         root / "configs" / name
-        for name in ("metadata.json", "inference.json", *overlays_of(metadata, model), INT8_FILE, PIECES_FILE)
+        for name in ("metadata.json", "inference.json", *overlays_of(metadata, model), INT8_FILE)
     ]
-    return [*configs, root / LEFT_OUT_WEIGHTS, weights_path(root, model)]
+    return [*configs, pieces_path(root, model), root / LEFT_OUT_WEIGHTS, weights_path(root, model)]
 
 
 def settings_file(root: Path, model: str | None = None) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..labels import LESION
@@ -30,8 +31,9 @@ class CapDoubtfulPiecesd(MapTransform):
     ``threshold``, in the logits: label map, probability map and any later threshold agree on it.
 
     Takes and gives logits (K, X', Y', Z') on the model's grid: background, lesion and, with more than two channels,
-    tissues. Then probabilities are those of the lesion against the rest, and where a capped piece lies inside the
-    breast its background logits fall below those of the most probable tissue: what is no lesion there is tissue.
+    tissues. Then probabilities are those of the lesion against the rest, and where a piece that is capped, or refused
+    by the judge, lies inside the breast, its background logits fall below those of the most probable tissue: what is no
+    lesion there is tissue.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ class CapDoubtfulPiecesd(MapTransform):
         As in `RestoreLabelMapd`.
     judge : callable, optional
         Takes the margin (X', Y', Z') of the lesion and the channels of ``image``, ndarrays, and gives the margin in
-        which the highest of each piece is its own logit (`PieceJudge`). With two channels of logits only.
+        which the highest of each piece is its own logit (`PieceJudge`).
     image : key of the volume (C, X', Y', Z') that the judge looks at
     """
 
@@ -75,32 +77,49 @@ class CapDoubtfulPiecesd(MapTransform):
 
     def _judged(self, logits: Tensor, image: Tensor) -> Tensor:
         assert self.judge is not None
-        plain = logits.as_tensor() if hasattr(logits, "as_tensor") else logits
-        margin = lesion_margin(plain).float().cpu().numpy()
-        change = self.judge(margin, torch.as_tensor(image).float().cpu().numpy()) - margin
         judged = logits.clone()
-        judged[LESION] += torch.from_numpy(change).to(plain.device, plain.dtype)
+        plain = judged.as_tensor() if hasattr(judged, "as_tensor") else judged
+        margin = lesion_margin(plain).float().cpu().numpy()
+        wanted = self.judge(margin, torch.as_tensor(image).float().cpu().numpy())
+        if len(plain) > 2:
+            pieces = cc3d.connected_components(margin >= self._logit(self.threshold), connectivity=CONNECTIVITY)
+            refused = _highest_in(pieces, wanted) < self._logit(self.threshold)
+            plain[0] = _background_below_tissue(plain, pieces, refused)
+        plain[LESION] += (torch.from_numpy(wanted).to(plain.device) - lesion_margin(plain).float()).to(plain.dtype)
         return judged
 
     def _cap(self, logits: Tensor) -> Tensor:
-        plain = logits.as_tensor() if hasattr(logits, "as_tensor") else logits
-        margin = lesion_margin(plain).float().cpu().numpy()
-        low, sure = (self.temperature * math.log(p / (1 - p)) for p in (self.threshold, self.sure_threshold))
-        pieces = cc3d.connected_components(margin >= low, connectivity=CONNECTIVITY)
-        highest = np.full(int(pieces.max()) + 1, -np.inf, dtype=np.float32)
-        inside = pieces > 0
-        np.maximum.at(highest, pieces[inside], margin[inside])
-        doubtful = inside & (highest < sure)[pieces]
         capped = logits.clone()
-        if plain.shape[0] == 2:
+        plain = capped.as_tensor() if hasattr(capped, "as_tensor") else capped
+        margin = lesion_margin(plain).float().cpu().numpy()
+        low, sure = self._logit(self.threshold), self._logit(self.sure_threshold)
+        pieces = cc3d.connected_components(margin >= low, connectivity=CONNECTIVITY)
+        unsure = _highest_in(pieces, margin) < sure
+        doubtful = (pieces > 0) & unsure[pieces]
+        if len(plain) == 2:
             excess = np.where(doubtful, margin - (low - BELOW), 0.0).astype(np.float32)
-            capped[0] += torch.from_numpy(excess).to(plain.device, plain.dtype)
+            plain[0] += torch.from_numpy(excess).to(plain.device, plain.dtype)
             return capped
-        best = plain[LESION + 1 :].amax(dim=0)
-        tissue = (best > plain[0]).cpu().numpy()
-        inner = torch.from_numpy(pieces_inside(np.where(doubtful, pieces, 0), tissue & ~inside)).to(plain.device)
-        capped[0] = torch.where(inner, torch.minimum(plain[0], best - BELOW), plain[0])
-        after = lesion_margin(capped.as_tensor() if hasattr(capped, "as_tensor") else capped)
+        plain[0] = _background_below_tissue(plain, pieces, unsure)
         over = torch.from_numpy(doubtful).to(plain.device)
-        capped[LESION] -= torch.where(over, after - (low - BELOW), 0.0)
+        plain[LESION] -= torch.where(over, lesion_margin(plain) - (low - BELOW), 0.0)
         return capped
+
+    def _logit(self, probability: float) -> float:
+        return self.temperature * math.log(probability / (1 - probability))
+
+
+def _highest_in(pieces: NDArray[np.integer[Any]], margin: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The highest margin in each piece, by its number; of number 0 none."""
+    highest = np.full(int(pieces.max()) + 1, -np.inf, dtype=np.float32)
+    inside = pieces > 0
+    np.maximum.at(highest, pieces[inside], margin[inside])
+    return highest
+
+
+def _background_below_tissue(plain: Tensor, pieces: NDArray[np.integer[Any]], chosen: NDArray[np.bool_]) -> Tensor:
+    """The background's logits, below those of the most probable tissue in chosen pieces that lie inside the breast."""
+    best = plain[LESION + 1 :].amax(dim=0)
+    tissue = (best > plain[0]).cpu().numpy() & (pieces == 0)
+    inner = torch.from_numpy(pieces_inside(np.where(chosen[pieces], pieces, 0), tissue)).to(plain.device)
+    return torch.where(inner, torch.minimum(plain[0], best - BELOW), plain[0])

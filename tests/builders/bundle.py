@@ -8,9 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from monai.data import MetaTensor
 
+from lightunet_monai.inference.bundle import open_bundle
+from lightunet_monai.inference.bundle_files import weights_path
 from lightunet_monai.inference.engine import input_channels
 from lightunet_monai.networks import LightUNet
+from lightunet_monai.options import RunOptions
+from lightunet_monai.transforms.channels import lesion_margin
 from lightunet_monai.transforms.piece_judge import FEATURES, PieceMeasure
 from tests.builders.volume import make_voxels
 
@@ -40,7 +45,11 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     config["left_out_network_def"]["widths"] = list(WIDTHS)
     config.update(threshold=0.5, piece_threshold=0.5, sure_threshold=0.6, left_out_sha256="")
     (folder / "configs" / "inference.json").write_text(json.dumps(config, indent=4))
-    (folder / "configs" / "pieces.json").write_text(json.dumps(mild_judge()))
+    for name in ("pieces.json", "pieces_tissues.json"):
+        (folder / "configs" / name).write_text(json.dumps(mild_judge()))
+    tissues = json.loads((folder / "configs" / "tissues.json").read_text())
+    tissues.update(threshold=0.5, piece_threshold=0.5, sure_threshold=0.5, temperature=1.0)
+    (folder / "configs" / "tissues.json").write_text(json.dumps(tissues, indent=4))
     picture = json.loads((folder / "configs" / "image2d.json").read_text())
     picture["network_def#widths"] = list(WIDTHS)
     (folder / "configs" / "image2d.json").write_text(json.dumps(picture, indent=4))
@@ -56,6 +65,22 @@ def tiny_bundle(folder: Path, *, seed: int = 0) -> Path:
     torch.save(random_network(seed + 1).state_dict(), folder / "models" / "ultrasound.pt")
     torch.save(random_network(seed + 2, channels, 5).state_dict(), folder / "models" / "tissues.pt")
     return folder
+
+
+def spread_tissues(bundle: Path, volume: MetaTensor) -> None:
+    """Rescale the last layer of the model with tissues so that every label occurs in a volume (1, X, Y, Z)."""
+    parts = open_bundle(bundle, RunOptions(engine="torch", device="cpu"), model="tissues")
+    image = parts.preprocessing({"image": volume})["image"].as_tensor()
+    with torch.inference_mode():
+        logits = parts.inferer(image[None], parts.network)[0]
+    state = parts.network.state_dict()
+    logits = logits[:, image[0] > 0]
+    scale, mean = 2 / logits.std(dim=1), logits.mean(dim=1)
+    state["outc.weight"] *= scale[:, None, None, None]
+    state["outc.bias"] = (state["outc.bias"] - mean) * scale
+    margin = lesion_margin((logits - mean[:, None]) * scale[:, None])
+    state["outc.bias"][1] -= margin.quantile(0.8)
+    torch.save(state, weights_path(bundle, "tissues"))
 
 
 def judge_content(

@@ -10,19 +10,21 @@ from monai.data import MetaTensor
 from lightunet_monai.cli import main
 from lightunet_monai.errors import BundleError
 from lightunet_monai.inference.bundle import open_bundle
-from lightunet_monai.inference.bundle_files import model_files
+from lightunet_monai.inference.bundle_files import model_files, pieces_path
 from lightunet_monai.inference.predictor import Predictor
+from lightunet_monai.inputs import choose_series, discover_sources, load_volume
 from lightunet_monai.transforms import PieceOutline
 from lightunet_monai.transforms.piece_judge import FEATURES
-from tests.builders.bundle import SHIPPED, mild_judge, tiny_bundle
+from tests.builders.bundle import SHIPPED, mild_judge, spread_tissues, tiny_bundle
 from tests.builders.volume import make_affine, make_nifti, make_voxels
 
 CONFIGS = SHIPPED / "configs"
 
 
-def test_the_shipped_one_belongs_to_the_shipped_weights_and_to_the_thresholds():
-    content = json.loads((CONFIGS / "pieces.json").read_text())
-    parts = open_bundle()
+@pytest.mark.parametrize("model", ["breast-ct", "tissues"])
+def test_the_shipped_one_belongs_to_the_shipped_weights_and_to_the_thresholds(model):
+    content = json.loads(pieces_path(SHIPPED, model).read_text())
+    parts = open_bundle(model=model)
     assert content["weights_sha256"] == parts.weights_sha256
     assert list(content["features"]) == list(FEATURES)
     assert all(row["scale"] > 0 for row in content["features"].values())
@@ -54,26 +56,30 @@ def test_the_preprocessing_hands_hounsfield_units_to_it():
     assert image[1, :, 0, 0].tolist() == pytest.approx(expected, abs=0.02)  # 8 HU: shading may be found in it
 
 
-@pytest.mark.parametrize("model", ["tissues", "ultrasound"])
-def test_other_models_have_none(tmp_path, model):
-    parts = open_bundle(tiny_bundle(tmp_path / "bundle"), model=model)
+def test_the_model_of_pictures_has_none(tmp_path):
+    parts = open_bundle(tiny_bundle(tmp_path / "bundle"), model="ultrasound")
     for steps in (parts.postprocessing, parts.probability):
         assert {step.judge for step in steps.transforms if hasattr(step, "judge")} <= {None}
 
 
-def test_it_decides_on_the_result_and_a_missing_file_is_named(tmp_path):
+@pytest.mark.parametrize("model", ["breast-ct", "tissues"])
+def test_it_decides_on_the_result_and_a_missing_file_is_named(tmp_path, model):
     root = tiny_bundle(tmp_path / "bundle")
-    file = root / "configs" / "pieces.json"
-    assert file in model_files(root)
+    file = pieces_path(root, model)
+    assert file in model_files(root, model)
     image = make_nifti(tmp_path / "image.nii.gz")
-    assert Predictor(root).segment(image).segmentation.label_map.any()
+    spread_tissues(root, load_volume(choose_series(discover_sources(image))))
+    before = Predictor(root, model=model).segment(image).segmentation.label_map
+    assert (before == 1).any()
     file.write_text(json.dumps({**mild_judge(), "bias": -50.0}))  # nothing is a tumour
-    result = Predictor(root).segment(image, with_probability=True).segmentation
-    assert not result.label_map.any()
+    result = Predictor(root, model=model).segment(image, with_probability=True).segmentation
+    assert not (result.label_map == 1).any()
     assert result.probability.max() < 0.5
+    tissue = before > 1  # stays the same tissue but for voxels between it and what was a tumour
+    assert not tissue.any() or (result.label_map[tissue] == before[tissue]).mean() > 0.99
     file.unlink()
-    with pytest.raises(BundleError, match=r"pieces\.json"):
-        Predictor(root)
+    with pytest.raises(BundleError, match=file.stem):
+        Predictor(root, model=model)
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +94,21 @@ def cases(tmp_path_factory):
         image = make_nifti(folder / f"image_{index}.nii.gz", voxels, affine)
         label = make_nifti(folder / f"label_{index}.nii.gz", lesion, affine)
         pairs.append({"image": image.name, "label": label.name})
+    spread_tissues(bundle, load_volume(choose_series(discover_sources(image))))
     datalist = folder / "datalist.json"
     datalist.write_text(json.dumps({"validation": pairs}))
     return bundle, datalist
 
 
-def test_the_command_fits_it_and_writes_it_when_asked(cases, capsys, monkeypatch):
+@pytest.mark.parametrize("model", ["breast-ct", "tissues"])
+def test_the_command_fits_it_and_writes_it_when_asked(cases, capsys, monkeypatch, model):
     from lightunet_monai.cli import calibrate
 
     bundle, datalist = cases
-    file = bundle / "configs" / "pieces.json"
+    file = pieces_path(bundle, model)
     before = file.read_bytes()
     words = ["calibrate", "--pieces", "--data", str(datalist), "--bundle", str(bundle), "--engine", "torch"]
-    words += ["--progress", "none"]
+    words += ["--progress", "none", "--model", model]
     monkeypatch.setattr(calibrate, "FEWEST_PIECES", 1)
     assert main(words) == 0
     printed = capsys.readouterr().out
@@ -108,7 +116,7 @@ def test_the_command_fits_it_and_writes_it_when_asked(cases, capsys, monkeypatch
     assert file.read_bytes() == before
     assert main([*words, "--write"]) == 0
     content = json.loads(file.read_text())
-    assert content["weights_sha256"] == open_bundle(bundle).weights_sha256
+    assert content["weights_sha256"] == open_bundle(bundle, model=model).weights_sha256
     assert content["logit"] == 0.0  # threshold 0.5
     assert any(row["weight"] for row in content["features"].values())
 
@@ -120,8 +128,8 @@ def test_too_few_pieces_are_refused_with_their_number(cases, capsys):
     assert "expected 20 of each" in capsys.readouterr().err
 
 
-def test_only_the_ct_model_has_pieces_to_judge(cases, capsys):
+def test_the_model_of_pictures_has_no_pieces_to_judge(cases, capsys):
     bundle, datalist = cases
     words = ["calibrate", "--pieces", "--data", str(datalist), "--bundle", str(bundle), "--model", "ultrasound"]
     assert main([*words, "--progress", "none"]) == 2
-    assert "only pieces of breast-ct are judged" in capsys.readouterr().err
+    assert "only pieces in volumes are judged" in capsys.readouterr().err

@@ -20,8 +20,7 @@ from lightunet_monai.inference.bundle_files import takes_pictures, weights_path,
 from lightunet_monai.inputs import choose_series, discover_sources, load_volume
 from lightunet_monai.labels import LabelTable, metadata_of
 from lightunet_monai.options import RunOptions
-from lightunet_monai.transforms.channels import lesion_margin
-from tests.builders.bundle import SHIPPED, tiny_bundle
+from tests.builders.bundle import SHIPPED, spread_tissues, tiny_bundle
 from tests.builders.series import make_series
 from tests.builders.volume import make_nifti, make_voxels
 
@@ -49,18 +48,7 @@ def a_study(tmp_path_factory):
 def a_bundle(tmp_path_factory, a_study):
     """The small bundle, its last layer rescaled so that every label occurs."""
     bundle = tiny_bundle(tmp_path_factory.mktemp("model") / "bundle")
-    parts = open_bundle(bundle, TORCH, model=NAME)
-    case = parts.preprocessing({"image": load_volume(choose_series(discover_sources(a_study)))})
-    with torch.inference_mode():
-        logits = parts.inferer(case["image"].as_tensor()[None], parts.network)[0]
-    state = parts.network.state_dict()
-    logits = logits[:, case["image"].as_tensor()[0] > 0]
-    scale, mean = 2 / logits.std(dim=1), logits.mean(dim=1)
-    state["outc.weight"] *= scale[:, None, None, None]
-    state["outc.bias"] = (state["outc.bias"] - mean) * scale
-    margin = lesion_margin((logits - mean[:, None]) * scale[:, None])
-    state["outc.bias"][1] -= margin.quantile(0.8)
-    torch.save(state, weights_path(bundle, NAME))
+    spread_tissues(bundle, load_volume(choose_series(discover_sources(a_study))))
     return bundle
 
 

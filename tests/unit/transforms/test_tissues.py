@@ -15,6 +15,7 @@ from lightunet_monai.transforms import (
     RestoreProbabilityd,
     ToModelGridd,
 )
+from lightunet_monai.transforms.channels import lesion_margin
 
 TUMOUR, GLAND, FAT, SKIN = 1, 2, 3, 4
 
@@ -79,6 +80,29 @@ def test_a_doubtful_piece_becomes_the_tissue_around_it_and_never_background_insi
     assert (after[14:16, 14:16, 14:16] == TUMOUR).all()
     assert (after == TUMOUR).sum() == 8
     assert float(logits[TUMOUR, 9, 9, 9]) == 7.0  # the input is not changed
+
+
+def test_a_piece_that_the_judge_refuses_becomes_the_tissue_around_it_and_the_others_get_its_margin():
+    logits = _logits(_breast())
+    logits[TUMOUR, 9:11, 9:11, 9:11] = 7.0
+    logits[0, 9:11, 9:11, 9:11] = 6.5  # background is the second most probable
+    logits[TUMOUR, 14:16, 14:16, 14:16] = 20.0
+    wanted = {}
+
+    def judge(margin, image):
+        wanted["margin"] = margin.copy()
+        wanted["margin"][9:11, 9:11, 9:11] = -8.0
+        wanted["margin"][14:16, 14:16, 14:16] = 2.5
+        return wanted["margin"]
+
+    cap = CapDoubtfulPiecesd("pred", threshold=0.3, sure_threshold=0.3, judge=judge)
+    judged = cap({"pred": logits, "image": torch.zeros(2, *logits.shape[1:])})["pred"]
+    torch.testing.assert_close(lesion_margin(judged), torch.from_numpy(wanted["margin"]), atol=1e-4, rtol=1e-5)
+    after = _restore(judged, threshold=0.3)["pred"][0].numpy()
+    assert (after[9:11, 9:11, 9:11] == GLAND).all()
+    assert (after[14:16, 14:16, 14:16] == TUMOUR).all()
+    assert (after == TUMOUR).sum() == 8
+    assert float(logits[TUMOUR, 14, 14, 14]) == 20.0  # the input is not changed
 
 
 def test_a_doubtful_piece_outside_the_breast_becomes_background():
