@@ -26,6 +26,9 @@ SIZES: dict[str, tuple[Size, Spacing]] = {
 BOTH_THREADS = "512 x 512 x 320"
 """The study whose whole command is also run on one thread."""
 
+TITLES = {"grid": "to the model's grid", "intensities": "intensities", "network": "network", "after": "label map"}
+"""Step to what the tables call it. `intensities` are the same steps in both ways: shading, what is left out, ranks."""
+
 RESAMPLING: tuple[Size, Spacing] = ((512, 512, 300), (0.6, 0.6, 1.0))
 
 POLL_SECONDS = 0.02
@@ -124,7 +127,17 @@ def _ours(predictor: Any, network: bool) -> dict[str, Any]:
         logits = predictor.parts.inferer(image[None], predictor.engine)[0] if network else _false_logits(image)
         return {**case, "pred": logits}
 
-    return {"before": predictor.parts.preprocessing, "network": infer, "after": predictor.parts.postprocessing}
+    to_grid, intensities = _at_the_grid(predictor)
+    return {"grid": to_grid, "intensities": intensities, "network": infer, "after": predictor.parts.postprocessing}
+
+
+def _at_the_grid(predictor: Any) -> tuple[Any, Any]:
+    """Give the steps up to the model's grid, and those after it, which are the same in both ways."""
+    from monai.transforms import Compose
+
+    steps = predictor.parts.preprocessing.transforms
+    behind = 1 + next(index for index, step in enumerate(steps) if type(step).__name__ == "ToModelGridd")
+    return Compose(steps[:behind]), Compose(steps[behind:])
 
 
 def _monai(predictor: Any, network: bool) -> dict[str, Any]:
@@ -132,8 +145,7 @@ def _monai(predictor: Any, network: bool) -> dict[str, Any]:
     from monai.inferers import SlidingWindowInferer
     from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd, Spacingd
 
-    steps = predictor.parts.preprocessing.transforms
-    grid = next(index for index, step in enumerate(steps) if type(step).__name__ == "ToModelGridd")
+    _, ours = _at_the_grid(predictor)
     to_grid = Compose(
         [
             Orientationd(keys="image", axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
@@ -141,11 +153,10 @@ def _monai(predictor: Any, network: bool) -> dict[str, Any]:
         ]
     )
 
-    def before(case: dict[str, Any]) -> dict[str, Any]:
-        on_grid = to_grid(case)
-        scaled = Compose(steps[grid + 1 :])(on_grid)
-        scaled["image"].applied_operations = on_grid["image"].applied_operations  # what Invertd undoes
-        return dict(scaled)
+    def intensities(case: dict[str, Any]) -> dict[str, Any]:
+        scaled = dict(ours(case))
+        scaled["image"].applied_operations = case["image"].applied_operations  # what Invertd undoes
+        return scaled
 
     inferer = SlidingWindowInferer((256, 256), sw_batch_size=4, overlap=0.25, mode="gaussian")
 
@@ -168,7 +179,7 @@ def _monai(predictor: Any, network: bool) -> dict[str, Any]:
             AsDiscreted(keys="pred", argmax=True),
         ]
     )
-    return {"before": before, "network": infer, "after": after}
+    return {"grid": to_grid, "intensities": intensities, "network": infer, "after": after}
 
 
 def _false_logits(image: Any) -> Any:
@@ -202,24 +213,24 @@ def _beside(arguments: Any, shape: Size, spacing: Spacing, *, network: bool) -> 
                 labels[way] = np.unpackbits(np.load(packed)).astype(bool)
     both = 2 * np.count_nonzero(labels["ours"] & labels["monai"])
     agreement = both / max(1, np.count_nonzero(labels["ours"]) + np.count_nonzero(labels["monai"]))
-    steps = ("before", "network", "after") if network else ("before", "after")
+    steps = ("grid", "intensities", "network", "after") if network else ("grid", "intensities", "after")
+    alone = ("grid", "after")
     lines = [
         f"{' x '.join(map(str, shape))} voxels at {' x '.join(map(str, spacing))} mm, {arguments.threads} threads. "
         f"Each run in a process of its own, without a warm-up. Dice of the two label maps: {agreement:.3f}.",
         "",
-        "| way | runs | "
-        + " | ".join(f"{step} the network, s" if step != "network" else "network, s" for step in steps),
-        "|---|" + "---|" * (len(steps) + 4),
+        "| way | runs | " + " | ".join(f"{TITLES[step]}, s" for step in steps),
+        "|---|" + "---|" * (len(steps) + 5),
     ]
-    lines[2] += " | seconds in all | CPU seconds in all | peak memory, MB |"
+    lines[2] += " | seconds in all | CPU seconds in all | CPU seconds, grid and label map | peak memory, MB |"
     totals = {}
     for way, found in rows.items():
         wall, cpu = (
             {step: statistics.median(run["seconds"][step][kind] for run in found) for step in steps} for kind in (0, 1)
         )
         peak = statistics.median(run["peak"] for run in found)
-        totals[way] = (sum(wall.values()), sum(cpu.values()), peak)
-        cells = [f"{value:.2f}" for value in (*wall.values(), *totals[way][:2])]
+        totals[way] = (sum(wall.values()), sum(cpu.values()), sum(cpu[step] for step in alone), peak)
+        cells = [f"{value:.2f}" for value in (*wall.values(), *totals[way][:3])]
         lines.append(f"| {way} | {len(found)} | " + " | ".join(cells) + f" | {peak:.0f} |")
     ratios = [other / own for own, other in zip(totals["ours"], totals["monai"], strict=True)]
     lines.append("| monai / ours | | " + " | " * len(steps) + " | ".join(f"{ratio:.1f}" for ratio in ratios) + " |")
