@@ -116,7 +116,8 @@ class Findings:
     skin_found : bool
         Whether the skin is known.
     skin_method : str or None
-        ``"label"``: the skin is labelled; ``"air"``: the border to the air outside the body.
+        ``"label"``: the skin is labelled; where the air outside the body is nearer than labelled skin, skin is missing
+        from the labels and the border to that air counts. ``"air"``: that border alone.
     breast_density : float or None
         As in `tissue.breast_density`, 0 to 1; None if the tissues are not labelled.
     """
@@ -270,11 +271,10 @@ def _to_skin(
     volume_hu: NDArray[np.generic] | None,
     affine: NDArray[np.float64],
 ) -> float | None:
-    if skin is not None:
-        return skin.distance_mm(vertices)
+    distances = [] if skin is None else [skin.distance_mm(vertices)]
     if body is not None and volume_hu is not None:
-        return skin_distance_mm(vertices, body, volume_hu, affine)
-    return None
+        distances.append(skin_distance_mm(vertices, body, volume_hu, affine))
+    return min(distances, default=None)
 
 
 _VECTORS = {

@@ -52,11 +52,23 @@ def test_the_distance_to_the_labelled_skin_is_that_to_its_outer_surface():
     assert lesion.skin_distance_mm == pytest.approx(20 - 11 - 3, abs=1.0)
     # needs no intensities, and agrees with what the air says
     (alone,) = measure_lesions(segmentation)
-    assert alone.skin_distance_mm == lesion.skin_distance_mm
+    assert alone.skin_distance_mm == pytest.approx(lesion.skin_distance_mm, abs=0.5)
     no_skin = np.where(segmentation.label_map == 4, 0, segmentation.label_map).astype(np.uint8)
     (by_air,) = found = measure_lesions(replace(segmentation, label_map=no_skin), volume)
     assert found.skin_method == "air"
     assert lesion.skin_distance_mm == pytest.approx(by_air.skin_distance_mm, abs=0.5)
+
+
+def test_where_skin_is_missing_from_the_labels_the_air_counts():
+    segmentation, volume = _breast()
+    (whole,) = measure_lesions(segmentation, volume)
+    partly = segmentation.label_map.copy()
+    partly[:, :, 20:][partly[:, :, 20:] == 4] = 3  # the side of the lesion
+    (lesion,) = findings = measure_lesions(replace(segmentation, label_map=partly), volume)
+    assert findings.skin_method == "label"
+    assert lesion.skin_distance_mm == pytest.approx(whole.skin_distance_mm, abs=0.5)
+    (alone,) = measure_lesions(replace(segmentation, label_map=partly))  # the labels are all there is
+    assert alone.skin_distance_mm > whole.skin_distance_mm + 10
 
 
 def test_contrast_is_against_tissue_labelled_or_not():
