@@ -145,7 +145,7 @@ def _monai(predictor: Any, network: bool) -> dict[str, Any]:
     from monai.inferers import SlidingWindowInferer
     from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd, Spacingd
 
-    _, ours = _at_the_grid(predictor)
+    _, shared = _at_the_grid(predictor)
     to_grid = Compose(
         [
             Orientationd(keys="image", axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
@@ -154,7 +154,7 @@ def _monai(predictor: Any, network: bool) -> dict[str, Any]:
     )
 
     def intensities(case: dict[str, Any]) -> dict[str, Any]:
-        scaled = dict(ours(case))
+        scaled = dict(shared(case))
         scaled["image"].applied_operations = case["image"].applied_operations  # what Invertd undoes
         return scaled
 

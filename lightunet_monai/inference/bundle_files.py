@@ -78,37 +78,37 @@ def read_metadata(root: Path) -> dict[str, Any]:
 
 
 def weights_path(root: Path, model: str | None = None) -> Path:
-    """The weights file of a model: ``weights`` in its overlay, whether it is there or not.
+    """The weights file of a model: ``weights`` in its configuration, whether it is there or not.
 
     Raises
     ------
     UsageError
         If the bundle has no such model.
     BundleError
-        If the overlay cannot be read.
+        If the configuration cannot be read.
     """
     return _named_file(root, model, "weights", DEFAULT_WEIGHTS)
 
 
 def pieces_path(root: Path, model: str | None = None) -> Path:
-    """The judgement of pieces of a model: ``pieces`` in its overlay, whether it is there or not.
+    """The judgement of pieces of a model: ``pieces`` in its configuration, whether it is there or not.
 
     Raises
     ------
     UsageError
         If the bundle has no such model.
     BundleError
-        If the overlay cannot be read.
+        If the configuration cannot be read.
     """
     return _named_file(root, model, "pieces", DEFAULT_PIECES)
 
 
 def _named_file(root: Path, model: str | None, key: str, name: str) -> Path:
-    for overlay in overlays_of(read_metadata(root), model):
+    for config in ("inference.json", *overlays_of(read_metadata(root), model)):
         try:
-            name = json.loads((root / "configs" / overlay).read_text(encoding="utf-8")).get(key, name)
+            name = json.loads((root / "configs" / config).read_text(encoding="utf-8")).get(key, name)
         except (OSError, ValueError) as error:
-            raise BundleError(f"{root}: configs/{overlay} cannot be read: {error}.") from error
+            raise BundleError(f"{root}: configs/{config} cannot be read: {error}.") from error
     return root / name
 
 
