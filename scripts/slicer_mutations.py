@@ -247,6 +247,27 @@ FAULTS = (
         "    finally:\n        pass",
         "hands_over or refused_export",
     ),
+    Fault(
+        "tissues are measured as lesions",
+        LIBRARY + "edits.py",
+        "if segmentTag(inner.GetSegment(name), LESION_TAG)] or own",
+        "] or own",
+        "result_with_tissues",
+    ),
+    Fault(
+        "the labels of another model are shown",
+        LIBRARY + "setup_panel.py",
+        "*inspectArguments(self.host.learningPanel.model)",
+        "*inspectArguments()",
+        "result_with_tissues",
+    ),
+    Fault(
+        "cases with other labels are mixed",
+        LIBRARY + "training_cases.py",
+        "not in ({}, table)",
+        "is None",
+        "other_labels",
+    ),
 )
 
 

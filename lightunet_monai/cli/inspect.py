@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
     parser.add_argument("study", type=Path, nargs="?", help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="the model bundle (the one that is installed)")
+    parser.add_argument("--model", metavar="NAME", help="which model of the bundle, such as tissues (the bundle's)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -46,12 +47,14 @@ def _describe_study(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _describe_model(arguments: argparse.Namespace) -> dict[str, Any]:
-    from ..inference.bundle_files import find_bundle, read_metadata
+    from ..inference.bundle_files import find_bundle, overlays_of, read_metadata
     from ..labels import LabelTable, metadata_of
 
     try:
         root = find_bundle(arguments.bundle)
-        metadata = metadata_of(read_metadata(root))
+        everything = read_metadata(root)
+        overlays_of(everything, arguments.model)  # refuses a model that the bundle does not have
+        metadata = metadata_of(everything, arguments.model)
     except BundleError as error:
         # A study can be looked at without a model, unless the user named one.
         if arguments.bundle is not None:

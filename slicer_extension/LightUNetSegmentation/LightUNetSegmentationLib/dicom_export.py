@@ -53,7 +53,7 @@ def markEdited(segmentation):
     return kind
 
 
-def startExport(segmentation, volume, labels, *, interpreter="", modelFolder="", database=None):
+def startExport(segmentation, volume, labels, *, interpreter="", model="", database=None):
     """Start the job that writes SEG and SR of the segmentation as it is shown, edited or not.
 
     Parameters
@@ -64,7 +64,7 @@ def startExport(segmentation, volume, labels, *, interpreter="", modelFolder="",
         What it was drawn on; loaded from DICOM.
     labels : sequence of dict
         As in `labelValues`.
-    interpreter, modelFolder : str
+    interpreter, model : str
         As in `SegmentRun` and `RunParameters`.
 
     Returns
@@ -91,7 +91,7 @@ def startExport(segmentation, volume, labels, *, interpreter="", modelFolder="",
             os.path.join(folder, "result"),
             kind != "AUTOMATIC",
             _writeRun(segmentation, folder),
-            modelFolder,
+            model,
         )
     except BaseException:
         job.close()

@@ -10,6 +10,8 @@ import vtk
 FINGERPRINT = "LightUNet.Fingerprint"
 OWN_TAG = "LightUNet.ModelVersion"
 """Tag of the segments that come from the model; the user's own segments do not carry it."""
+LESION_TAG = "LightUNet.Lesions"
+"""Tag of those of them that hold lesions; tissues do not carry it."""
 KEPT_STATES = 5
 
 
@@ -18,6 +20,18 @@ def ownSegmentIds(segmentation):
     inner = segmentation.GetSegmentation()
     identifiers = [inner.GetNthSegmentID(index) for index in range(inner.GetNumberOfSegments())]
     return [name for name in identifiers if segmentTag(inner.GetSegment(name), OWN_TAG)]
+
+
+def lesionSegmentIds(segmentation):
+    """Give those of `ownSegmentIds` that hold lesions: all of them, if none says so."""
+    own, inner = ownSegmentIds(segmentation), segmentation.GetSegmentation()
+    return [name for name in own if segmentTag(inner.GetSegment(name), LESION_TAG)] or own
+
+
+def tissueSegmentIds(segmentation):
+    """Give those of `ownSegmentIds` that hold tissues."""
+    lesions = lesionSegmentIds(segmentation)
+    return [name for name in ownSegmentIds(segmentation) if name not in lesions]
 
 
 def segmentTag(segment, name):

@@ -11,10 +11,10 @@ from .dicom_export import startExport, takeExport
 from .edits import isEdited
 from .errors import ModuleError
 from .measure import measureLesions
-from .report import COLUMNS, lesionCsv, lesionRows, lesionText
-from .results import FINDINGS, STATEMENT, recordedLesions
+from .report import COLUMNS, densityText, lesionCsv, lesionRows, lesionText
+from .results import FINDINGS, STATEMENT, recordedDensity, recordedLesions
 from .tasks import JobTask
-from .threshold import canReapply, reapplyThreshold, recordedThreshold
+from .threshold import canReapply, reapplyThreshold, recordedThreshold, whyNotReapply
 from .views import jumpTo, showVolume
 
 SETTLE_MILLISECONDS = 250
@@ -84,6 +84,8 @@ class FindingsPanel:
             self._isShowing = True
             self.host.parameters.threshold = recordedThreshold(self.segmentation)
             self._isShowing = False
+            display = self.segmentation.GetDisplayNode()
+            self.ui.show3DCheckBox.checked = display is not None and bool(display.GetVisibility3D())
 
     def fillTable(self):
         """Write the lesions into the table."""
@@ -93,6 +95,9 @@ class FindingsPanel:
             for column, text in enumerate(cells):
                 self.ui.findingsTable.setItem(row, column, qt.QTableWidgetItem(text))
         self.ui.findingsTable.resizeColumnsToContents()
+        density = densityText(recordedDensity(self.segmentation))
+        self.ui.densityLabel.text = density
+        self.ui.densityLabel.visible = bool(density)
 
     def refresh(self):
         """Set which controls can be used."""
@@ -100,6 +105,7 @@ class FindingsPanel:
         hasResult = segmentation is not None
         isIdle = self.host.task is None
         self.ui.thresholdSlider.enabled = isIdle and canReapply(segmentation)
+        self.ui.thresholdSlider.toolTip = whyNotReapply(segmentation) if hasResult else ""
         self.ui.undoButton.enabled = isIdle and hasResult and self.host.logic.history.canRestore(segmentation)
         self.ui.exportDicomButton.enabled = isIdle and hasResult and self.volume is not None
         for button in (self.ui.measureButton, self.ui.copyTextButton, self.ui.saveCsvButton, self.ui.show3DCheckBox):
@@ -163,7 +169,7 @@ class FindingsPanel:
     def onCopyText(self, checked=False):
         """Put the table on the clipboard."""
         statement = self.segmentation.GetAttribute(STATEMENT) or ""
-        qt.QApplication.clipboard().setText(lesionText(self.lesions, statement))
+        qt.QApplication.clipboard().setText(lesionText(self.lesions, statement, recordedDensity(self.segmentation)))
         self.ui.statusLabel.text = _("Copied.")
 
     def onSaveCsv(self, checked=False):
@@ -186,7 +192,7 @@ class FindingsPanel:
                 self.volume,
                 self.host.setupPanel.labels,
                 interpreter=self.host.setupPanel.interpreter,
-                modelFolder=self.host.learningPanel.modelFolder,
+                model=self.host.learningPanel.model,
             )
         except ModuleError as error:
             self.host.report(error)
@@ -202,4 +208,6 @@ class FindingsPanel:
         """Show or hide the surface."""
         display = self.segmentation.GetDisplayNode() if self.segmentation is not None else None
         if display is not None:
+            if isShown:
+                self.segmentation.CreateClosedSurfaceRepresentation()
             display.SetVisibility3D(isShown)

@@ -62,14 +62,14 @@ def readRequirements():
     return [line for line in lines if line]
 
 
-def checkInstallation(interpreter="", modelFolder="", timeoutSeconds=INSPECT_SECONDS):
+def checkInstallation(interpreter="", model="", timeoutSeconds=INSPECT_SECONDS):
     """Ask the package itself whether it can run; no exception leaves this function.
 
     Returns
     -------
     Installation
     """
-    command = [chooseInterpreter(interpreter), *inspectArguments(modelFolder)]
+    command = [chooseInterpreter(interpreter), *inspectArguments(model)]
     try:
         code, output, log = runBriefly(command, timeoutSeconds, childEnvironment(interpreter))
     except ModuleError as error:

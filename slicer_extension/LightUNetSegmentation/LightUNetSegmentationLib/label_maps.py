@@ -22,15 +22,21 @@ def labelValues(segmentation, labels):
     Raises
     ------
     ModuleError
-        If no segment belongs to the model.
+        If no segment is of this module, or one is of another model.
     """
     values = {label["name"]: label["value"] for label in labels}
-    found = {name: values[name] for name in ownSegmentIds(segmentation) if name in values}
-    if not found:
+    own = ownSegmentIds(segmentation)
+    if not own:
         raise ModuleError(
             "No segment belongs to a structure of the model.", "Correct a result of this module and take that."
         )
-    return found
+    others = [name for name in own if name not in values]
+    if others:
+        raise ModuleError(
+            f"The model in use has no label for {', '.join(others)}.",
+            f"Choose the model that made {segmentation.GetName()}.",
+        )
+    return {name: values[name] for name in own}
 
 
 def writeLabelMap(volume, segmentation, values, path):

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from .batch import Batch
 from .errors import ModuleError
 from .fine_tuning import FineTuning, TrainingCurves, datalistPath, newOutputFolder
-from .models import SHIPPED, ModelList, overlap
+from .models import ModelList, overlap
 from .parameters import RunParameters, TrainParameters
 from .segment_run import SegmentRun
 from .settings import casesFolder, writeSetting
@@ -58,8 +58,8 @@ class LearningPanel:
             return ModelList(os.path.join(self.folder, "models"))
 
     @property
-    def modelFolder(self):
-        """Bundle of the model in use; ``""`` for the shipped one."""
+    def model(self):
+        """The model in use, as `modelOption` takes it."""
         return self.models.current
 
     def fillModels(self):
@@ -67,9 +67,9 @@ class LearningPanel:
         self._isFilling = True
         models = self.models
         self.ui.modelCombo.clear()
-        for folder, title in models.choices():
-            self.ui.modelCombo.addItem(title, folder)
-        self.ui.modelCombo.setCurrentIndex([folder for folder, _title in models.choices()].index(models.current))
+        for model, title in models.choices():
+            self.ui.modelCombo.addItem(title, model)
+        self.ui.modelCombo.setCurrentIndex([model for model, _title in models.choices()].index(models.current))
         self._isFilling = False
 
     def onParametersChanged(self):
@@ -85,9 +85,7 @@ class LearningPanel:
         self.ui.fineTuneButton.enabled = isReady and not isTraining and canTrain(self.folder)
         self.ui.stopTrainingButton.enabled = isTraining
         self.ui.curvesButton.enabled = self.curves is not None
-        self.ui.compareButton.enabled = (
-            isReady and hasVolume and self.host.task is None and len(self.models.choices()) > 1
-        )
+        self.ui.compareButton.enabled = isReady and hasVolume and self.host.task is None
         self.ui.rollBackButton.enabled = self.models.canRollBack
         self.ui.casesLabel.text = self._casesText()
 
@@ -120,7 +118,7 @@ class LearningPanel:
         """Keep the folder as a setting."""
         writeSetting("casesFolder", path)
         self.fillModels()
-        self.host.refresh()
+        self._useModel()
 
     def onSaveCase(self, checked=False):
         """Save the shown segmentation as it is."""
@@ -140,7 +138,7 @@ class LearningPanel:
         parameters = TrainParameters(
             datalist=datalistPath(self.folder),
             outputFolder=newOutputFolder(self.folder),
-            modelFolder=self.modelFolder,
+            model=self.model,
             epochs=self.host.parameters.epochs,
             device=self.host.parameters.device,
         )
@@ -185,27 +183,32 @@ class LearningPanel:
             self.models.choose(self.models.choices()[index][0])
         except ModuleError as error:
             self.host.report(error)
-        self.host.refresh()
+        self._useModel()
 
     def onRollBack(self, checked=False):
         """Use the model that was in use before."""
         self.models.rollBack()
         self.fillModels()
+        self._useModel()
+
+    def _useModel(self):
+        """Its labels are asked for; the answer refreshes the window."""
+        self.host.setupPanel.check()
         self.host.refresh()
 
     def onCompare(self, checked=False):
         """Segment the volume with the model in use and with the other newest one; the results stand side by side."""
         volume = self.host.parameters.inputVolume
         reference = self.host.findingsPanel.segmentation
-        folders = self._comparedFolders()
+        compared = self._comparedModels()
         titles = dict(self.models.choices())
-        remaining = list(folders)
+        remaining = list(compared)
 
         def makeRun(volume):
             options = RunParameters(
                 device=self.host.parameters.device,
                 engine=self.host.parameters.engine,
-                modelFolder=remaining.pop(0),
+                model=remaining.pop(0),
             )
             return SegmentRun(volume, options, interpreter=self.host.setupPanel.interpreter)
 
@@ -215,13 +218,14 @@ class LearningPanel:
         except ModuleError as error:
             self.host.report(error)
             return
-        self.host.startTask(batch, lambda task: self._showComparison(task, reference, [titles[f] for f in folders]))
+        names = [titles[model] for model in compared]
+        self.host.startTask(batch, lambda task: self._showComparison(task, reference, names))
 
-    def _comparedFolders(self):
+    def _comparedModels(self):
         """The model in use, and the newest of the others."""
-        current = self.modelFolder
-        others = [folder for folder, _title in self.models.choices() if folder != current]
-        return [current, others[-1] if others else SHIPPED]
+        current = self.model
+        others = [model for model, _title in self.models.choices() if model != current]
+        return [current, others[-1]]
 
     def _showComparison(self, batch, reference, titles):
         runs = [run for run in batch.outcomes if run.segmentation is not None]

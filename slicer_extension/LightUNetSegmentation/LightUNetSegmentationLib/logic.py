@@ -28,14 +28,14 @@ class LightUNetSegmentationLogic(ScriptedLoadableModuleLogic):
         """Give the parameter node of the scene."""
         return LightUNetSegmentationParameterNode(super().getParameterNode())
 
-    def makeTask(self, parameters, *, interpreter="", modelFolder="", whenEdited=REFUSE, asNew=False):
+    def makeTask(self, parameters, *, interpreter="", model="", whenEdited=REFUSE, asNew=False):
         """Make the run, or the batch of runs, that the parameters ask for; it was not started.
 
         Parameters
         ----------
         parameters : LightUNetSegmentationParameterNode
             What the user chose.
-        interpreter, modelFolder : str
+        interpreter, model : str
             As in `SegmentRun` and `RunParameters`.
         whenEdited : str
             ``"refuse"`` or ``"replace"`` a target that holds edits.
@@ -46,7 +46,7 @@ class LightUNetSegmentationLogic(ScriptedLoadableModuleLogic):
         -------
         SegmentRun or Batch
         """
-        options = RunParameters(device=parameters.device, engine=parameters.engine, modelFolder=modelFolder)
+        options = RunParameters(device=parameters.device, engine=parameters.engine, model=model)
 
         def makeRun(volume, target=None, roi=None):
             return SegmentRun(

@@ -11,7 +11,7 @@ import math
 import slicer
 import vtk
 
-from .edits import ownSegmentIds, segmentImage
+from .edits import lesionSegmentIds, segmentImage
 
 _DIRECTIONS = 200
 """Directions in which extreme points are looked for before the exact search for the largest diameter."""
@@ -27,7 +27,7 @@ def measureLesions(segmentation, volume=None, segmentIds=None):
     volume : vtkMRMLScalarVolumeNode or None
         Hounsfield units; None leaves the mean out.
     segmentIds : sequence of str or None
-        None takes those that the model made.
+        None takes those of lesions that the model made.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def measureLesions(segmentation, volume=None, segmentIds=None):
         ``axial_short_axis_mm``, ``centroid_ras_mm`` and, with a volume, ``mean_hu``.
     """
     lesions = []
-    for segmentId in ownSegmentIds(segmentation) if segmentIds is None else segmentIds:
+    for segmentId in lesionSegmentIds(segmentation) if segmentIds is None else segmentIds:
         image = segmentImage(segmentation, segmentId)
         if image is not None:
             lesions += _measureImage(image, segmentId, volume)

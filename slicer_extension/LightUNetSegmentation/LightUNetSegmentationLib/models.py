@@ -1,4 +1,4 @@
-"""The models the user can choose: the shipped one and those that were fine-tuned here, with the way back."""
+"""The models the user can choose: the shipped ones and those that were fine-tuned here, with the way back."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 import os
 
 from .errors import ModuleError
+from .parameters import SHIPPED, SHIPPED_MODELS
 
 REGISTRY = "models.json"
-SHIPPED = ""
-"""The folder that stands for the model of the installed package."""
 
 
 class ModelList:
@@ -35,12 +34,12 @@ class ModelList:
 
     @property
     def current(self):
-        """Folder of the model in use; ``""`` is the shipped one, also if the model was deleted meanwhile."""
-        return self.used[-1] if self.used[-1] == SHIPPED or os.path.isdir(self.used[-1]) else SHIPPED
+        """The model in use, as `modelOption` takes it; ``""`` also if it was deleted meanwhile."""
+        return self.used[-1] if self.used[-1] in SHIPPED_MODELS or os.path.isdir(self.used[-1]) else SHIPPED
 
     def choices(self):
-        """Give (folder, title) of each model that is there, the shipped one first."""
-        titles = [(SHIPPED, "shipped with the package")]
+        """Give (model, title) of each model that is there, the shipped ones first."""
+        titles = list(SHIPPED_MODELS.items())
         for model in self.models:
             if os.path.isdir(model["folder"]):
                 dice = model.get("val_dice")
@@ -53,7 +52,7 @@ class ModelList:
         self.models.append({"folder": folder, "title": title, "val_dice": valDice})
         self._save()
 
-    def choose(self, folder):
+    def choose(self, chosen):
         """Use a model from now on.
 
         Raises
@@ -61,10 +60,10 @@ class ModelList:
         ModuleError
             If it is not one of the choices.
         """
-        if folder not in [name for name, _ in self.choices()]:
+        if chosen not in [model for model, _ in self.choices()]:
             raise ModuleError("This model is no longer there.", "Choose another one.")
-        if folder != self.current:
-            self.used.append(folder)
+        if chosen != self.current:
+            self.used.append(chosen)
             self._save()
 
     @property
@@ -73,7 +72,7 @@ class ModelList:
         return len(self.used) > 1
 
     def rollBack(self):
-        """Use the model that was in use before, and give its folder."""
+        """Use the model that was in use before, and give it."""
         if self.canRollBack:
             self.used.pop()
             self._save()
@@ -88,16 +87,16 @@ class ModelList:
 
 
 def overlap(first, second, volume):
-    """Give the Dice coefficient of the model's segments of two segmentations on the grid of a volume, 0 to 1.
+    """Give the Dice coefficient of the lesions of two segmentations on the grid of a volume, 0 to 1.
 
     Two empty segmentations agree: 1.
     """
     import slicer
 
-    from .edits import ownSegmentIds
+    from .edits import lesionSegmentIds
 
     both = sizes = 0
-    for name in sorted({*ownSegmentIds(first), *ownSegmentIds(second)}):
+    for name in sorted({*lesionSegmentIds(first), *lesionSegmentIds(second)}):
         masks = []
         for segmentation in (first, second):
             inside = segmentation.GetSegmentation().GetSegment(name) is not None

@@ -9,6 +9,9 @@ AUTOMATIC = "auto"
 FORMATS = ("segnrrd", "probability")
 """Of every run: a segmentation with names, colours and codes, and the map that the threshold slider needs."""
 DICOM_FORMATS = ("seg", "sr")
+SHIPPED, TISSUES = "", "tissues"
+SHIPPED_MODELS = {SHIPPED: "shipped with the package", TISSUES: "shipped, with tissue labels"}
+"""Models of the installed package, as its ``--model`` names them, and what people read."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class RunParameters:
         As the command line spells them; ``"auto"`` leaves the choice to the package.
     threshold : float or None
         None takes the model's.
-    modelFolder : str
-        Bundle of a fine-tuned model; empty for the shipped one.
+    model : str
+        As `modelOption` takes it.
     formats : tuple of str
         Of the result.
     threads : int
@@ -34,7 +37,7 @@ class RunParameters:
     device: str = AUTOMATIC
     engine: str = AUTOMATIC
     threshold: float | None = None
-    modelFolder: str = ""
+    model: str = ""
     formats: tuple = FORMATS
     threads: int = 0
 
@@ -46,7 +49,7 @@ class RunParameters:
             "--device": "" if self.device == AUTOMATIC else self.device,
             "--engine": "" if self.engine == AUTOMATIC else self.engine,
             "--threshold": "" if self.threshold is None else f"{self.threshold:.4f}",
-            "--bundle": self.modelFolder,
+            **modelOption(self.model),
             "--threads": str(self.threads) if self.threads else "",
         }
         return arguments + _given(options)
@@ -62,8 +65,8 @@ class TrainParameters:
         File that lists the training cases.
     outputFolder : str
         Where the new model goes; the same folder goes on with a training that was stopped.
-    modelFolder : str
-        Bundle to start from; empty for the shipped one.
+    model : str
+        The one to start from, as `modelOption` takes it.
     epochs : int
         Passes over the cases; 0 for the model's own number.
     device : str
@@ -72,7 +75,7 @@ class TrainParameters:
 
     datalist: str
     outputFolder: str
-    modelFolder: str = ""
+    model: str = ""
     epochs: int = 0
     device: str = AUTOMATIC
 
@@ -81,7 +84,7 @@ class TrainParameters:
         arguments = ["-m", PACKAGE, "train", "--data", str(self.datalist), "-o", str(self.outputFolder)]
         arguments += ["--progress", "json"]
         options = {
-            "--bundle": self.modelFolder,
+            **modelOption(self.model),
             "--max-epochs": str(self.epochs) if self.epochs else "",
             # Few epochs could end before the model's own interval; and each one gives a point of the curve.
             "--val-interval": "1" if self.epochs else "",
@@ -102,8 +105,8 @@ class ExportParameters:
         People changed what the model drew.
     runReport : str
         File that names the model and its settings; empty for those of the bundle.
-    modelFolder : str
-        Bundle whose labels the values are; empty for the shipped one.
+    model : str
+        The one whose labels the values are, as `modelOption` takes it.
     """
 
     labelMap: str
@@ -111,19 +114,24 @@ class ExportParameters:
     outputFolder: str
     isEdited: bool
     runReport: str = ""
-    modelFolder: str = ""
+    model: str = ""
 
     def toArguments(self):
         """Give the arguments after the interpreter."""
         arguments = ["-m", PACKAGE, "export", self.labelMap, "--source", self.series, "-o", self.outputFolder]
         arguments += ["--formats", ",".join(DICOM_FORMATS), "--progress", "json"]
         arguments.append("--edited" if self.isEdited else "--unedited")
-        return arguments + _given({"--report": self.runReport, "--bundle": self.modelFolder})
+        return arguments + _given({"--report": self.runReport, **modelOption(self.model)})
 
 
-def inspectArguments(modelFolder=""):
-    """Give the arguments that describe the installed model as JSON."""
-    return ["-m", PACKAGE, "inspect", "--json", *_given({"--bundle": modelFolder})]
+def inspectArguments(model=""):
+    """Give the arguments that describe a model, as `modelOption` takes it, as JSON."""
+    return ["-m", PACKAGE, "inspect", "--json", *_given(modelOption(model))]
+
+
+def modelOption(model):
+    """Give the option that chooses a model: one of `SHIPPED_MODELS`, or the folder of a bundle."""
+    return {"--model" if model in SHIPPED_MODELS else "--bundle": model}
 
 
 def _given(options):

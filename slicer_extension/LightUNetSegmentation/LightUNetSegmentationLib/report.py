@@ -75,13 +75,18 @@ def lesionRows(lesions):
     return [tuple(_cell(lesion, key, form) for key, _, form in COLUMNS) for lesion in lesions]
 
 
-def lesionText(lesions, statement=""):
+def densityText(density):
+    """Give a line about the breast density, 0 to 1; ``""`` for None."""
+    return "" if density is None else f"Fibroglandular tissue: {density:.0%} of the breast's volume"
+
+
+def lesionText(lesions, statement="", density=None):
     """Give a text for the clipboard: one line a lesion."""
     if not lesions:
         lines = ["No lesion in the segmentation. This does not mean that there is none."]
     else:
         lines = ["\t".join(title for _, title, _ in COLUMNS)] + ["\t".join(row) for row in lesionRows(lesions)]
-    return "\n".join([*lines, statement] if statement else lines)
+    return "\n".join([*lines, *filter(None, (densityText(density), statement))])
 
 
 def lesionCsv(lesions):

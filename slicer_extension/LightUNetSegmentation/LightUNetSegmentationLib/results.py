@@ -6,7 +6,7 @@ import json
 
 import slicer
 
-from .edits import EditHistory, isEdited, ownSegmentIds, rememberAsMade, segmentTag
+from .edits import EditHistory, isEdited, ownSegmentIds, rememberAsMade, segmentTag, tissueSegmentIds
 from .errors import EditedSegmentationError, ModuleError
 from .report import resultFile
 from .subjects import placeNextTo
@@ -18,6 +18,10 @@ KIND = "LightUNet.Kind"
 """Attribute of volumes that this module made, so that a batch leaves them out."""
 FINDINGS = "LightUNet.Findings"
 STATEMENT = "LightUNet.Statement"
+DENSITY = "LightUNet.BreastDensity"
+"""Attribute: the fibroglandular share of the breast, 0 to 1; missing where tissues are not labelled."""
+TISSUE_OPACITY = 0.25
+"""Of the fill of tissues in the slice views: the image and the lesions stay visible."""
 
 REFUSE, REPLACE = "refuse", "replace"
 
@@ -93,6 +97,8 @@ def describeRun(segmentation, report):
     }
     for name, value in values.items():
         segmentation.SetAttribute(name, str(value))
+    density = findings.get("breast_density")
+    segmentation.SetAttribute(DENSITY, None if density is None else repr(density))
 
 
 def recordedRun(segmentation):
@@ -125,6 +131,12 @@ def recordedLesions(segmentation):
     """Give the lesions that were measured last, a list of dict; empty if there are none."""
     text = segmentation.GetAttribute(FINDINGS) if segmentation is not None else None
     return json.loads(text) if text else []
+
+
+def recordedDensity(segmentation):
+    """Give the breast density that the model measured, 0 to 1; None without tissues, or once the result was edited."""
+    text = segmentation.GetAttribute(DENSITY) if segmentation is not None else None
+    return float(text) if text and not isEdited(segmentation) else None
 
 
 def loadProbability(segmentation, report, folder, volume):
@@ -190,6 +202,7 @@ def replaceResult(target, new, history=None, whenEdited=REFUSE):
         if inner.GetSegment(name) is not None:
             _moveAside(inner, name)
         inner.CopySegmentFromSegmentation(source, name)
+    target.RemoveAttribute(DENSITY)
     for name in new.GetAttributeNames():
         target.SetAttribute(name, new.GetAttribute(name))
     dropProbability(target)
@@ -228,16 +241,24 @@ def checkReplaceable(target, whenEdited=REFUSE):
 
 
 def show(segmentation):
-    """Show the segmentation in the slice views and as a surface in 3-D."""
+    """Show the segmentation in the slice views and, where it holds lesions alone, as a surface in 3-D.
+
+    Tissues fill the breast: their surfaces take seconds to build and would hide the lesions.
+    """
+    tissues = tissueSegmentIds(segmentation)
     segmentation.CreateDefaultDisplayNodes()
     display = segmentation.GetDisplayNode()
     if display is not None:
         display.SetVisibility(True)
         display.SetVisibility2DFill(True)
         display.SetVisibility2DOutline(True)
-        display.SetVisibility3D(True)
+        display.SetVisibility3D(not tissues)
+        for name in tissues:
+            display.SetSegmentOpacity2DFill(name, TISSUE_OPACITY)
+            display.SetSegmentVisibility3D(name, False)
     segmentation.RemoveClosedSurfaceRepresentation()
-    segmentation.CreateClosedSurfaceRepresentation()
+    if not tissues:
+        segmentation.CreateClosedSurfaceRepresentation()
 
 
 def _checkAlgorithmTags(segmentation, report):

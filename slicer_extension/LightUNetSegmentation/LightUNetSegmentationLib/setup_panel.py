@@ -72,15 +72,15 @@ class SetupPanel:
 
     @property
     def labels(self):
-        """The label table of the model, a list of dict."""
+        """The label table of the model in use, a list of dict."""
         return (self.installation.model or {}).get("labels", [])
 
     def check(self):
-        """Ask the package whether it can run; the answer comes by the timer."""
+        """Ask the package whether it can run the model in use; the answer comes by the timer."""
         if self._check is not None:
             self._check.close()
         self.installation = CHECKING
-        command = [chooseInterpreter(self.interpreter), *inspectArguments()]
+        command = [chooseInterpreter(self.interpreter), *inspectArguments(self.host.learningPanel.model)]
         self._check = Job(command, None, childEnvironment(self.interpreter)).start()
         self.host.ensureTicking()
         self._show()

@@ -16,11 +16,16 @@ from .results import FINDINGS, PROBABILITY_ROLE, REFUSE, checkReplaceable, show
 
 def canReapply(segmentation):
     """Tell whether a threshold can be applied: one structure, and its probability map is in the scene."""
-    return (
-        segmentation is not None
-        and segmentation.GetNodeReference(PROBABILITY_ROLE) is not None
-        and len(ownSegmentIds(segmentation)) == 1
-    )
+    return segmentation is not None and not whyNotReapply(segmentation)
+
+
+def whyNotReapply(segmentation):
+    """Say why no threshold can be applied; ``""`` if it can."""
+    if segmentation.GetNodeReference(PROBABILITY_ROLE) is None:
+        return "This segmentation has no probability map."
+    if len(ownSegmentIds(segmentation)) != 1:
+        return "Which tissue lies under a lesion is not known: no threshold can be applied to a result with tissues."
+    return ""
 
 
 def recordedThreshold(segmentation, otherwise=0.5):
@@ -59,8 +64,9 @@ def reapplyThreshold(segmentation, threshold, volume=None, history=None, whenEdi
     ModuleError
         If there is no probability map.
     """
-    if not canReapply(segmentation):
-        raise ModuleError("This segmentation has no probability map.", "Segment the volume again.")
+    reason = whyNotReapply(segmentation)
+    if reason:
+        raise ModuleError(reason, "Segment the volume again.")
     checkReplaceable(segmentation, whenEdited)
     if history is not None:
         history.save(segmentation)

@@ -72,12 +72,18 @@ def saveCase(volume, segmentation, folder, labels):
     Raises
     ------
     ModuleError
-        If nothing of the segmentation belongs to the model, or writing fails.
+        If a segment does not belong to the model, the folder holds cases with other labels, or writing fails.
     """
     checkVolume(volume)
     values = labelValues(segmentation, labels)
     os.makedirs(folder, exist_ok=True)
     datalist = readDatalist(folder)
+    table = {"0": "background", **{str(label["value"]): label["name"] for label in labels}}
+    if datalist.get("labels", {}) not in ({}, table):
+        raise ModuleError(
+            f"The cases in {folder} have other labels: {', '.join(datalist['labels'].values())}.",
+            "Choose another folder, or the model that made those cases.",
+        )
     case = _newFolder(folder)
     os.rename(exportVolume(volume, case), os.path.join(case, IMAGE))
     writeLabelMap(volume, segmentation, values, os.path.join(case, LABEL))
@@ -86,7 +92,7 @@ def saveCase(volume, segmentation, folder, labels):
     total = len(datalist["training"]) + len(datalist["validation"]) + 1
     isValidation = total > 1 and len(datalist["validation"]) < VALIDATION_SHARE * total
     datalist["validation" if isValidation else "training"].append(entry)
-    datalist["labels"] = {"0": "background", **{str(label["value"]): label["name"] for label in labels}}
+    datalist["labels"] = table
     part = os.path.join(folder, DATALIST + ".part")
     with open(part, "w", encoding="utf-8", newline="\n") as stream:
         json.dump(datalist, stream, indent=1)

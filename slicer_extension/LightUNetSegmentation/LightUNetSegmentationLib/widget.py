@@ -232,7 +232,7 @@ class LightUNetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         task = self.logic.makeTask(
             self._parameterNode,
             interpreter=self.setupPanel.interpreter,
-            modelFolder=self.learningPanel.modelFolder,
+            model=self.learningPanel.model,
             whenEdited=whenEdited,
             asNew=asNew,
         )

@@ -23,12 +23,16 @@ def is_alive(pid):
 
 
 def test_the_command_line_holds_what_was_chosen_and_nothing_else():
-    words = RunParameters(device="cpu", threshold=0.3, modelFolder="/m").toArguments("in.nrrd", "out")
+    words = RunParameters(device="cpu", threshold=0.3, model="/m").toArguments("in.nrrd", "out")
     assert words[:4] == ["-m", "lightunet_monai", "segment", "in.nrrd"]
     assert words[words.index("--device") + 1] == "cpu"
     assert words[words.index("--threshold") + 1] == "0.3000"
     assert words[words.index("--bundle") + 1] == "/m"
     assert "--engine" not in words
+    assert "--model" not in words
+    words = RunParameters(model="tissues").toArguments("in.nrrd", "out")
+    assert words[words.index("--model") + 1] == "tissues"
+    assert "--bundle" not in words
     assert "--max-epochs" not in TrainParameters("d.json", "o").toArguments()
 
 

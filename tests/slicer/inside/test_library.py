@@ -12,7 +12,7 @@ from LightUNetSegmentationLib.errors import ModuleError
 from LightUNetSegmentationLib.fine_tuning import FineTuning, TrainingCurves
 from LightUNetSegmentationLib.interpreter import childEnvironment, defaultInterpreter
 from LightUNetSegmentationLib.models import ModelList, overlap
-from LightUNetSegmentationLib.parameters import TrainParameters
+from LightUNetSegmentationLib.parameters import RunParameters, TrainParameters
 from LightUNetSegmentationLib.report import lesionCsv, lesionRows, lesionText, readReport
 from LightUNetSegmentationLib.segment_run import SegmentRun
 from LightUNetSegmentationLib.views import jumpTo
@@ -20,6 +20,7 @@ from LightUNetSegmentationLib.views import jumpTo
 from conftest import MODULE, world_points
 
 LABELS = [{"value": 1, "name": "tumor", "title": "Breast mass", "color": [230, 60, 60]}]
+TISSUE_LABELS = [*LABELS, {"value": 2, "name": "adipose", "title": "Adipose tissue", "color": [230, 220, 70]}]
 LESION = {"number": 1, "label": "tumor", "volume_ml": 1.25, "centroid_ras_mm": [1.0, -2.5, 3.0], "mean_hu": None}
 
 
@@ -36,6 +37,13 @@ def test_a_value_that_was_not_measured_is_a_dash():
 
 def test_no_lesion_is_no_clean_bill():
     assert "does not mean that there is none" in lesionText([])
+
+
+def test_the_density_is_in_the_text_where_it_was_measured():
+    assert lesionText([], "Research.", 0.234).splitlines()[1:] == [
+        "Fibroglandular tissue: 23% of the breast's volume",
+        "Research.",
+    ]
 
 
 def test_csv_has_one_number_a_cell():
@@ -92,6 +100,20 @@ def test_a_segmentation_without_a_structure_of_the_model_is_no_case(make_volume,
         training_cases.saveCase(make_volume().node, foreign, str(tmp_path), LABELS)
 
 
+def test_cases_with_other_labels_are_not_mixed(make_volume, make_interpreter, tmp_path):
+    made = make_volume()
+    training_cases.saveCase(made.node, segment(made.node, make_interpreter()), str(tmp_path), LABELS)
+    tissues = segment(made.node, make_interpreter(), parameters=RunParameters(model="tissues"))
+    with pytest.raises(ModuleError, match="no label for adipose"):
+        training_cases.saveCase(made.node, tissues, str(tmp_path), LABELS)
+    with pytest.raises(ModuleError, match="other labels: background, tumor"):
+        training_cases.saveCase(made.node, tissues, str(tmp_path), TISSUE_LABELS)
+    assert sorted(os.listdir(tmp_path / "case-0001")) == ["image.nrrd", "label.nrrd"]
+    assert not (tmp_path / "case-0002").exists()
+    training_cases.saveCase(made.node, tissues, str(tmp_path / "tissues"), TISSUE_LABELS)
+    assert json.loads((tmp_path / "tissues" / "datalist.json").read_text())["labels"]["2"] == "adipose"
+
+
 def test_training_needs_two_cases_and_draws_its_curves(make_interpreter, tmp_path, scene):
     parameters = TrainParameters(str(tmp_path / "datalist.json"), str(tmp_path / "new"), epochs=3)
     with pytest.raises(ModuleError, match="two training cases"):
@@ -111,10 +133,15 @@ def test_models_are_chosen_and_taken_back_also_after_a_restart(tmp_path):
     models = ModelList(str(tmp_path))
     (tmp_path / "one").mkdir()
     models.add(str(tmp_path / "one"), "one", 0.8)
-    assert models.choices()[1] == (str(tmp_path / "one"), "one, Dice 0.800")
+    assert [model for model, _ in models.choices()] == ["", "tissues", str(tmp_path / "one")]
+    assert models.choices()[2][1] == "one, Dice 0.800"
     models.choose(str(tmp_path / "one"))
     again = ModelList(str(tmp_path))
     assert again.current == str(tmp_path / "one")
+    again.choose("tissues")
+    again = ModelList(str(tmp_path))
+    assert again.current == "tissues"
+    assert again.rollBack() == str(tmp_path / "one")
     assert again.rollBack() == ""
     assert not again.canRollBack
     with pytest.raises(ModuleError):
@@ -134,6 +161,8 @@ def test_overlap_is_the_dice_coefficient(make_volume, make_interpreter):
     made = make_volume()
     first, second = (segment(made.node, make_interpreter()) for _ in range(2))
     assert overlap(first, second, made.node) == 1.0
+    tissues = segment(made.node, make_interpreter(), parameters=RunParameters(model="tissues"))
+    assert overlap(first, tissues, made.node) == 1.0  # lesions alone count
     array = slicer.util.arrayFromSegmentBinaryLabelmap(second, "tumor", made.node)
     array[: made.ball.shape[2] // 2] = 0
     slicer.util.updateSegmentBinaryLabelmapFromArray(array, second, "tumor", made.node)
@@ -299,7 +328,7 @@ def dicom_result(make_volume, make_interpreter, tmp_path):
 
 def start_export(made, labels=LABELS, interpreter=""):
     return dicom_export.startExport(
-        made.segmentation, made.volume, labels, interpreter=interpreter, modelFolder="/m", database=made.database
+        made.segmentation, made.volume, labels, interpreter=interpreter, model="/m", database=made.database
     )
 
 
@@ -320,7 +349,7 @@ def exported_label_map(job):
 
 
 def test_an_export_needs_the_files_of_the_series_and_a_structure_of_the_model(dicom_result, temporary):
-    with pytest.raises(ModuleError, match="No segment belongs"):
+    with pytest.raises(ModuleError, match="no label for tumor"):
         start_export(dicom_result, labels=[{"value": 1, "name": "skin"}])
     dicom_result.volume.SetAttribute("DICOM.instanceUIDs", " ".join([*dicom_result.files, "1.2.99"]))
     with pytest.raises(ModuleError, match="1 of 4"):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import slicer
 from LightUNetSegmentationLib.dicom_export import startExport, takeExport
-from LightUNetSegmentationLib.edits import ownSegmentIds
+from LightUNetSegmentationLib.edits import lesionSegmentIds, ownSegmentIds
+from LightUNetSegmentationLib.errors import ModuleError
 from LightUNetSegmentationLib.fine_tuning import FineTuning, TrainingCurves, datalistPath
 from LightUNetSegmentationLib.install import checkInstallation
 from LightUNetSegmentationLib.measure import measureLesions
@@ -32,8 +33,8 @@ def ready(real_interpreter):
     return SimpleNamespace(interpreter=real_interpreter, model=installation.model)
 
 
-def segment(ready, volume, threshold=None, **options):
-    parameters = RunParameters(device="cpu", threads=1, threshold=threshold)
+def segment(ready, volume, threshold=None, model="", **options):
+    parameters = RunParameters(device="cpu", threads=1, threshold=threshold, model=model)
     return SegmentRun(volume, parameters, interpreter=ready.interpreter, **options).start().wait(300)
 
 
@@ -69,13 +70,19 @@ def test_labels_threshold_and_measurements_are_those_of_the_package(ready, make_
         assert one["axial_short_axis_mm"] == pytest.approx(other["axial_short_axis_mm"], rel=0.03, abs=0.05)
 
 
-def test_dicom_seg_and_sr_are_written_from_the_series(ready, make_volume, tmp_path):
+def dicom_volume():
+    """A volume that was read from a DICOM series, and the files by their identifiers."""
     series = os.environ.get("LIGHTUNET_DICOM_SERIES", "")
     if not series:
         pytest.skip("LIGHTUNET_DICOM_SERIES names no folder of a CT series")
     files = {f"1.2.{number}": os.path.join(series, name) for number, name in enumerate(sorted(os.listdir(series)))}
     node = slicer.modules.volumes.logic().AddArchetypeVolume(files["1.2.0"], "CT", 0)
     node.SetAttribute("DICOM.instanceUIDs", " ".join(files))
+    return node, files
+
+
+def test_dicom_seg_and_sr_are_written_from_the_series(ready, make_volume, tmp_path):
+    node, files = dicom_volume()
     segmentation = segment(ready, node)
     reapplyThreshold(segmentation, some_threshold(segmentation), node)
     shown = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", node).sum()
@@ -100,17 +107,39 @@ def test_dicom_seg_and_sr_are_written_from_the_series(ready, make_volume, tmp_pa
         assert one["centroid_ras_mm"] == pytest.approx(other["centroid_ras_mm"], abs=0.01)
 
 
+def test_tissues_are_drawn_and_exported_and_only_lesions_are_measured(ready, make_volume, tmp_path):
+    tissues = checkInstallation(ready.interpreter, "tissues")
+    assert tissues.isReady, tissues.summary
+    node, files = dicom_volume()
+    segmentation = segment(ready, node, model="tissues")
+    assert ownSegmentIds(segmentation) == [label["name"] for label in tissues.model["labels"]]
+    assert lesionSegmentIds(segmentation) == ["tumor"]
+    assert {lesion["label"] for lesion in measureLesions(segmentation, node)} <= {"tumor"}
+    shown = [
+        name
+        for name in ownSegmentIds(segmentation)
+        if slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, name, node).any()
+    ]
+    assert shown
+    report, _seg = export(ready, segmentation, node, files, tmp_path / "tissues", tissues.model, model="tissues")
+    assert report["model"]["name"] == tissues.model["name"]
+    assert report["model"]["weights_sha256"] == segmentation.GetAttribute("LightUNet.WeightsSHA256")
+    with pytest.raises(ModuleError, match="no label for fibroglandular"):
+        export(ready, segmentation, node, files, tmp_path / "other")
+
+
 def voxels_of(report):
     return sum(lesion["voxels"] for lesion in report["findings"]["lesions"])
 
 
-def export(ready, segmentation, node, files, destination):
+def export(ready, segmentation, node, files, destination, description=None, model=""):
     """Report and SEG file of an export."""
     job = startExport(
         segmentation,
         node,
-        ready.model["labels"],
+        (description or ready.model)["labels"],
         interpreter=ready.interpreter,
+        model=model,
         database=SimpleNamespace(fileForInstance=files.get),
     )
     assert job.wait(300) == "done", list(job.log)
@@ -140,7 +169,7 @@ def test_saved_cases_train_a_model_that_segments(ready, make_volume, tmp_path):
     assert training.modelFolder
     again = SegmentRun(
         made.node,
-        RunParameters(device="cpu", threads=1, modelFolder=training.modelFolder),
+        RunParameters(device="cpu", threads=1, model=training.modelFolder),
         interpreter=ready.interpreter,
     )
     result = again.start().wait(300)

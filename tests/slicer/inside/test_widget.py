@@ -457,21 +457,60 @@ def test_from_corrected_cases_to_a_new_model_and_back(open_module, make_volume, 
     assert "1 cases for training, 1 for validation" in widget.ui.casesLabel.text
     widget.ui.fineTuneButton.click()
     wait(lambda: not widget.learningPanel.training.isRunning)
-    wait(lambda: widget.ui.modelCombo.count == 2)
+    wait(lambda: widget.ui.modelCombo.count == 3)
     assert [row[0] for row in widget.learningPanel.curves.rows()] == [1, 2, 3]
     assert widget.learningPanel.curves.rows()[2][2] == pytest.approx(0.6)
-    assert widget.learningPanel.modelFolder == ""
-    widget.ui.modelCombo.setCurrentIndex(1)
-    assert widget.learningPanel.modelFolder.endswith("bundle")
+    assert widget.learningPanel.model == ""
+    widget.ui.modelCombo.setCurrentIndex(2)
+    assert not widget.ui.segmentButton.enabled  # until the package has said what the model's labels are
+    wait(lambda: widget.setupPanel.isReady)
+    assert widget.learningPanel.model.endswith("bundle")
     assert "--bundle" in widget.logic.makeTask(
-        widget.parameters, modelFolder=widget.learningPanel.modelFolder
+        widget.parameters, model=widget.learningPanel.model
     ).parameters.toArguments("a", "b")
     widget.ui.compareButton.click()
     idle(widget)
     assert "Dice of both 1.000" in widget.ui.trainingLabel.text
     widget.ui.rollBackButton.click()
-    assert widget.learningPanel.modelFolder == ""
+    assert widget.learningPanel.model == ""
     assert widget.ui.modelCombo.currentIndex == 0
+
+
+def test_a_result_with_tissues(open_module, make_volume, dialogs, scene):
+    made = make_volume(name="CT one")
+    widget = open_module()
+    plain = segment(widget)
+    assert widget.ui.show3DCheckBox.checked
+    assert widget.ui.densityLabel.text == ""
+    widget.ui.modelCombo.setCurrentIndex(1)
+    wait(lambda: widget.setupPanel.isReady)
+    assert [label["name"] for label in widget.setupPanel.labels] == ["tumor", "adipose"]
+    widget.parameters.outputSegmentation = None
+    tissues = segment(widget)
+    assert tissues is not plain
+    assert [lesion["label"] for lesion in widget.findingsPanel.lesions] == ["tumor"]
+    widget.ui.measureButton.click()
+    assert [lesion["voxels"] for lesion in widget.findingsPanel.lesions] == [made.ball.sum()]
+    assert not widget.ui.thresholdSlider.enabled
+    assert "tissue" in widget.ui.thresholdSlider.toolTip
+    assert "23%" in widget.ui.densityLabel.text
+    # the surfaces of tissues are not built before somebody asks for the view, and hide nothing then
+    assert not widget.ui.show3DCheckBox.checked
+    assert not tissues.GetSegmentation().ContainsRepresentation("Closed surface")
+    widget.ui.show3DCheckBox.click()
+    display = tissues.GetDisplayNode()
+    assert display.GetVisibility3D()
+    assert (display.GetSegmentVisibility3D("tumor"), display.GetSegmentVisibility3D("adipose")) == (True, False)
+    assert display.GetSegmentOpacity2DFill("tumor") > display.GetSegmentOpacity2DFill("adipose") > 0
+    assert tissues.GetSegmentation().ContainsRepresentation("Closed surface")
+    cut(tissues, made.node)
+    widget.ui.measureButton.click()
+    assert widget.ui.densityLabel.text == ""  # what the model measured is no longer true
+    # the model in use decides which labels a case may have
+    widget.ui.modelCombo.setCurrentIndex(0)
+    wait(lambda: widget.setupPanel.isReady)
+    widget.ui.saveCaseButton.click()
+    assert "no label for adipose" in dialogs.errors[-1]
 
 
 def test_a_training_that_fails_is_told(open_module, make_volume, dialogs):

@@ -50,6 +50,18 @@ def test_the_json_document_says_the_same_to_programs(tmp_path, capsys):
         assert source["problem"] is None
 
 
+def test_each_model_of_the_bundle_says_its_labels(capsys):
+    documents = [json.loads(inspect(capsys, "--json", *words)[1]) for words in ((), ("--model", "tissues"))]
+    names = [[label["name"] for label in document["model"]["labels"]] for document in documents]
+    assert names == [["tumor"], ["tumor", "fibroglandular", "adipose", "skin"]]
+    assert documents[1]["model"]["name"] == "breast_ct_tissue_segmentation"
+
+
+def test_a_model_that_the_bundle_lacks_is_refused(capsys):
+    assert main(["inspect", "--model", "liver"]) == 2
+    assert "'liver', expected one of breast-ct, tissues, ultrasound" in capsys.readouterr().err
+
+
 def test_a_broken_file_is_listed_with_its_problem(tmp_path, capsys):
     (tmp_path / "v.nii").write_bytes(b"text")
     code, text = inspect(capsys, tmp_path, "--json")
