@@ -23,6 +23,11 @@ DEFAULT_MODEL = "breast-ct"
 ANATOMY_CATEGORIES = frozenset({"91723000", "123037004", "85756007"})
 """SNOMED CT categories of normal structures (anatomical structure in its two codes, tissue): never lesions."""
 
+FIBROGLANDULAR_CODES = frozenset({"1342375003"})
+ADIPOSE_CODES = frozenset({"89749009", "55603005"})
+SKIN_CODES = frozenset({"82038008", "39937001"})
+"""SNOMED CT types of these structures: those of the breast (DICOM CID 7163), and fat and skin of any region."""
+
 
 @dataclass(frozen=True)
 class Code:
@@ -99,6 +104,42 @@ class LabelTable:
             if label.value == value:
                 return label
         raise KeyError(value)
+
+    @property
+    def has_tissues(self) -> bool:
+        """Whether normal structures are among them."""
+        return not all(label.is_lesion for label in self.labels)
+
+    @property
+    def lesions(self) -> tuple[int, ...]:
+        """The values that stand for a finding."""
+        return tuple(label.value for label in self.labels if label.is_lesion)
+
+    def values_of(self, codes: frozenset[str]) -> list[int]:
+        """Give the values of the structures with one of these types."""
+        return [label.value for label in self.labels if label.type.value in codes]
+
+    def breast_density(self, voxels: Mapping[int, int]) -> float | None:
+        """Volumetric glandular fraction: fibroglandular / (fibroglandular + adipose + lesions), by volume.
+
+        That is the share of fibroglandular tissue in the volume of the breast without its skin (as in Tomography 2023;
+        9(6):2039, doi:10.3390/tomography9060160). A lesion is part of the breast, but not of the fibroglandular tissue.
+
+        Parameters
+        ----------
+        voxels : mapping
+            Value to number of voxels; of both breasts where the volume shows both.
+
+        Returns
+        -------
+        float or None
+            0 to 1; None if the table lacks one of the tissues, or no voxel is labelled as either.
+        """
+        dense, fat = (self.values_of(codes) for codes in (FIBROGLANDULAR_CODES, ADIPOSE_CODES))
+        glandular, adipose, tumour = (sum(voxels.get(v, 0) for v in values) for values in (dense, fat, self.lesions))
+        if not dense or not fat or glandular + adipose == 0:
+            return None
+        return glandular / (glandular + adipose + tumour)
 
     @classmethod
     def shipped(cls, model: str | None = None) -> LabelTable:

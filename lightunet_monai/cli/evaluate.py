@@ -36,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=Path, metavar="FOLDER", help="volumes behind the outlines in the pictures of PRED and REF"
     )
     parser.add_argument(
-        "--label", type=int, metavar="VALUE", help="value of the lesions in PRED and REF (every value above 0)"
+        "--label",
+        type=int,
+        metavar="VALUE",
+        help="value of the lesions in PRED and REF (every value above 0; with --model those of its lesions)",
     )
     parser.add_argument(
         "--run", type=Path, dest="run_folder", metavar="FOLDER", help="a training, for its learning curves"
@@ -61,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     if given == [False, True, True]:
         if arguments.thresholds:
             raise UsageError("option --thresholds: label maps hold no probabilities.", hint="Use it with --data.")
+        if arguments.label is not None and arguments.model is not None:
+            raise UsageError("found --label and --model, expected one of them: the model names its labels.")
         return run_on_files(arguments)
     if given == [True, False, False]:
         if arguments.images:
@@ -106,22 +111,26 @@ def _run_model(arguments: argparse.Namespace) -> int:
     from ..review import draw_comparison
     from ..transforms import list_labelled_cases
     from .density import read_density
+    from .evaluate_structures import StructureTally
     from .evaluation_output import Gallery
 
     tell = choose_reporter(arguments.progress)
     thresholds = _parse_thresholds(arguments.thresholds)
-    cases = list_labelled_cases(arguments.data, arguments.section)
+    cases = list_labelled_cases(arguments.data, arguments.section, optional=("tissue",))
     predictor = Predictor(
         arguments.bundle, run_options(arguments), threshold=arguments.threshold, model=arguments.model
     )
     has_folder = arguments.output is not None and not _is_json(arguments.output)
     scores: dict[float | None, list[Any]] = {threshold: [] for threshold in thresholds}
     evaluated, gallery, calibration = [], Gallery(), Calibration()
+    structures = StructureTally(predictor.parts.labels, arguments.bundle, arguments.model)
     for index, case in enumerate(cases):
         tell("infer", index / len(cases))
         name = Path(case["image"]).name
-        volume, reference = read_case(case, predictor.parts.labels)
+        volume, label_map = read_labelled(case, predictor.parts.labels)
+        reference = lesions_of(label_map.as_tensor()[0].numpy(), predictor.parts.labels)
         result = predictor.segment(volume, with_probability=has_folder or thresholds != [None]).segmentation
+        structures.add_case(name, result, case, label_map)
         for threshold, prediction in _cut_all(predictor, result, thresholds):
             scores[threshold].append(score_case(name, prediction, reference, result.voxel_volume_ml))
         if has_folder and result.probability is not None:
@@ -149,10 +158,13 @@ def _run_model(arguments: argparse.Namespace) -> int:
         if threshold is not None:
             print(f"\nthreshold {threshold:g}\n")
         print(summary.to_text())
+    found = structures.evaluation()
+    if found is not None:
+        print(f"\n{found.to_text()}")
     if has_folder:
-        _write_folder(arguments, predictor, evaluated, gallery, calibration, scores)
+        _write_folder(arguments, predictor, evaluated, gallery, calibration, scores, found)
     elif arguments.output:
-        _write(arguments.output, summaries, predictor)
+        _write(arguments.output, summaries, predictor, found)
     return 0
 
 
@@ -167,6 +179,7 @@ def _write_folder(
     gallery: Any,
     calibration: Any,
     scores: dict[float | None, list[Any]],
+    structures: Any,
 ) -> None:
     from dataclasses import asdict
 
@@ -187,8 +200,9 @@ def _write_folder(
         free_response=points or None,
         calibration=without_nan({"error": calibration.calibration_error(1.0), "curve": curve}),
         training=arguments.run_folder,
+        structures=structures,
     )
-    print(f"\nwritten: {write_evaluation(arguments.output, evaluation, gallery, content)}")
+    print(f"\nwritten: {write_evaluation(arguments.output, evaluation, gallery, content, structures)}")
 
 
 def _model(predictor: Any) -> dict[str, Any]:
@@ -209,25 +223,29 @@ def lesion_mask(segmentation: Any) -> Any:
     """Where a segmentation has a lesion; normal tissue is no lesion."""
     import numpy as np
 
-    return np.isin(segmentation.label_map, [label.value for label in segmentation.labels if label.is_lesion])
+    return np.isin(segmentation.label_map, segmentation.labels.lesions)
 
 
 def read_case(case: dict[str, Any], labels: LabelTable | None = None) -> tuple[Any, Any]:
-    """Load one entry of a datalist: volume (1, X, Y, Z) in Hounsfield units, reference mask (X, Y, Z) of lesions.
+    """Load one entry of a datalist: volume (1, X, Y, Z) in Hounsfield units, reference mask (X, Y, Z) of lesions."""
+    volume, label_map = read_labelled(case, labels)
+    return volume, lesions_of(label_map.as_tensor()[0].numpy(), labels)
 
-    Every label above 0 is a lesion, unless the label table has tissues, too.
-    """
-    import numpy as np
 
+def read_labelled(case: dict[str, Any], labels: LabelTable | None = None) -> tuple[Any, Any]:
+    """Load volume and label map, (1, X, Y, Z) each, of one entry of a datalist."""
     from ..inputs import choose_series, discover_sources, load_volume
     from ..transforms.load_label_map import load_label_map
 
     volume = load_volume(choose_series(discover_sources(Path(case["image"]))))
-    label_map = load_label_map(Path(case["label"]), volume, labels)
-    values = label_map.as_tensor()[0].numpy()
-    lesions = [label.value for label in labels or () if label.is_lesion]
-    has_tissues = labels is not None and len(lesions) < len(labels)
-    return volume, np.isin(values, lesions) if has_tissues else values > 0
+    return volume, load_label_map(Path(case["label"]), volume, labels)
+
+
+def lesions_of(values: Any, labels: LabelTable | None = None) -> Any:
+    """Where a label map has a lesion: every value above 0, unless the label table has tissues, too."""
+    import numpy as np
+
+    return np.isin(values, labels.lesions) if labels is not None and labels.has_tissues else values > 0
 
 
 def cut_at(predictor: Any, result: Any, threshold: float) -> Any:
@@ -246,7 +264,7 @@ def cut_at(predictor: Any, result: Any, threshold: float) -> Any:
     return clean({"pred": mask})["pred"].as_tensor()[0].numpy() > 0
 
 
-def _write(path: Path, summaries: dict[float | None, Any], predictor: Any) -> None:
+def _write(path: Path, summaries: dict[float | None, Any], predictor: Any, structures: Any) -> None:
     from ..outputs.atomic import atomic_file
 
     model = _model(predictor)
@@ -256,6 +274,7 @@ def _write(path: Path, summaries: dict[float | None, Any], predictor: Any) -> No
         "weights_sha256": model["weights_sha256"],
         "settings": model["settings"],
         "results": [{"threshold": threshold, **summary.to_json()} for threshold, summary in summaries.items()],
+        "structures": None if structures is None else structures.to_json(),
     }
     with atomic_file(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

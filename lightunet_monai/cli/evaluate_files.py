@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GeometryError
+from ..labels import LabelTable
 from .density import read_density
+from .evaluate_structures import StructureTally, named_labels
 from .evaluation_output import Gallery, describe, write_evaluation
 from .pairing import pair_label_maps, volume_of
 from .progress import choose_reporter
@@ -23,12 +25,15 @@ def run_on_files(arguments: argparse.Namespace) -> int:
     tell = choose_reporter(arguments.progress)
     pairs = pair_label_maps(arguments.pred, arguments.ref)
     volumes = {name: volume_of(name, arguments.images) for name, _, _ in pairs} if arguments.images else {}
+    labels = named_labels(arguments.bundle, arguments.model)
+    structures = StructureTally(labels, arguments.bundle, arguments.model)
     cases, gallery = [], Gallery()
     for index, (name, prediction_path, reference_path) in enumerate(pairs):
         tell("read", index / len(pairs))
-        predicted, expected = load_pair(prediction_path, reference_path)
+        predicted, expected = load_pair(prediction_path, reference_path, labels)
         affine = np.asarray(expected.affine, dtype=np.float64)
-        prediction, reference = (_lesions(item, arguments.label) for item in (predicted, expected))
+        maps = [item.as_tensor()[0].numpy() for item in (predicted, expected)]
+        prediction, reference = (_lesions(values, arguments.label, labels) for values in maps)
         case = evaluate_case(
             name,
             prediction,
@@ -38,6 +43,7 @@ def run_on_files(arguments: argparse.Namespace) -> int:
             density=read_density(reference_path),
         )
         cases.append(case)
+        structures.add(name, maps, case.voxels.voxel_volume_ml, (prediction_path, reference_path))
         if arguments.output is not None:
             behind = _load_volume(volumes[name], expected, reference_path) if volumes else None
             gallery.offer(
@@ -48,19 +54,23 @@ def run_on_files(arguments: argparse.Namespace) -> int:
     tell("write", 1.0)
     evaluation = Evaluation(tuple(cases))
     print(evaluation.to_text())
+    found = structures.evaluation()
+    if found is not None:
+        print(f"\n{found.to_text()}")
     if arguments.output is not None:
-        content = describe(evaluation, gallery, training=arguments.run_folder)
-        print(f"\nwritten: {write_evaluation(arguments.output, evaluation, gallery, content)}")
+        content = describe(evaluation, gallery, training=arguments.run_folder, structures=found)
+        print(f"\nwritten: {write_evaluation(arguments.output, evaluation, gallery, content, found)}")
     return 0
 
 
-def _lesions(label_map: Any, value: int | None) -> Any:
-    values = label_map.as_tensor()[0].numpy()
-    return values > 0 if value is None else values == value
+def _lesions(values: Any, value: int | None, labels: LabelTable | None) -> Any:
+    from .evaluate import lesions_of
+
+    return lesions_of(values, labels) if value is None else values == value
 
 
-def load_pair(prediction: Path, reference: Path) -> tuple[Any, Any]:
-    """Read a predicted label map and its reference, each (1, X, Y, Z).
+def load_pair(prediction: Path, reference: Path, labels: LabelTable | None = None) -> tuple[Any, Any]:
+    """Read a predicted label map and its reference, each (1, X, Y, Z); segments are matched with `labels`.
 
     Raises
     ------
@@ -70,11 +80,11 @@ def load_pair(prediction: Path, reference: Path) -> tuple[Any, Any]:
     from ..transforms.load_label_map import check_same_grid, load_label_map
     from ..transforms.read_seg_nrrd import is_seg_nrrd
 
-    expected = load_label_map(reference)
+    expected = load_label_map(reference, labels=labels)
     # A segmentation of 3D Slicer covers a part of the grid only, and is painted on it by position.
     if is_seg_nrrd(prediction):
-        return load_label_map(prediction, expected), expected
-    predicted = load_label_map(prediction)
+        return load_label_map(prediction, expected, labels), expected
+    predicted = load_label_map(prediction, labels=labels)
     try:
         check_same_grid(predicted, expected, str(prediction))
     except GeometryError as error:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..evaluation import Evaluation
+    from ..evaluation import Evaluation, StructureEvaluation
     from ..review import CasePicture
 
 SCHEMA = 1
 """Of evaluation.json; raised when a field changes its meaning or goes away."""
 
 FILES = ("evaluation.json", "cases.csv", "lesions.csv", "evaluation.html")
+STRUCTURES_FILE = "structures.csv"
+"""Beside them where label maps hold tissues, too."""
 PICTURES = 3
 """Best and worst cases that are shown, each."""
 
@@ -68,6 +70,7 @@ def describe(
     free_response: list[dict[str, Any]] | None = None,
     calibration: dict[str, Any] | None = None,
     training: Path | None = None,
+    structures: StructureEvaluation | None = None,
 ) -> dict[str, Any]:
     """Give the content of ``evaluation.json``."""
     from ..evaluation.learning import read_learning_curves
@@ -91,6 +94,7 @@ def describe(
         "model": model,
         "threshold": threshold,
         **content,
+        "structures": None if structures is None else structures.to_json(),
         "free_response": free_response,
         "calibration": calibration,
         "learning_curves": curves,
@@ -100,8 +104,14 @@ def describe(
     }
 
 
-def write_evaluation(target: Path, evaluation: Evaluation, gallery: Gallery, content: dict[str, Any]) -> Path:
-    """Write the four files into a folder, or the JSON alone if the name ends with ``.json``.
+def write_evaluation(
+    target: Path,
+    evaluation: Evaluation,
+    gallery: Gallery,
+    content: dict[str, Any],
+    structures: StructureEvaluation | None = None,
+) -> Path:
+    """Write the files into a folder, or the JSON alone if the name ends with ``.json``.
 
     Returns
     -------
@@ -114,6 +124,7 @@ def write_evaluation(target: Path, evaluation: Evaluation, gallery: Gallery, con
         If something cannot be written.
     """
     from ..evaluation.cases import cases_csv, lesions_csv
+    from ..evaluation.structures import structures_csv
     from ..outputs.atomic import atomic_file, atomic_folder
     from ..review import evaluation_page
 
@@ -128,7 +139,10 @@ def write_evaluation(target: Path, evaluation: Evaluation, gallery: Gallery, con
         lesions_csv(evaluation.cases),
         evaluation_page(content, best=gallery.best, worst=gallery.worst),
     )
-    with atomic_folder(target, FILES) as folder:
-        for name, page in zip(FILES, pages, strict=True):
+    files = dict(zip(FILES, pages, strict=True))
+    if structures is not None:
+        files[STRUCTURES_FILE] = structures_csv(structures)
+    with atomic_folder(target, tuple(files)) as folder:
+        for name, page in files.items():
             (folder / name).write_text(page, encoding="utf-8")
     return target / "evaluation.html"

@@ -69,3 +69,9 @@ def bootstrap_ratio(
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail])
     return Interval(float(part.sum() / whole.sum()), float(low), float(high), carriers)
+
+
+def bootstrap_mean(values: Sequence[float]) -> Interval:
+    """Give the mean over the cases that have a value, the others being NaN, with its interval as `bootstrap_ratio`."""
+    has = [not math.isnan(value) for value in values]
+    return bootstrap_ratio([value if one else 0.0 for value, one in zip(values, has, strict=True)], has)

@@ -7,8 +7,6 @@ evaluation.to_json(), evaluation.to_text()
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bootstrap import Interval, bootstrap_ratio
+from .bootstrap import Interval, bootstrap_mean, bootstrap_ratio
 from .lesions import CaseScore, score_case
 from .summary import summarize, without_nan
+from .tables import csv_cell, csv_text
 from .voxels import VoxelScore, score_voxels
 
 DENSITY_EDGES = (0.0, 0.1, 0.2, 0.3, math.inf)
@@ -127,9 +126,7 @@ class Evaluation:
         """Give each figure with its interval, by name; `TITLES` has what people read."""
         figures = {}
         for name in _PER_CASE:
-            values = [float(getattr(case.voxels, name)) for case in self.cases]
-            has = [float(not math.isnan(value)) for value in values]
-            figures[name] = bootstrap_ratio([0.0 if math.isnan(value) else value for value in values], has)
+            figures[name] = bootstrap_mean([float(getattr(case.voxels, name)) for case in self.cases])
         for name, (_, counts) in _OVER_ALL.items():
             parts, wholes = zip(*map(counts, self.cases), strict=True) if self.cases else ((), ())
             figures[name] = bootstrap_ratio(parts, wholes)
@@ -296,17 +293,17 @@ def cases_csv(cases: Sequence[CaseEvaluation]) -> str:
         rows.append(
             {
                 "case": case.name,
-                **{name: _cell(float(getattr(case.voxels, name))) for name in _PER_CASE},
-                "reference_ml": _cell(case.voxels.reference_ml),
-                "predicted_ml": _cell(case.voxels.predicted_ml),
+                **{name: csv_cell(float(getattr(case.voxels, name))) for name in _PER_CASE},
+                "reference_ml": csv_cell(case.voxels.reference_ml),
+                "predicted_ml": csv_cell(case.voxels.predicted_ml),
                 "lesions": len(case.lesions.lesions),
                 "lesions_found": case.found,
                 "lesion_false_positives": case.lesions.false_positives,
-                "density": _cell(case.density),
+                "density": csv_cell(case.density),
                 **{f"voxel_{name}": counts[name] for name in counts if name.endswith(("positives", "negatives"))},
             }
         )
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def lesions_csv(cases: Sequence[CaseEvaluation]) -> str:
@@ -326,26 +323,14 @@ def lesions_csv(cases: Sequence[CaseEvaluation]) -> str:
         {
             "case": case.name,
             "lesion": number,
-            "diameter_mm": _cell(lesion.diameter),
-            "volume_ml": _cell(lesion.volume_ml),
+            "diameter_mm": csv_cell(lesion.diameter),
+            "volume_ml": csv_cell(lesion.volume_ml),
             "found": int(lesion.is_detected),
-            "dice": _cell(lesion.dice),
-            "predicted_ml": _cell(lesion.predicted_ml),
-            "density": _cell(case.density),
+            "dice": csv_cell(lesion.dice),
+            "predicted_ml": csv_cell(lesion.predicted_ml),
+            "density": csv_cell(case.density),
         }
         for case in cases
         for number, lesion in enumerate(case.lesions.lesions, 1)
     ]
-    return _csv(rows, columns)
-
-
-def _csv(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns or list(rows[0] if rows else ["case"]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+    return csv_text(rows, columns)

@@ -105,11 +105,32 @@ def pieces_path(root: Path, model: str | None = None) -> Path:
 
 def _named_file(root: Path, model: str | None, key: str, name: str) -> Path:
     for config in ("inference.json", *overlays_of(read_metadata(root), model)):
-        try:
-            name = json.loads((root / "configs" / config).read_text(encoding="utf-8")).get(key, name)
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{root}: configs/{config} cannot be read: {error}.") from error
+        name = _read_config(root, config).get(key, name)
     return root / name
+
+
+def _read_config(root: Path, name: str) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((root / "configs" / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{root}: configs/{name} cannot be read: {error}.") from error
+    return config
+
+
+def tissue_values(root: Path, model: str | None = None) -> dict[int, int]:
+    """What the values of a tissue map are as labels of a model: ``label_values`` in its training configuration.
+
+    Raises
+    ------
+    UsageError
+        If the bundle has no such model.
+    BundleError
+        If the configuration cannot be read.
+    """
+    values: dict[str, int] = {}
+    for config in overlays_of(read_metadata(root), model, for_training=True):
+        values = _read_config(root, config).get("label_values", values)
+    return {int(tissue): int(label) for tissue, label in values.items()}
 
 
 def takes_pictures(metadata: Mapping[str, Any], model: str | None = None) -> bool:

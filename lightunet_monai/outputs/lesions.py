@@ -75,7 +75,7 @@ def find_lesions(segmentation: Segmentation) -> tuple[LesionMask, ...]:
     -------
     tuple of LesionMask
     """
-    values = [label.value for label in segmentation.labels if is_lesion(label)]
+    values = list(segmentation.labels.lesions)
     box = _box_of_values(segmentation.label_map, values)
     if box is None:
         return ()

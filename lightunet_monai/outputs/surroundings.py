@@ -14,11 +14,11 @@ import numpy as np
 import scipy  # its parts load when they are first used: most studies have no lesion
 from numpy.typing import NDArray
 
+from lightunet_monai.labels import ADIPOSE_CODES, FIBROGLANDULAR_CODES
 from lightunet_monai.segmentation import Segmentation
 
 from .neighbours import face_neighbours
 from .orientation import nearest_axes, unit_axes
-from .tissue import ADIPOSE_CODES, FIBROGLANDULAR_CODES, values_of
 
 AIR_HU = -300.0
 """Below this a voxel is air: half-way between air (-1000) and fat (-100 to -50) with room for partial volume,
@@ -189,7 +189,7 @@ def surrounding_hu(
     distance = scipy.ndimage.distance_transform_edt(~inside, sampling=spacing * stride)
     values = np.asarray(volume_hu[box])
     shell = (distance > SHELL_INNER_MM) & (distance <= SHELL_OUTER_MM)
-    tissue = [0, *values_of(segmentation, FIBROGLANDULAR_CODES | ADIPOSE_CODES)]
+    tissue = [0, *segmentation.labels.values_of(FIBROGLANDULAR_CODES | ADIPOSE_CODES)]
     shell &= np.isin(segmentation.label_map[box], tissue) & (values >= AIR_HU)
     return float(values[shell].mean(dtype=np.float64)) if shell.any() else None
 

@@ -132,7 +132,7 @@ def _voxel_to_show(
         x, y, z = (round(value) for value in lesions[0].centroid_voxel)
         return x, y, z
     if segmentation.has_lesion:
-        labelled = np.isin(segmentation.label_map, [label.value for label in segmentation.labels if label.is_lesion])
+        labelled = np.isin(segmentation.label_map, segmentation.labels.lesions)
         x, y, z = (int(labelled.sum(axis=tuple({0, 1, 2} - {axis})).argmax()) for axis in range(3))
         return x, y, z
     stride = [max(1, size // 64) for size in volume_hu.shape]

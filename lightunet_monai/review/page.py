@@ -63,6 +63,7 @@ def evaluation_page(
     sections: list[tuple[str, str, str]] = [
         ("figures", "Figures", _figures(content["figures"])),
         ("confusion", "Confusion matrix", _confusion(content["confusion_matrix"])),
+        ("structures", "Structures", _structures(content.get("structures"))),
         ("diameter", "Lesions by diameter", _by_diameter(content["by_diameter"])),
         ("density", "By breast density", _by_density(content)),
         ("froc", "Free-response curve", _free_response(content["free_response"])),
@@ -113,6 +114,29 @@ def _confusion(matrix: Mapping[str, Mapping[str, int]]) -> str:
         ]
         tables.append(_table((kind, "in the prediction", "not in the prediction"), rows))
     return "<br>".join(tables)
+
+
+def _structures(structures: Mapping[str, Any] | None) -> str:
+    """Tissues beside the lesions, where label maps hold both."""
+    if not structures:
+        return ""
+    rows = []
+    for structure in structures["structures"]:
+        figures = structure["figures"]
+        dice = figures["dice"]
+        others = [_number(figures[name]["value"]) for name in ("iou", "precision", "recall", "volume_error")]
+        cells = [structure["title"], _number(dice["value"]), _range(dice["low"], dice["high"]), *others]
+        rows.append([*cells, str(dice["cases"])])
+    titles = ("structure", "Dice", "95 % interval", "IoU", "precision", "recall", "volume error", "cases")
+    error = structures["breast_density_error"]
+    density = f"Breast density: off by {_number(error['value'])} on average ({_range(error['low'], error['high'])})."
+    matrix = structures["confusion_matrix"]
+    counts = [
+        (f"{name} in the reference", *map(_count, voxels))
+        for name, voxels in zip(matrix["names"], matrix["voxels"], strict=True)
+    ]
+    heads = ("voxels", *(f"{name} in the prediction" for name in matrix["names"]))
+    return _table(titles, rows) + (_note(density) if error["cases"] else "") + "<br>" + _table(heads, counts)
 
 
 def _by_diameter(groups: Iterable[Mapping[str, Any]]) -> str:

@@ -219,3 +219,98 @@ def test_density_is_dense_over_dense_and_fat_from_the_tissue_map_or_else_the_par
     (tmp_path / "tissues").mkdir()
     make_nifti(tmp_path / "tissues" / "case_0001.nii.gz", tissues.astype(np.uint8).reshape(10, 1, 1))
     assert read_density(label) == pytest.approx(0.25)
+
+
+# Tissues beside the lesions
+
+
+def _with_tissues(values):
+    """Fat around, a slab of gland, skin at one side; lesions stay."""
+    filled = values.copy()
+    filled[values == 0] = 3
+    filled[:, 12:, :][values[:, 12:, :] == 0] = 2
+    filled[0][values[0] == 0] = 4
+    return filled
+
+
+@pytest.fixture
+def tissue_folders(tmp_path):
+    """Two cases: lesion half found, and all right but for a slice of gland that is taken for fat."""
+    predictions, references = tmp_path / "pred", tmp_path / "ref"
+    pale = _with_tissues(_map(OTHER))
+    pale[5, 12:, :] = 3
+    for folder, maps in (
+        (predictions, {"half": _with_tissues(_map(HALF)), "pale": pale}),
+        (references, {"half": _with_tissues(_map(CUBE)), "pale": _with_tissues(_map(OTHER))}),
+    ):
+        folder.mkdir()
+        for name, values in maps.items():
+            make_nifti(folder / f"{name}.nii.gz", values)
+    return predictions, references
+
+
+def test_with_a_model_of_tissues_lesions_are_its_lesions_and_every_structure_is_compared(
+    tissue_folders, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    assert _run(*tissue_folders, "--model", "tissues", "-o", out) == 0
+    printed = capsys.readouterr().out
+    content = json.loads((out / "evaluation.json").read_text())
+    assert content["figures"]["dice"]["value"] == pytest.approx((2 / 3 + 1) / 2)  # of the lesions alone
+    structures = content["structures"]
+    assert [row["name"] for row in structures["structures"]] == ["tumor", "fibroglandular", "adipose", "skin"]
+    assert structures["structures"][3]["figures"]["dice"]["value"] == 1.0
+    gland = structures["structures"][1]["figures"]
+    assert gland["precision"]["value"] == 1.0
+    assert gland["recall"]["value"] < 1.0
+    assert structures["confusion_matrix"]["voxels"][2][3] == 8 * 12  # gland of one plane taken for fat
+    assert f"| fibroglandular | {gland['dice']['value']:.3f} |" in printed
+    page = check_page((out / "evaluation.html").read_text())
+    assert "Fibroglandular tissue" in page.cells
+    rows = list(csv.DictReader((out / "structures.csv").read_text().splitlines()))
+    assert [(row["case"], row["structure"]) for row in rows[:2]] == [("half", "tumor"), ("half", "fibroglandular")]
+
+
+def test_a_value_that_is_no_label_of_the_model_is_refused(tissue_folders, capsys):
+    values = _with_tissues(_map(CUBE))
+    values[1, 1, 1] = 9
+    make_nifti(tissue_folders[1] / "half.nii.gz", values)
+    assert _run(*tissue_folders, "--model", "tissues") == 1
+    message = capsys.readouterr().err
+    assert str(tissue_folders[1] / "half.nii.gz") in message
+    assert "the values [9], expected some of [0, 1, 2, 3, 4]" in message
+
+
+def test_one_of_label_and_model(tissue_folders, capsys):
+    assert _run(*tissue_folders, "--model", "tissues", "--label", 1) == 2
+    assert "expected one of them" in capsys.readouterr().err
+    assert _run(*tissue_folders, "--label", 1) == 0
+    assert "fibroglandular" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("has_tissue_map", [True, False])
+def test_the_model_on_labelled_cases_with_tissue_maps(tmp_path, capsys, has_tissue_map):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    make_nifti(tmp_path / "image.nii.gz", make_voxels(SHAPE))
+    make_nifti(tmp_path / "label.nii.gz", _map(CUBE))
+    tissues = np.full(SHAPE, Tissue.ADIPOSE, dtype=np.uint8)
+    tissues[:, 12:, :], tissues[0], tissues[1] = Tissue.LIGAMENT, Tissue.SKIN, Tissue.MUSCLE
+    make_nifti(tmp_path / "tissue.nii.gz", tissues)
+    case = {"image": "image.nii.gz", "label": "label.nii.gz"}
+    case |= {"tissue": "tissue.nii.gz"} if has_tissue_map else {}
+    (tmp_path / "list.json").write_text(json.dumps({"test": [case]}))
+    options = ("--bundle", bundle, "--model", "tissues", "--device", "cpu", "--engine", "torch")
+    assert _run("--data", tmp_path / "list.json", "-o", tmp_path / "e.json", *options) == 0
+    structures = json.loads((tmp_path / "e.json").read_text())["structures"]
+    assert ("fibroglandular" in capsys.readouterr().out) == has_tissue_map
+    if not has_tissue_map:
+        assert structures is None
+        return
+    rows = np.sum(structures["confusion_matrix"]["voxels"], axis=1)
+    plane = SHAPE[1] * SHAPE[2]
+    lesion = _map(CUBE).sum()
+    assert rows[1] == lesion
+    assert rows[4] == plane
+    assert rows[0] == plane  # muscle is background
+    assert rows[2] == (SHAPE[0] - 2) * 8 * SHAPE[2]  # ligaments count as fibroglandular
+    assert rows.sum() == np.prod(SHAPE)
