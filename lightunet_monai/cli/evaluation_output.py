@@ -142,7 +142,7 @@ def write_evaluation(
     files = dict(zip(FILES, pages, strict=True))
     if structures is not None:
         files[STRUCTURES_FILE] = structures_csv(structures)
-    with atomic_folder(target, tuple(files)) as folder:
+    with atomic_folder(target, (*FILES, STRUCTURES_FILE)) as folder:
         for name, page in files.items():
             (folder / name).write_text(page, encoding="utf-8")
     return target / "evaluation.html"

@@ -269,6 +269,8 @@ def test_with_a_model_of_tissues_lesions_are_its_lesions_and_every_structure_is_
     assert "Fibroglandular tissue" in page.cells
     rows = list(csv.DictReader((out / "structures.csv").read_text().splitlines()))
     assert [(row["case"], row["structure"]) for row in rows[:2]] == [("half", "tumor"), ("half", "fibroglandular")]
+    assert _run(*tissue_folders, "--label", 1, "-o", out) == 0
+    assert not (out / "structures.csv").exists()  # of the run before
 
 
 def test_a_value_that_is_no_label_of_the_model_is_refused(tissue_folders, capsys):
