@@ -15,6 +15,7 @@ from classical_baselines import BASELINES, tune
 from comparison_data import Case, Data, Samples, pick
 from comparison_networks import NETWORKS, AnySize, two_classes
 from monai.optimizers import WarmupCosineSchedule
+from monai.utils import instantiate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -172,8 +173,10 @@ def _train(
     largest_norm = recipe.get_parsed_content("max_gradient_norm")
     inferer = recipe.get_parsed_content("train#inferer")
     parameters = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters,
+    optimizer = instantiate(
+        recipe["train#optimizer#_target_"],
+        "default",
+        params=parameters,
         lr=recipe.get_parsed_content("learning_rate"),
         weight_decay=recipe.get_parsed_content("weight_decay"),
     )

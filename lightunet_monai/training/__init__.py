@@ -7,6 +7,7 @@ from .channels import lesion_channels
 from .checkpoints import KeepBest, ResumeState, start_from
 from .gradients import ClipGradients
 from .losses import LesionWeightedLoss
+from .optimizers import MuonAdamW
 
 __all__ = [
     "AugmentBatch",
@@ -14,6 +15,7 @@ __all__ = [
     "ClipGradients",
     "KeepBest",
     "LesionWeightedLoss",
+    "MuonAdamW",
     "PreciseBatchNorm",
     "ResumeState",
     "lesion_channels",

@@ -12,6 +12,12 @@ BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
 """Of a processor, as PyTorch names them."""
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this machine's processor multiplies bfloat16 several times as fast as float32."""
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(has.get(units, False) for units in BFLOAT16_UNITS)
+
+
 class AutocastInferer(SimpleInferer):
     """Run the network of a MONAI trainer under PyTorch's autocast; the weights and the loss stay float32.
 
@@ -29,8 +35,7 @@ class AutocastInferer(SimpleInferer):
         if cpu_dtype not in ("auto", "bfloat16", "float32"):
             raise ValueError(f"cpu_dtype is {cpu_dtype!r}, expected 'auto', 'bfloat16' or 'float32'.")
         if cpu_dtype == "auto":
-            has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-            cpu_dtype = "bfloat16" if any(has.get(units, False) for units in BFLOAT16_UNITS) else "float32"
+            cpu_dtype = "bfloat16" if multiplies_bfloat16() else "float32"
         self.cpu_dtype = cpu_dtype
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
