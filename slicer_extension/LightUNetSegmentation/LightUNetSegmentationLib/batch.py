@@ -30,6 +30,7 @@ class Batch:
 
     def __init__(self, volumes, makeRun=SegmentRun, onResult=None):
         self.volumes = list(volumes)
+        self._isInScene = [slicer.mrmlScene.IsNodePresent(volume) for volume in self.volumes]
         self.makeRun = makeRun
         self.onResult = onResult
         self.state = RUNNING
@@ -119,8 +120,11 @@ class Batch:
 
     def _startNext(self):
         while len(self.outcomes) < len(self.volumes):
-            self.run = self.makeRun(self.volumes[len(self.outcomes)])
+            index = len(self.outcomes)
+            self.run = self.makeRun(self.volumes[index])
             try:
+                if self._isInScene[index] and not slicer.mrmlScene.IsNodePresent(self.volumes[index]):
+                    raise ModuleError("The volume was removed before its turn.", "Load it again.")
                 self.run.start()
                 return
             except ModuleError as error:

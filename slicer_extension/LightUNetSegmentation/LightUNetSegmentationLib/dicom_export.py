@@ -10,7 +10,7 @@ import tempfile
 import slicer
 
 from .edits import isEdited, ownSegmentIds
-from .errors import ModuleError
+from .errors import ModuleError, cannotWrite
 from .interpreter import childEnvironment, chooseInterpreter
 from .job import Job
 from .label_maps import labelValues, writeLabelMap
@@ -134,6 +134,8 @@ def takeExport(job, destination):
         names = sorted(name for name in os.listdir(result) if name.endswith(".dcm"))
         os.makedirs(destination, exist_ok=True)
         return [shutil.copy(os.path.join(result, name), _free(destination, name)) for name in names]
+    except OSError as error:
+        raise cannotWrite(destination, error) from error
     finally:
         job.close()
 

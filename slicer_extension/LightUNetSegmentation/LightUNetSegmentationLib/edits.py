@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import slicer
@@ -12,6 +13,8 @@ OWN_TAG = "LightUNet.ModelVersion"
 """Tag of the segments that come from the model; the user's own segments do not carry it."""
 LESION_TAG = "LightUNet.Lesions"
 """Tag of those of them that hold lesions; tissues do not carry it."""
+PROBABILITY_ROLE = "lightunet.probability"
+"""Of the node reference from a segmentation to its probability map."""
 KEPT_STATES = 5
 
 
@@ -32,6 +35,18 @@ def tissueSegmentIds(segmentation):
     """Give those of `ownSegmentIds` that hold tissues."""
     lesions = lesionSegmentIds(segmentation)
     return [name for name in ownSegmentIds(segmentation) if name not in lesions]
+
+
+def referenceVolume(segmentation):
+    """Give the volume that a segmentation belongs to, or None."""
+    return segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
+
+
+def dropProbability(segmentation):
+    """Remove the probability map of a segmentation, if it has one."""
+    probability = segmentation.GetNodeReference(PROBABILITY_ROLE)
+    if probability is not None:
+        segmentation.GetScene().RemoveNode(probability)
 
 
 def segmentTag(segment, name):
@@ -116,35 +131,71 @@ class EditHistory:
 
     def save(self, segmentation):
         """Take a snapshot."""
-        history, attributes = self._histories.get(segmentation.GetID(), (None, []))
+        history, accounts = self._histories.get(segmentation.GetID(), (None, []))
         if history is None:
             history = slicer.vtkSegmentationHistory()
             history.SetMaximumNumberOfStates(KEPT_STATES)
             history.SetSegmentation(segmentation.GetSegmentation())
         history.SaveState()
-        attributes = [*attributes, _attributes(segmentation)][-KEPT_STATES:]
-        self._histories[segmentation.GetID()] = (history, attributes)
+        accounts = [*accounts, _Account.of(segmentation)][-KEPT_STATES:]
+        self._histories[segmentation.GetID()] = (history, accounts)
 
     def canRestore(self, segmentation):
         """Tell whether there is a snapshot to go back to."""
         if segmentation is None or segmentation.GetID() not in self._histories:
             return False
-        history, attributes = self._histories[segmentation.GetID()]
-        return bool(attributes) and history.IsRestorePreviousStateAvailable()
+        history, accounts = self._histories[segmentation.GetID()]
+        return bool(accounts) and history.IsRestorePreviousStateAvailable()
 
     def restore(self, segmentation):
-        """Bring the last snapshot back, with the account of the run that belongs to it."""
+        """Bring the last snapshot back, with the account of the run, the volume and the transform that belong to it.
+
+        The probability map of the run that is undone is removed.
+        """
         if not self.canRestore(segmentation):
             return False
-        history, attributes = self._histories[segmentation.GetID()]
+        history, accounts = self._histories[segmentation.GetID()]
         history.RestorePreviousState()
-        for name, value in attributes.pop().items():
-            segmentation.SetAttribute(name, value)
+        accounts.pop().giveBackTo(segmentation)
         return True
 
     def clear(self):
         """Forget all snapshots."""
         self._histories.clear()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Account:
+    """What a snapshot holds beside the segments."""
+
+    attributes: dict
+    probability: str | None
+    volume: str | None
+    transform: str | None
+
+    @classmethod
+    def of(cls, segmentation):
+        role = segmentation.GetReferenceImageGeometryReferenceRole()
+        return cls(
+            _attributes(segmentation),
+            segmentation.GetNodeReferenceID(PROBABILITY_ROLE),
+            segmentation.GetNodeReferenceID(role),
+            segmentation.GetTransformNodeID(),
+        )
+
+    def giveBackTo(self, segmentation):
+        for name in _attributes(segmentation).keys() - self.attributes.keys():
+            segmentation.RemoveAttribute(name)
+        for name, value in self.attributes.items():
+            segmentation.SetAttribute(name, value)
+        if segmentation.GetNodeReferenceID(PROBABILITY_ROLE) != self.probability:
+            dropProbability(segmentation)
+        scene = segmentation.GetScene()
+        volume, transform = (
+            name if name and scene.GetNodeByID(name) else None for name in (self.volume, self.transform)
+        )
+        segmentation.SetNodeReferenceID(segmentation.GetReferenceImageGeometryReferenceRole(), volume)
+        segmentation.SetAndObserveTransformNodeID(transform)
 
 
 def _attributes(segmentation):

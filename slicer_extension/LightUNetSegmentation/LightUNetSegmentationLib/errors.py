@@ -31,5 +31,13 @@ class ModuleError(Exception):
         return "\n\n".join(part for part in parts if part)
 
 
+def cannotWrite(path, error):
+    """Give the `ModuleError` for a file or folder that the operating system did not let us write."""
+    return ModuleError(
+        f"{path} cannot be written: {error.strerror or error}.",
+        "Close programs that have it open, look at the free space and your rights, or choose another folder.",
+    )
+
+
 class EditedSegmentationError(ModuleError):
     """The segmentation was edited since the model made it, and would be overwritten."""

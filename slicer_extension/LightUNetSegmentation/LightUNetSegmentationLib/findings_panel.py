@@ -8,8 +8,8 @@ import qt
 from slicer.i18n import tr as _
 
 from .dicom_export import startExport, takeExport
-from .edits import isEdited
-from .errors import ModuleError
+from .edits import isEdited, referenceVolume
+from .errors import ModuleError, cannotWrite
 from .measure import measureLesions
 from .report import COLUMNS, densityText, lesionCsv, lesionRows, lesionText
 from .results import FINDINGS, STATEMENT, recordedDensity, recordedLesions
@@ -59,9 +59,7 @@ class FindingsPanel:
     @property
     def volume(self):
         """The volume that belongs to it, or None."""
-        if self.segmentation is None:
-            return None
-        return self.segmentation.GetNodeReference(self.segmentation.GetReferenceImageGeometryReferenceRole())
+        return None if self.segmentation is None else referenceVolume(self.segmentation)
 
     def showResult(self, segmentation):
         """Show a result in this panel and in the views, at its largest lesion."""
@@ -177,8 +175,12 @@ class FindingsPanel:
         path = qt.QFileDialog.getSaveFileName(None, _("Save findings"), "findings.csv", "CSV (*.csv)")
         if not path:
             return
-        with open(path, "w", encoding="utf-8", newline="") as stream:
-            stream.write(lesionCsv(self.lesions))
+        try:
+            with open(path, "w", encoding="utf-8", newline="") as stream:
+                stream.write(lesionCsv(self.lesions))
+        except OSError as error:
+            self.host.report(cannotWrite(path, error))
+            return
         self.ui.statusLabel.text = _("Saved {name}.").format(name=os.path.basename(path))
 
     def onExportDicom(self, checked=False):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tempfile
 from dataclasses import dataclass
 
@@ -196,11 +197,21 @@ def ensureInstalled(packaging=None):
     -------
     bool
         False where Slicer has no ``pip_ensure``: then `startInstall` does it.
+
+    Raises
+    ------
+    ModuleError
+        If the user declined, or pip failed.
     """
     packaging = packaging if packaging is not None else _slicerPackaging()
     if packaging is None:
         return False
-    packaging.pip_ensure(readRequirements(), skip_packages=list(KEPT), requester="LightUNet Segmentation")
+    try:
+        packaging.pip_ensure(readRequirements(), skip_packages=list(KEPT), requester="LightUNet Segmentation")
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        raise ModuleError(
+            f"The package was not installed: {error}.", "Press Install or repair again, or choose a wheel folder."
+        ) from error
     return True
 
 

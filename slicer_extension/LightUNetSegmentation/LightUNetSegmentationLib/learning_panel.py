@@ -232,7 +232,7 @@ class LearningPanel:
         if len(runs) < 2:
             self.ui.trainingLabel.text = batch.summary()
             return
-        volume = self.host.parameters.inputVolume
+        volume = runs[0].volume
         lines = []
         for run, title in zip(runs, titles):
             run.segmentation.SetName(f"{volume.GetName()} segmentation ({title})")

@@ -6,14 +6,23 @@ import json
 
 import slicer
 
-from .edits import EditHistory, isEdited, ownSegmentIds, rememberAsMade, segmentTag, tissueSegmentIds
+from .edits import (
+    PROBABILITY_ROLE,
+    EditHistory,
+    dropProbability,
+    isEdited,
+    ownSegmentIds,
+    referenceVolume,
+    rememberAsMade,
+    segmentTag,
+    tissueSegmentIds,
+)
 from .errors import EditedSegmentationError, ModuleError
 from .report import resultFile
 from .subjects import placeNextTo
 
 ALGORITHM_TYPE_TAG = "DICOM.SegmentAlgorithmType"
 ALGORITHM_NAME_TAG = "DICOM.SegmentAlgorithmName"
-PROBABILITY_ROLE = "lightunet.probability"
 KIND = "LightUNet.Kind"
 """Attribute of volumes that this module made, so that a batch leaves them out."""
 FINDINGS = "LightUNet.Findings"
@@ -162,15 +171,10 @@ def loadProbability(segmentation, report, folder, volume):
     return probability
 
 
-def dropProbability(segmentation):
-    """Remove the probability map of a segmentation, if it has one."""
-    probability = segmentation.GetNodeReference(PROBABILITY_ROLE)
-    if probability is not None:
-        segmentation.GetScene().RemoveNode(probability)
-
-
 def replaceResult(target, new, history=None, whenEdited=REFUSE):
     """Put the segments of a new result in the place of an older one; other segments of the target stay.
+
+    The target then belongs to the volume of the new result: reference geometry, transform, study.
 
     Parameters
     ----------
@@ -193,7 +197,8 @@ def replaceResult(target, new, history=None, whenEdited=REFUSE):
     EditedSegmentationError
         If the target was edited and must not be replaced; both nodes are then as they were.
     """
-    checkReplaceable(target, whenEdited)
+    volume = referenceVolume(new)
+    checkReplaceable(target, whenEdited, volume)
     (history or EditHistory()).save(target)
     inner, source = target.GetSegmentation(), new.GetSegmentation()
     for name in ownSegmentIds(target):
@@ -211,6 +216,8 @@ def replaceResult(target, new, history=None, whenEdited=REFUSE):
         target.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
         new.SetNodeReferenceID(PROBABILITY_ROLE, None)
     new.GetScene().RemoveNode(new)
+    if volume is not None:
+        attach(target, volume)
     rememberAsMade(target)
     show(target)
     return target
@@ -224,17 +231,38 @@ def _moveAside(inner, name):
     inner.AddSegment(copy, inner.GenerateUniqueSegmentID(name))
 
 
-def checkReplaceable(target, whenEdited=REFUSE):
+def checkReplaceable(target, whenEdited=REFUSE, volume=None):
     """Check that a segmentation may be replaced.
+
+    Parameters
+    ----------
+    target : vtkMRMLSegmentationNode
+    whenEdited : str
+        ``"replace"`` allows everything.
+    volume : vtkMRMLScalarVolumeNode or None
+        What the new result belongs to.
 
     Raises
     ------
     EditedSegmentationError
-        If it was edited, or made by somebody else, and `whenEdited` is not ``"replace"``.
+        If it was edited, made by somebody else, belongs to another volume, or holds segments of the user that would
+        move because the volume lies under another transform.
     """
     if whenEdited == REPLACE:
         return
-    if isEdited(target) or (target.GetSegmentation().GetNumberOfSegments() and not ownSegmentIds(target)):
+    count, own = target.GetSegmentation().GetNumberOfSegments(), len(ownSegmentIds(target))
+    former = referenceVolume(target)
+    if count and volume is not None and former is not None and former is not volume:
+        raise EditedSegmentationError(
+            f"{target.GetName()} belongs to {former.GetName()}, not to {volume.GetName()}.",
+            "Keep it and add a new result, or replace it.",
+        )
+    if count > own and volume is not None and target.GetTransformNodeID() != volume.GetTransformNodeID():
+        raise EditedSegmentationError(
+            f"{target.GetName()} holds segments of yours and lies under another transform than {volume.GetName()}.",
+            "Keep it and add a new result, or replace it: your segments move with the transform then.",
+        )
+    if isEdited(target) or (count and not own):
         raise EditedSegmentationError(
             f"{target.GetName()} holds edits that would be lost.", "Keep them and add a new result, or replace them."
         )

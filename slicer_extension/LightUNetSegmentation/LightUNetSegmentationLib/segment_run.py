@@ -72,7 +72,7 @@ class SegmentRun:
             If the volume cannot be segmented, or the target holds edits; nothing was started then.
         """
         if self.target is not None:
-            checkReplaceable(self.target, self.whenEdited)
+            checkReplaceable(self.target, self.whenEdited, self.volume)
         folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_temporaryPath())
         self.job = Job([], folder)
         try:
@@ -168,9 +168,9 @@ class SegmentRun:
         if self.target is not None and slicer.mrmlScene.IsNodePresent(self.target):
             try:
                 self.segmentation = replaceResult(self.target, new, self.history, self.whenEdited)
-            except EditedSegmentationError:
-                # Edited while the model ran: both are kept.
-                self.warnings.append(f"{self.target.GetName()} was edited meanwhile; the result is a new segmentation.")
+            except EditedSegmentationError as error:
+                # Changed while the model ran: both are kept.
+                self.warnings.append(f"{error.message} The result is a new segmentation.")
 
 
 def _temporaryPath():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import slicer
 
 from .batch import Batch
+from .edits import dropProbability
 from .errors import ModuleError
 from .segment_run import SegmentRun
 
@@ -45,14 +46,13 @@ def segmentSequence(volume, makeRun=SegmentRun):
         proxy = browser.GetProxyNode(results)
         if proxy is not None:
             proxy.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+            proxy.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
             proxy.CreateDefaultDisplayNodes()
 
     return Batch(frames, makeRun, onResult)
 
 
 def _remove(segmentation):
-    from .results import dropProbability
-
     dropProbability(segmentation)
     for index in range(segmentation.GetNumberOfDisplayNodes()):
         display = segmentation.GetNthDisplayNode(index)

@@ -143,7 +143,8 @@ class SetupPanel:
         except ModuleError as error:
             self.host.report(error)
             return
-        self.host.startTask(JobTask(job, _("Installing the package"), self._finishInstall), lambda task: self.check())
+        # A pip that was stopped or failed may have removed the old package: the answer is asked for in any case.
+        self.host.startTask(JobTask(job, _("Installing the package"), self._finishInstall, afterwards=self.check))
 
     def _finishInstall(self, job):
         if job.error is not None:

@@ -18,11 +18,14 @@ class JobTask:
         What people read while it runs.
     finish : callable
         Takes the job once it is done or failed, and gives a line for people; closes the job. May raise `ModuleError`.
+    afterwards : callable or None
+        Called without arguments however it ended: done, failed or cancelled.
     """
 
-    def __init__(self, job, title, finish):
+    def __init__(self, job, title, finish, afterwards=None):
         self.job = job
         self.finish = finish
+        self.afterwards = afterwards
         self.status = title
         self.fraction = 0.0
         self.error = None
@@ -60,10 +63,15 @@ class JobTask:
         except ModuleError as error:
             self.error, self.status = error, error.message
         finally:
-            self.job.close()
+            self._close()
 
     def cancel(self):
         """Stop at once; `finish` is not called."""
         self._isFinished = True
-        self.job.close()
+        self._close()
         self.status = "Cancelled"
+
+    def _close(self):
+        self.job.close()
+        if self.afterwards is not None:
+            self.afterwards()

@@ -8,10 +8,10 @@ import math
 import slicer
 import vtk
 
-from .edits import ownSegmentIds, rememberAsMade
+from .edits import PROBABILITY_ROLE, ownSegmentIds, rememberAsMade
 from .errors import ModuleError
 from .measure import findPieces, measureLesions
-from .results import FINDINGS, PROBABILITY_ROLE, REFUSE, checkReplaceable, show
+from .results import FINDINGS, REFUSE, checkReplaceable, show
 
 
 def canReapply(segmentation):

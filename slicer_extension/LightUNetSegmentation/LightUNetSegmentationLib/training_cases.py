@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
-from .errors import ModuleError
+from .errors import ModuleError, cannotWrite
 from .label_maps import labelValues, writeLabelMap
 from .volumes import checkVolume, exportVolume
 
@@ -76,6 +77,13 @@ def saveCase(volume, segmentation, folder, labels):
     """
     checkVolume(volume)
     values = labelValues(segmentation, labels)
+    try:
+        return _writeCase(volume, segmentation, folder, labels, values)
+    except OSError as error:
+        raise cannotWrite(folder, error) from error
+
+
+def _writeCase(volume, segmentation, folder, labels, values):
     os.makedirs(folder, exist_ok=True)
     datalist = readDatalist(folder)
     table = {"0": "background", **{str(label["value"]): label["name"] for label in labels}}
@@ -85,8 +93,12 @@ def saveCase(volume, segmentation, folder, labels):
             "Choose another folder, or the model that made those cases.",
         )
     case = _newFolder(folder)
-    os.rename(exportVolume(volume, case), os.path.join(case, IMAGE))
-    writeLabelMap(volume, segmentation, values, os.path.join(case, LABEL))
+    try:
+        os.rename(exportVolume(volume, case), os.path.join(case, IMAGE))
+        writeLabelMap(volume, segmentation, values, os.path.join(case, LABEL))
+    except BaseException:
+        shutil.rmtree(case, ignore_errors=True)
+        raise
     name = os.path.basename(case)
     entry = {"image": f"{name}/{IMAGE}", "label": f"{name}/{LABEL}"}
     total = len(datalist["training"]) + len(datalist["validation"]) + 1

@@ -191,13 +191,15 @@ class LightUNetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
     def _endTask(self):
         task, onDone = self.task, self._onTaskDone
         self.task, self._onTaskDone, self.lastTask = None, None, task
-        if task.error is not None:
-            self.report(task.error)
-        elif onDone is not None:
-            onDone(task)
-        if task.warnings:
-            self.ui.statusLabel.text = "\n".join([task.status, *task.warnings])
-        self.refresh()
+        try:
+            if task.error is not None:
+                self.report(task.error)
+            elif onDone is not None:
+                onDone(task)
+            if task.warnings:
+                self.ui.statusLabel.text = "\n".join([task.status, *task.warnings])
+        finally:
+            self.refresh()
 
     def report(self, error):
         """Tell the user about an error: in the panel, and in a dialog that holds the last lines of the child."""

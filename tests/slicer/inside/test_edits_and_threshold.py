@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import slicer
-from LightUNetSegmentationLib.edits import EditHistory, isEdited, ownSegmentIds
+import vtk
+from LightUNetSegmentationLib.edits import EditHistory, isEdited, ownSegmentIds, referenceVolume
 from LightUNetSegmentationLib.errors import EditedSegmentationError, ModuleError
 from LightUNetSegmentationLib.measure import measureLesions
 from LightUNetSegmentationLib.parameters import RunParameters
+from LightUNetSegmentationLib.results import recordedDensity
 from LightUNetSegmentationLib.segment_run import SegmentRun
 from LightUNetSegmentationLib.threshold import canReapply, reapplyThreshold, recordedThreshold
 
@@ -68,7 +70,7 @@ def test_an_edit_while_the_model_runs_keeps_both(result, make_interpreter):
     kept = mask_of(result.segmentation, result.node)
     assert run.wait(60) is not result.segmentation
     assert np.array_equal(mask_of(result.segmentation, result.node), kept)
-    assert "edited meanwhile" in run.warnings[-1]
+    assert "holds edits that would be lost. The result is a new segmentation" in run.warnings[-1]
 
 
 def test_segments_of_the_user_stay_when_a_result_is_replaced(result, make_interpreter):
@@ -77,6 +79,81 @@ def test_segments_of_the_user_stay_when_a_result_is_replaced(result, make_interp
     assert result.segmentation.GetSegmentation().GetSegment("mine").GetName() == "Nipple"
     assert ownSegmentIds(result.segmentation) == ["tumor"]
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+
+
+def under_transform(scene, node, x):
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, x)
+    transform.SetMatrixTransformToParent(matrix)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+
+
+def centre_x(segmentation):
+    bounds = [0.0] * 6
+    segmentation.GetRASBounds(bounds)
+    return (bounds[0] + bounds[1]) / 2
+
+
+def test_a_replaced_result_goes_with_its_volume_under_another_transform(result, make_interpreter, scene):
+    before, history = centre_x(result.segmentation), EditHistory()
+    under_transform(scene, result.node, 100.0)
+    segment(result.node, make_interpreter(), target=result.segmentation, history=history)
+    assert result.segmentation.GetTransformNodeID() == result.node.GetTransformNodeID()
+    assert centre_x(result.segmentation) == pytest.approx(before + 100)
+    assert history.restore(result.segmentation)
+    assert result.segmentation.GetTransformNodeID() is None
+
+
+def test_segments_of_the_user_do_not_move_with_another_transform(result, make_interpreter, scene):
+    result.segmentation.GetSegmentation().AddEmptySegment("mine", "Nipple")
+    under_transform(scene, result.node, 100.0)
+    with pytest.raises(EditedSegmentationError, match="another transform"):
+        SegmentRun(result.node, interpreter=make_interpreter(), target=result.segmentation).start()
+
+
+def test_the_result_of_another_volume_is_not_replaced_without_being_told(result, make_volume, make_interpreter):
+    other, history = make_volume(name="other", origin=(212.0, -30.0, 50.0), hu=90), EditHistory()
+    with pytest.raises(EditedSegmentationError, match="belongs to CT, not to other"):
+        SegmentRun(other.node, interpreter=make_interpreter(), target=result.segmentation).start()
+    segment(other.node, make_interpreter(), target=result.segmentation, whenEdited="replace", history=history)
+    assert referenceVolume(result.segmentation) is other.node
+    assert measureLesions(result.segmentation, other.node)[0]["mean_hu"] == pytest.approx(90, abs=2)
+    assert history.restore(result.segmentation)
+    assert referenceVolume(result.segmentation) is result.node
+
+
+def test_an_empty_segmentation_as_target_gets_volume_and_transform(make_volume, make_interpreter, scene):
+    made, target = make_volume(), scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Segmentation")
+    before = centre_x(segment(made.node, make_interpreter()))
+    under_transform(scene, made.node, 100.0)
+    assert segment(made.node, make_interpreter(), target=target) is target
+    assert referenceVolume(target) is made.node
+    assert centre_x(target) == pytest.approx(before + 100)
+
+
+def test_what_the_undone_run_left_does_not_stay(result, make_volume, make_interpreter):
+    history, other = EditHistory(), make_volume(name="other", origin=(212.0, -30.0, 50.0))
+    tissues = RunParameters(model="tissues")
+    segment(
+        other.node,
+        make_interpreter(),
+        target=result.segmentation,
+        whenEdited="replace",
+        history=history,
+        parameters=tissues,
+    )
+    assert recordedDensity(result.segmentation) is not None
+    assert history.restore(result.segmentation)
+    assert recordedDensity(result.segmentation) is None
+    assert not canReapply(result.segmentation)  # the map is that of the other run
+
+
+def test_an_undone_threshold_keeps_the_probability_map(result):
+    history = EditHistory()
+    reapplyThreshold(result.segmentation, 0.86, history=history)
+    assert history.restore(result.segmentation)
+    assert canReapply(result.segmentation)
 
 
 def test_a_segmentation_of_somebody_else_is_not_replaced(result, make_interpreter, scene):

@@ -185,6 +185,16 @@ def test_a_batch_takes_all_volumes_and_goes_on_after_a_failure(make_volume, make
     assert eligibleVolumes() == [one.node for one in made]
 
 
+def test_a_volume_that_was_removed_before_its_turn_is_not_segmented(make_volume, make_interpreter, scene):
+    made = [make_volume(name="one"), make_volume(name="two")]
+    interpreter = make_interpreter()
+    batch = Batch([one.node for one in made], lambda volume: SegmentRun(volume, interpreter=interpreter)).start()
+    scene.RemoveNode(made[1].node)
+    batch.wait()
+    assert batch.summary() == "1 of 2 volumes segmented; two: The volume was removed before its turn."
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+
+
 def test_all_frames_of_a_sequence_become_a_sequence_in_step(make_volume, make_interpreter, scene):
     frames = [make_volume(name="frame", origin=(0.0, 0.0, 10.0 * number)) for number in range(2)]
     browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
@@ -195,6 +205,8 @@ def test_all_frames_of_a_sequence_become_a_sequence_in_step(make_volume, make_in
     browser.AddSynchronizedSequenceNode(sequence)
     slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
     proxy = browser.GetProxyNode(sequence)
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    proxy.SetAndObserveTransformNodeID(transform.GetID())
     interpreter = make_interpreter()
     batch = segmentSequence(proxy, lambda volume: SegmentRun(volume, interpreter=interpreter)).start()
     batch.wait()
@@ -206,6 +218,9 @@ def test_all_frames_of_a_sequence_become_a_sequence_in_step(make_volume, make_in
     assert len(sequences) == 1
     assert sequences[0].GetNumberOfDataNodes() == 2
     assert results is not None
+    browser.SetSelectedItemNumber(1)
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    assert browser.GetProxyNode(sequences[0]).GetTransformNodeID() == transform.GetID()
     centres = []
     for number in range(2):
         node = sequences[0].GetNthDataNode(number)

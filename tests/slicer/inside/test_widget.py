@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
@@ -525,3 +527,72 @@ def test_a_training_that_fails_is_told(open_module, make_volume, dialogs):
     wait(lambda: dialogs.errors)
     assert "memory" in dialogs.errors[0]
     assert widget.ui.fineTuneButton.enabled
+
+
+def test_a_folder_that_cannot_be_written_is_told(open_module, make_volume, dialogs, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")  # in the place of a folder
+    made, widget = make_volume(), open_module(cases=tmp_path / "file" / "cases")
+    segment(widget)
+    widget.ui.saveCaseButton.click()
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(tmp_path / "file" / "findings.csv"))
+    widget.ui.saveCsvButton.click()
+    (tmp_path / "slice.dcm").write_bytes(b"slice")
+    made.node.SetAttribute("DICOM.instanceUIDs", "1.2.3")
+    database = SimpleNamespace(fileForInstance=lambda _uid: str(tmp_path / "slice.dcm"))
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / "file" / "dicom"))
+    widget.ui.exportDicomButton.click()
+    idle(widget)
+    assert len(dialogs.errors) == 3
+    assert all("cannot be written" in text for text in dialogs.errors)
+
+
+def test_a_comparison_stays_with_the_volume_it_began_with(open_module, make_volume):
+    one, widget = make_volume(name="CT one"), open_module()
+    segment(widget)
+    two = make_volume(name="CT two", origin=(500.0, 500.0, 500.0))
+    widget.ui.inputVolumeSelector.setCurrentNode(one.node)
+    for other in (two.node, None):
+        widget.ui.compareButton.click()
+        widget.ui.inputVolumeSelector.setCurrentNode(other)
+        idle(widget)
+        assert not widget.ui.cancelButton.enabled
+        assert "CT two" not in widget.ui.trainingLabel.text
+        names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
+        assert not [name for name in names if name.startswith("CT two")]
+        widget.ui.inputVolumeSelector.setCurrentNode(one.node)
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(30)", "raise SystemExit(1)"])
+def test_after_an_installation_that_did_not_end_well_the_package_is_asked_again(open_module, monkeypatch, code):
+    from LightUNetSegmentationLib import setup_panel
+    from LightUNetSegmentationLib.job import Job
+
+    widget = open_module()
+    monkeypatch.setattr(setup_panel, "installTorch", lambda: None)
+    monkeypatch.setattr(setup_panel, "startInstall", lambda *_: Job([sys.executable, "-c", code]).start())
+    widget.setupPanel.onInstall()
+    assert widget.setupPanel.installation.state == "ready"
+    if "sleep" in code:
+        widget.ui.cancelButton.click()
+    idle(widget)
+    assert widget.setupPanel.installation.state == "checking"
+    wait(lambda: widget.setupPanel.installation.state == "ready")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("the user declined"), subprocess.CalledProcessError(1, ["pip"])], ids=["declined", "failed"]
+)
+def test_an_installation_that_slicer_could_not_do_is_told(open_module, dialogs, monkeypatch, error):
+    from LightUNetSegmentationLib import install, setup_panel
+
+    def pip_ensure(*_, **__):
+        raise error
+
+    widget = open_module()
+    monkeypatch.setattr(setup_panel, "installTorch", lambda: None)
+    monkeypatch.setattr(install, "_slicerPackaging", lambda: SimpleNamespace(pip_ensure=pip_ensure))
+    widget.setupPanel.installation = install.Installation("missing", "The package is not installed.")
+    widget.setupPanel.onInstall()
+    assert len(dialogs.errors) == 1
+    assert "was not installed" in dialogs.errors[0]
