@@ -33,7 +33,10 @@ def main() -> int:
     arguments = parser.parse_args()
     options = RunOptions(threads=arguments.threads, engine=arguments.engine)
     predictor = Predictor(arguments.bundle, options, model=arguments.model)
-    cases = json.loads(arguments.datalist.read_text(encoding="utf-8"))[arguments.section]
+    lists = json.loads(arguments.datalist.read_text(encoding="utf-8"))
+    if arguments.section not in lists:
+        parser.error(f"{arguments.datalist}: no section {arguments.section!r}, expected one of {', '.join(lists)}.")
+    cases = lists[arguments.section]
     rows = [(case, _score(predictor, arguments.datalist.parent, case)) for case in cases]
     kinds = sorted({str(case.get("class", "all")) for case, _ in rows})
     print("| images | cases | Dice mean [95 %] | Dice median | nothing found | marked without a lesion |")

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATALIST",
         help="in place of PRED and REF: the model on labelled cases",
     )
-    parser.add_argument("--section", default="test", help="section of the datalist (test)")
+    parser.add_argument("--section", default="test", help="section of the datalist (test, or testing)")
     parser.add_argument(
         "-o",
         "--output",

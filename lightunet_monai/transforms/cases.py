@@ -90,7 +90,8 @@ def list_labelled_cases(
         JSON with ``{"training": [{"image": path, "label": path}, ...], "validation": [...]}``; relative paths
         start from the folder of the file.
     section : str
-        ``"training"``, ``"validation"`` or ``"test"``.
+        ``"training"``, ``"validation"`` or ``"test"``; where there is no ``"test"``, that is ``"testing"``, as some
+        tools (`lightunet simulate` among them) call it.
     fold : int, optional
         Which fold is held out.
     optional : sequence of str
@@ -111,7 +112,10 @@ def list_labelled_cases(
     path = Path(datalist)
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
-        items = lists[section] if fold is None or section == "test" else _of_fold(lists["training"], section, fold)
+        if section == "test" and "test" not in lists:
+            section = "testing" if "testing" in lists else section
+        whole = fold is None or section.startswith("test")
+        items = lists[section] if whole else _of_fold(lists["training"], section, fold)
         cases = [
             {
                 key: str((path.parent / item[key]).absolute())

@@ -136,6 +136,16 @@ def test_a_datalist_gives_absolute_paths_and_names_what_is_missing(a_pair, tmp_p
         list_labelled_cases(path, "training")
 
 
+def test_the_section_test_may_be_called_testing(a_pair, tmp_path):
+    path, case = tmp_path / "datalist.json", {"image": str(a_pair[0]), "label": str(a_pair[1])}
+    path.write_text(json.dumps({"testing": [case]}))
+    assert list_labelled_cases(path, "test") == [case]
+    assert list_labelled_cases(path, "test", fold=0) == [case]
+    path.write_text(json.dumps({"testing": [case], "test": []}))
+    with pytest.raises(NoImageFoundError):
+        list_labelled_cases(path, "test")
+
+
 def test_a_fold_is_held_out_and_the_others_train(a_pair, tmp_path):
     pair = {"image": str(a_pair[0]), "label": str(a_pair[1])}
     path = tmp_path / "datalist.json"
