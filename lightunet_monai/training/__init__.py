@@ -4,20 +4,28 @@ from .augmentation import AugmentBatch
 from .autocast import AutocastInferer
 from .batch_norm import PreciseBatchNorm
 from .channels import lesion_channels
-from .checkpoints import KeepBest, ResumeState, start_from
+from .checkpoints import EarlyStop, KeepBest, ResumeState, fingerprint, start_from
 from .gradients import ClipGradients
 from .losses import LesionWeightedLoss
 from .optimizers import MuonAdamW
+from .randomness import RandomStates
+from .sampling import CaseHash, momentum_for, repeated
 
 __all__ = [
     "AugmentBatch",
     "AutocastInferer",
+    "CaseHash",
     "ClipGradients",
+    "EarlyStop",
     "KeepBest",
     "LesionWeightedLoss",
     "MuonAdamW",
     "PreciseBatchNorm",
+    "RandomStates",
     "ResumeState",
+    "fingerprint",
     "lesion_channels",
+    "momentum_for",
+    "repeated",
     "start_from",
 ]

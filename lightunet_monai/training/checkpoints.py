@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -11,12 +13,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
+from monai.handlers import EarlyStopHandler
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..errors import WeightsError
 from .widening import State, widened
 
 logger = logging.getLogger(__name__)
+
+SCHEDULE = ("t_total", "warmup_steps", "warmup_multiplier", "cycles", "end_lr", "base_lrs")
+"""What MONAI's schedules keep in their state although their configuration decides it."""
 
 
 def start_from(network: nn.Module, weights: str | Path) -> None:
@@ -70,6 +77,9 @@ def _with_more_channels(state: State, own: State) -> State:
 class KeepBest:
     """Write a model each time its key metric has improved; attach it to the evaluator.
 
+    As long as the metric is 0, which tells nothing, the newest model is kept: without a lesion in the validation
+    cases it never is anything else.
+
     Parameters
     ----------
     model : Module
@@ -90,10 +100,15 @@ class KeepBest:
     def __call__(self, engine: Engine) -> None:
         """Compare and write."""
         metric = float(engine.state.metrics[engine.state.key_metric_name])
-        if metric > self.best:
+        if metric > self.best or metric == self.best == 0:
             self.best = metric
             write_state(self.model.state_dict(), self.path)
             logger.info("best so far: %.4f, written to %s", metric, self.path)
+        if metric == 0:
+            logger.warning(
+                "the validation Dice is 0: nothing is found yet, or no validation case has a lesion; "
+                "until it rises the newest model is kept, not the best"
+            )
 
     def state_dict(self) -> dict[str, float]:
         """Give what a resumed training needs."""
@@ -104,8 +119,23 @@ class KeepBest:
         self.best = state["best"]
 
 
+class EarlyStop(EarlyStopHandler):
+    """MONAI's `EarlyStopHandler`, whose count goes on when a training is resumed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a resumed training needs."""
+        return dict(self._handler.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        self._handler.load_state_dict(state)
+
+
 class ResumeState:
     """Save everything a training needs to go on, once an epoch; load it when a training starts again.
+
+    The length of a learning rate's schedule is not loaded: a training may go on for more or fewer epochs than it began
+    with.
 
     Parameters
     ----------
@@ -113,11 +143,14 @@ class ResumeState:
         Name to object with ``state_dict`` and ``load_state_dict``. The trainer itself is added.
     path : path
         Where to; replaced in one step, so that a kill at any moment leaves the last whole state.
+    settings : mapping of str
+        What makes it this training and no other: a state of other settings is refused.
     """
 
-    def __init__(self, parts: Mapping[str, Any], path: str | Path) -> None:
+    def __init__(self, parts: Mapping[str, Any], path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
         self.parts = dict(parts)
         self.path = Path(path)
+        self.settings = {name: repr(value) for name, value in (settings or {}).items()}
 
     def attach(self, engine: Engine) -> None:
         """Load the state, if there is one, and save it after each epoch."""
@@ -130,14 +163,15 @@ class ResumeState:
         Raises
         ------
         WeightsError
-            If the state belongs to another network or another optimiser.
+            If the state belongs to another network, another optimiser or other settings.
         """
         if not self.path.exists():
             return
         state = torch.load(self.path, map_location="cpu", weights_only=True)
+        self._check_settings(state.get("settings", {}))
         try:
             for name, part in self.parts.items():
-                part.load_state_dict(state[name])
+                part.load_state_dict(_without_length(part, state[name]))
         except (KeyError, RuntimeError, ValueError) as error:
             raise WeightsError(
                 f"{self.path}: does not fit this training: {error}.", hint="Use another output_dir, or remove the file."
@@ -149,7 +183,30 @@ class ResumeState:
     def save(self, engine: Engine) -> None:
         """Write the state after an epoch."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        write_state({**state, "iteration": engine.state.iteration, "epoch": engine.state.epoch}, self.path)
+        counts = {"iteration": engine.state.iteration, "epoch": engine.state.epoch}
+        write_state({**state, **counts, "settings": self.settings}, self.path)
+
+    def _check_settings(self, saved: Mapping[str, str]) -> None:
+        other = [name for name, value in saved.items() if self.settings.get(name, value) != value]
+        if other:
+            found = ", ".join(f"{name} {saved[name]}, now {self.settings[name]}" for name in other)
+            raise WeightsError(
+                f"{self.path}: is of a training with other settings: {found}.",
+                hint="Use another output_dir (-o), or remove the file to start anew.",
+            )
+
+
+def fingerprint(values: Any) -> str:
+    """Give a short hash of lists of cases or of other values that JSON can hold."""
+    return hashlib.sha256(json.dumps(values, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_length(part: Any, state: Any) -> Any:
+    """A saved state; of a schedule without what its configuration decides: its form and its length."""
+    if not isinstance(part, LRScheduler):
+        return state
+    own = part.state_dict()
+    return {**state, **{name: own[name] for name in SCHEDULE if name in own}}
 
 
 def write_state(state: Mapping[str, Any], path: Path) -> None:

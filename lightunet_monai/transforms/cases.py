@@ -114,8 +114,9 @@ def list_labelled_cases(
         lists = json.loads(path.read_text(encoding="utf-8"))
         if section == "test" and "test" not in lists:
             section = "testing" if "testing" in lists else section
-        whole = fold is None or section.startswith("test")
-        items = lists[section] if whole else _of_fold(lists["training"], section, fold)
+        if section.startswith("test"):
+            fold = None
+        items = lists[section] if fold is None else _of_fold(lists["training"], section, fold)
         cases = [
             {
                 key: str((path.parent / item[key]).absolute())

@@ -211,7 +211,8 @@ def test_a_training_of_one_epoch_writes_a_model_and_goes_on_after_a_stop(a_data_
     command = [
         sys.executable, "-m", "lightunet_monai", "train", "--data", str(a_data_folder / "datalist.json"),
         "--bundle", str(small), "-o", str(tmp_path / "new"), "--val-interval", "1", "--progress", "json",
-        "--set", "train_window=[32,32]", "--set", "volumes_per_batch=1", "--device", "cpu", "--max-epochs",
+        "--set", "train_window=[32,32]", "--set", "volumes_per_batch=1", "--set", "fewest_cases=1", "--device", "cpu",
+        "--max-epochs",
     ]  # fmt: skip
     first = subprocess.run([*command, "1"], capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
@@ -223,3 +224,6 @@ def test_a_training_of_one_epoch_writes_a_model_and_goes_on_after_a_stop(a_data_
     assert "resumed after epoch 1" in again.stderr
     new = open_bundle(tmp_path / "new" / "bundle")
     assert new.metadata["version"].endswith("+new")
+    other = subprocess.run([*command, "3", "--loss", "dice"], capture_output=True, text=True, check=False)
+    assert other.returncode != 0
+    assert "is of a training with other settings: loss" in other.stdout + other.stderr

@@ -15,7 +15,13 @@ from tests.builders.bundle import SHIPPED, tiny_bundle
 from tests.builders.volume import make_nifti, make_voxels
 
 CONFIGS = SHIPPED / "configs"
-SMALL = {"train_window": [32, 32], "volumes_per_batch": 1, "precise_batch_norm_batches": 2, "tensorboard": False}
+SMALL = {
+    "fewest_cases": 1,
+    "train_window": [32, 32],
+    "volumes_per_batch": 1,
+    "precise_batch_norm_batches": 2,
+    "tensorboard": False,
+}
 
 
 @pytest.fixture

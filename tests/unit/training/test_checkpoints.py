@@ -1,13 +1,16 @@
 """A start, a resumed training, the best model."""
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.optimizers import WarmupCosineSchedule
+from monai.transforms import Compose, Randomizable
 from torch import nn
 
 from lightunet_monai.errors import WeightsError
 from lightunet_monai.networks import LightUNet
-from lightunet_monai.training import KeepBest, PreciseBatchNorm, ResumeState, start_from
+from lightunet_monai.training import EarlyStop, KeepBest, PreciseBatchNorm, RandomStates, ResumeState, start_from
 
 
 def _training(folder, stop_after=None):
@@ -43,6 +46,84 @@ def test_a_stopped_training_ends_where_an_undisturbed_one_does(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_longer_schedule_is_that_of_a_training_that_was_so_long_from_the_start(tmp_path):
+    def train(folder, max_epochs, total):
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        schedule = WarmupCosineSchedule(optimizer, warmup_steps=2, t_total=total)
+        rates = []
+
+        def step(engine, batch):
+            optimizer.step()
+            schedule.step()
+            rates.append(schedule.get_last_lr()[0])
+
+        trainer = Engine(step)
+        ResumeState({"schedule": schedule, "optimizer": optimizer}, folder / "resume.pt").attach(trainer)
+        trainer.run([0, 1, 2], max_epochs=max_epochs)
+        return rates
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    whole = train(tmp_path / "a", 6, total=18)
+    train(tmp_path / "b", 2, total=6)
+    assert train(tmp_path / "b", 6, total=18) == pytest.approx(whole[6:])
+
+
+def test_a_resumed_training_draws_the_numbers_that_an_undisturbed_one_draws(tmp_path):
+    class Shift(Randomizable):
+        def __call__(self, value):
+            return value + self.R.uniform()
+
+    def train(folder, max_epochs):
+        torch.manual_seed(1)
+        np.random.seed(1)
+        shift = Shift()
+        transform = Compose([shift]).set_random_state(1)
+        seen = []
+        trainer = Engine(lambda engine, batch: seen.append((transform(0.0), float(torch.rand(1)), np.random.rand())))
+        ResumeState({"random": RandomStates(transform)}, folder / "resume.pt").attach(trainer)
+        trainer.run([0, 1, 2], max_epochs=max_epochs)
+        return seen
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    whole = train(tmp_path / "a", 4)
+    first = train(tmp_path / "b", 2)
+    assert first + train(tmp_path / "b", 4) == whole
+    with pytest.raises(ValueError, match="random transforms"):
+        RandomStates(Compose([])).load_state_dict({"transforms": []})
+
+
+def test_early_stopping_goes_on_counting_after_a_stop(tmp_path):
+    def stop_after(counts):
+        trainer, evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: None)
+        stop = EarlyStop(patience=3, score_function=lambda engine: 0.5, trainer=trainer)
+        stop.attach(evaluator)
+        if counts:
+            stop.load_state_dict(counts)
+        evaluator.run([0])
+        return stop.state_dict(), trainer.should_terminate
+
+    counts, ended = {}, False
+    for _ in range(3):
+        counts, ended = stop_after(counts)
+        assert not ended
+    assert stop_after(counts)[1]
+
+
+def test_a_state_of_other_settings_is_refused_with_both_values(tmp_path):
+    def train(**settings):
+        trainer = Engine(lambda engine, batch: None)
+        ResumeState({}, tmp_path / "resume.pt", settings).attach(trainer)
+        trainer.run([0], max_epochs=1)
+
+    train(fold=0, loss="dice")
+    train(fold=0, loss="dice")
+    with pytest.raises(WeightsError, match=r"resume\.pt: is of a training with other settings: fold 0, now 1\."):
+        train(fold=1, loss="dice")
+
+
 def test_a_state_of_another_network_is_refused_by_name(tmp_path):
     torch.save(
         {"model": nn.Linear(5, 1).state_dict(), "optimizer": {}, "iteration": 1, "epoch": 1}, tmp_path / "resume.pt"
@@ -67,6 +148,16 @@ def test_the_best_model_is_written_only_when_it_is_better_also_after_a_resume(tm
         evaluator.run([0])
         written.append(float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"][0, 0]))
     assert written == pytest.approx([0.5, 0.5, 0.6])
+    none = KeepBest(model, tmp_path / "none.pt")
+    evaluator = Engine(lambda engine, batch: None)
+    evaluator.state.key_metric_name = "dice"
+    none.attach(evaluator)
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(dice=0.0))
+    for value in (1.0, 2.0):  # no lesion in the validation cases: the newest model is kept
+        with torch.no_grad():
+            model.weight.fill_(value)
+        evaluator.run([0])
+        assert float(torch.load(tmp_path / "none.pt", weights_only=True)["weight"][0, 0]) == value
     again = KeepBest(model, tmp_path / "model.pt")
     again.load_state_dict(keep.state_dict())
     assert again.best == pytest.approx(0.6)
