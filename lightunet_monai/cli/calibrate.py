@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ..inference import Predictor
     from ..inference.bundle_files import find_bundle, settings_file
 
+    if arguments.threshold is not None:
+        raise UsageError("option --threshold: calibrate chooses the threshold itself.", hint="Leave it out.")
     if arguments.write and arguments.bundle is None:
         raise UsageError("option --write: needs --bundle FOLDER, the bundle to change.")
     predictor = Predictor(arguments.bundle, run_options(arguments), sure_threshold=0.0, model=arguments.model)
@@ -66,6 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
         OperatingPoint.from_summary(_sigmoid(low / temperature), _sigmoid(sure / temperature), summarize(found))
         for (low, sure), found in scores.items()
     ]
+    if all(math.isnan(point.dice) for point in points):
+        raise UsageError(
+            f"{arguments.data}: section {arguments.section!r}: found no lesion of 5 mm or more, expected some.",
+            hint="Name cases with lesions: without them no threshold is better than another.",
+        )
     chosen = choose_point(points, arguments.false_positives)
     print("\n| threshold | sure threshold | sensitivity, 5 mm and more | mean Dice, 5 mm and more | false positives |")
     print("|---|---|---|---|---|")
@@ -77,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f"| {point.threshold:.3f}{mark} | {point.sure_threshold:.3f} | {point.sensitivity:.3f} "
                 f"| {point.dice:.3f} | {point.false_positives:.2f} |"
             )
-    threshold, sure = round(chosen.threshold, 3), round(chosen.sure_threshold, 3)
+    threshold, sure = (min(max(round(p, 3), 0.001), 0.999) for p in (chosen.threshold, chosen.sure_threshold))
     print(f"\nthreshold {threshold:g}, sure threshold {sure:g}, temperature {temperature:.3f}")
     if arguments.write:
         config = settings_file(find_bundle(arguments.bundle), arguments.model)

@@ -62,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_output(arguments)
     given = [value is not None for value in (arguments.data, arguments.pred, arguments.ref)]
     if given == [False, True, True]:
+        if arguments.threshold is not None:
+            raise UsageError("option --threshold: label maps hold no probabilities.", hint="Use it with --data.")
         if arguments.thresholds:
             raise UsageError("option --thresholds: label maps hold no probabilities.", hint="Use it with --data.")
         if arguments.label is not None and arguments.model is not None:

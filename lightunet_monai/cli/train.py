@@ -93,6 +93,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _overrides(arguments: argparse.Namespace, root: Path, model: str) -> dict[str, Any]:
+    from ..inference.bundle_files import training_ids
+
     overrides: dict[str, Any] = {
         "datalist": str(arguments.data.absolute()),
         "output_dir": str(arguments.output.absolute()),
@@ -105,10 +107,17 @@ def _overrides(arguments: argparse.Namespace, root: Path, model: str) -> dict[st
         overrides["mlflow_uri"] = arguments.mlflow
     if arguments.device:
         overrides["device"] = f"$torch.device({arguments.device!r})"
+    trained = training_ids(root, model)
     for item in arguments.set:
         key, separator, value = item.partition("=")
         if not separator:
             raise UsageError(f"option --set: found {item!r}, expected ID=VALUE.")
+        if key.partition("#")[0] not in trained:
+            raise UsageError(
+                f"option --set: found {key}, expected an entry of train.json, such as max_epochs.",
+                hint="What the model does to a volume is the same in training and in use: change it in a copy of the "
+                "bundle, and give that with --bundle.",
+            )
         overrides[key] = _value(value)
     return overrides
 

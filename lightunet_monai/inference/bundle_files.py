@@ -164,6 +164,18 @@ def settings_file(root: Path, model: str | None = None) -> Path:
     return [path for path in files if "threshold" in json.loads(path.read_text(encoding="utf-8"))][-1]
 
 
+def training_ids(root: Path, model: str | None) -> set[str]:
+    """Give the top-level ids that only the training has: what is not also decided when the model is used."""
+    metadata = read_metadata(root)
+
+    def ids(names: list[str]) -> set[str]:
+        texts = [(root / "configs" / name).read_text(encoding="utf-8") for name in names]
+        return {key.partition("#")[0] for text in texts for key in json.loads(text)}
+
+    in_use = ids(["inference.json", *overlays_of(metadata, model)])
+    return ids(["train.json", *overlays_of(metadata, model, for_training=True)]) - in_use
+
+
 def overlays_of(metadata: Mapping[str, Any], model: str | None, *, for_training: bool = False) -> list[str]:
     """The configuration files that a model adds to ``inference.json`` (or to ``train.json``)."""
     model = model or default_model(metadata)

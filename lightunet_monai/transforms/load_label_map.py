@@ -63,7 +63,8 @@ def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTabl
             hint="Give the label map, not the volume.",
             reason="label-values",
         )
-    label_map = MetaTensor(torch.from_numpy(values)[None], affine=torch.as_tensor(affine))
+    meta = {"filename_or_obj": str(path)}
+    label_map = MetaTensor(torch.from_numpy(values)[None], affine=torch.as_tensor(affine), meta=meta)
     if like is not None:
         check_same_grid(label_map, like, str(path))
     return label_map

@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged, MapTransform
 
 from ..inputs import choose_series, discover_sources, load_volume
-from ..labels import LabelTable
+from ..labels import LESION, LabelTable
 from ..sources import DicomSeries, ImageFile
 
 
@@ -86,7 +86,18 @@ class LoadImageVolumed(LoadImaged):
         from .load_label_map import check_same_grid, load_label_map  # with it pydicom: only training has labels
 
         if not isinstance(item, (torch.Tensor, np.ndarray)):
-            return load_label_map(Path(item), like, self.labels)
+            label_map = load_label_map(Path(item), like, self.labels)
+            has_tissues = self.labels is not None and self.labels.has_tissues
+            return label_map if has_tissues else _with_one_label(label_map)
         label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
         check_same_grid(label_map, like, "the label map")
         return label_map
+
+
+def _with_one_label(label_map: MetaTensor) -> MetaTensor:
+    """A label map of one value above 0, such as 255, with 1 in its place; any other one as it is."""
+    array = label_map.as_tensor()
+    highest = array.max()
+    if highest > 1 and not ((array != 0) & (array != highest)).any():
+        label_map[label_map != 0] = LESION
+    return label_map

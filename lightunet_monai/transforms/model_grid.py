@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import GeometryError
+from ..errors import GeometryError, UnsupportedImageError
 from ..labels import LESION
 from .resampling import AxisMap, axis_maps, resample
 
@@ -98,6 +98,8 @@ class ToModelGridd(MapTransform):
     ------
     GeometryError
         If the axes of a volume are not orthogonal, as with a tilted gantry.
+    UnsupportedImageError
+        If a label map without tissues has more than one value above 0.
     """
 
     def __init__(
@@ -130,7 +132,8 @@ class ToModelGridd(MapTransform):
         if is_label and self.has_tissues:
             resampled = _resample_labels(array[0], maps, shape)
         else:
-            resampled = resample(array[0], maps, shape)
+            values = _lesions(array[0], volume) if is_label else array[0]
+            resampled = resample(values, maps, shape)
             if is_label:
                 resampled = (resampled >= 0.5).float()
         meta = {key: value for key, value in volume.meta.items() if key != "affine"}
@@ -138,6 +141,20 @@ class ToModelGridd(MapTransform):
         meta[SOURCE_SHAPE] = torch.as_tensor(source_shape)
         meta["spatial_shape"] = np.asarray(shape)
         return MetaTensor(resampled[None], affine=torch.as_tensor(grid), meta=meta)
+
+
+def _lesions(labels: Tensor, volume: MetaTensor) -> Tensor:
+    """1 where a label map has its one value above 0: half of a voxel is half of it, whatever the value."""
+    highest = labels.max()
+    if bool(((labels != 0) & (labels != highest)).any()):
+        found = ", ".join(f"{value:g}" for value in torch.unique(labels).tolist())
+        name = dict(volume.meta).get("filename_or_obj", "the label map")
+        raise UnsupportedImageError(
+            f"{name}: holds the values {found}, expected 0 and one other value: lesions.",
+            hint="Write one value for all lesions and 0 for everything else; a model with tissues takes more values.",
+            reason="label-values",
+        )
+    return (labels != 0).float()
 
 
 def _resample_labels(labels: Tensor, maps: tuple[AxisMap, ...], shape: tuple[int, ...]) -> Tensor:

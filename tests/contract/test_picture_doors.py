@@ -254,6 +254,7 @@ def test_a_training_on_pictures_writes_a_bundle_that_segments_pictures(a_bundle,
         "train", "--model", NAME, "--data", str(tmp_path / "datalist.json"), "--fold", "0", "--bundle", str(a_bundle),
         "-o", str(tmp_path / "new"), "--max-epochs", "1", "--val-interval", "1", "--device", "cpu",
         "--set", "volumes_per_batch=2", "--set", "precise_batch_norm_batches=1", "--set", "tensorboard=false",
+        "--set", "fewest_cases=1",
         "--progress", "none",
     ]) == 0  # fmt: skip
     assert f"--model {NAME}" in capsys.readouterr().out

@@ -200,7 +200,7 @@ def test_simulated_volumes_train_a_model_that_segments(a_bundle, tmp_path):
         sys.executable, "-m", "lightunet_monai", "train", "--model", NAME, "--data", str(datalist), "--bundle",
         str(bundle), "-o", str(new), "--max-epochs", "1", "--val-interval", "1", "--device", "cpu",
         "--progress", "json", "--set", "train_window=[32,32]", "--set", "volumes_per_batch=2",
-        "--set", "precise_batch_norm_batches=1",
+        "--set", "precise_batch_norm_batches=1", "--set", "fewest_cases=1",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

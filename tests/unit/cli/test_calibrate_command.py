@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lightunet_monai.cli import main
+from lightunet_monai.cli.calibrate import write_numbers
 from lightunet_monai.inference import Predictor
 from tests.builders.bundle import tiny_bundle
 from tests.builders.volume import make_affine, make_nifti, make_voxels
@@ -64,3 +65,28 @@ def test_each_row_of_the_table_is_beaten_by_no_other_in_both(a_calibrated_bundle
     assert list(false_positives) == sorted(false_positives)
     assert max(dice) == dice[-1]
     assert (bundle / "configs" / "inference.json").read_bytes() == before
+
+
+def test_cases_without_a_lesion_choose_no_threshold(a_calibrated_bundle, tmp_path, capsys):
+    bundle, datalist = a_calibrated_bundle
+    before = (bundle / "configs" / "inference.json").read_text()
+    voxels, affine = make_voxels((34, 30, 26)), make_affine((1.9, 2.0, 2.1))
+    image = make_nifti(tmp_path / "image.nii.gz", voxels, affine)
+    label = make_nifti(tmp_path / "label.nii.gz", np.zeros(voxels.shape, np.uint8), affine)
+    (tmp_path / "empty.json").write_text(json.dumps({"validation": [{"image": image.name, "label": label.name}]}))
+    words = ["--bundle", str(bundle), "--engine", "torch", "--progress", "none", "--write"]
+    assert main(["calibrate", "--data", str(tmp_path / "empty.json"), *words]) == 2
+    assert "found no lesion of 5 mm or more" in capsys.readouterr().err
+    assert main(["calibrate", "--data", str(datalist), *words, "--threshold", "0.5"]) == 2
+    assert (bundle / "configs" / "inference.json").read_text() == before
+
+
+def test_numbers_written_are_never_0_or_1(a_calibrated_bundle, tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    write_numbers(bundle / "configs" / "inference.json", temperature=0.5)
+    datalist = a_calibrated_bundle[1]
+    words = ["--data", str(datalist), "--bundle", str(bundle), "--engine", "torch", "--progress", "none", "--write"]
+    assert main(["calibrate", *words, "--false-positives", "0"]) == 0
+    settings = json.loads((bundle / "configs" / "inference.json").read_text())
+    assert 0 < settings["threshold"] <= settings["sure_threshold"] < 1
+    assert Predictor(bundle).segment(datalist.parent / "image_0.nii.gz").segmentation.label_map.shape == (34, 30, 26)

@@ -255,3 +255,36 @@ def test_a_turned_part_of_the_grid_is_found_by_position(tmp_path):
     assert not np.allclose(turned.affine, segmentation.affine)
     found = load_label_map(path, volume, ONE_LABEL).as_tensor()[0].numpy()
     np.testing.assert_array_equal(found, np.asarray(turned.dataobj))
+
+
+@pytest.mark.parametrize("value", [2, 255])
+def test_a_mask_of_any_one_value_trains_as_a_mask_of_ones(tmp_path, value):
+    from lightunet_monai.transforms import ToModelGridd
+
+    affine = make_affine((0.5, 0.5, 0.7))
+    voxels = np.zeros((40, 38, 30), dtype=np.uint8)
+    voxels[15:22, 14:21, 12:18] = 1
+    paths = {"image": tmp_path / "image.nii.gz", 1: tmp_path / "ones.nii.gz", value: tmp_path / "mask.nii.gz"}
+    nibabel.save(nibabel.Nifti1Image(voxels.astype(np.int16) * 50 - 90, affine), paths["image"])
+    load = LoadImageVolumed(keys="image", label_keys=["label"])
+    to_grid = ToModelGridd(keys="label", spacing=(1.25, 1.25, 1.25), label_keys=["label"])
+    results = {}
+    for one in (1, value):
+        nibabel.save(nibabel.Nifti1Image(voxels * one, affine), paths[one])
+        loaded = load({"image": str(paths["image"]), "label": str(paths[one])})
+        assert loaded["label"].max() == 1
+        results[one] = to_grid(loaded)["label"].as_tensor()
+    assert results[1].sum() > 0
+    assert torch.equal(results[1], results[value])
+
+
+def test_a_label_map_of_several_values_is_refused_where_lesions_alone_are_trained(tmp_path):
+    from lightunet_monai.transforms import ToModelGridd
+
+    voxels = np.zeros((20, 20, 20), dtype=np.uint8)
+    voxels[4:9], voxels[5:7, 5:7, 5:7] = 2, 1
+    path = tmp_path / "tissues.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(voxels, make_affine((1.0, 1.0, 1.0))), path)
+    label = load_label_map(path, labels=ONE_LABEL)
+    with pytest.raises(UnsupportedImageError, match=r"tissues\.nii\.gz: holds the values 0, 1, 2, expected 0 and one"):
+        ToModelGridd(keys="label", spacing=(1.25, 1.25, 1.25), label_keys=["label"])({"label": label})
