@@ -18,8 +18,8 @@ from pathlib import Path
 from ..errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
 from ..sources import DicomSeries, DicomSlice, ImageFile, ImageSource, StoredPixels
 from .clusters import FoundPlane
-from .element_scan import NotDicomError
-from .files import READ_ERRORS, Candidate, FoundFiles, find_files
+from .element_scan import BlankFileError, NotDicomError
+from .files import FOLDER_REASON, READ_ERRORS, Candidate, FoundFiles, find_files, may_be_a_slice, slice_suffix
 from .geometry import to_tuple
 from .headers import InstanceHeader, read_header
 from .image2d_pixels import why_not_ct
@@ -46,7 +46,7 @@ class Survey:
     set_aside : tuple of SetAside
         What is no volume, and why.
     errors : tuple of InputError
-        Archives and files that were refused.
+        Archives, folders and files that were refused.
     """
 
     sources: tuple[ImageSource, ...]
@@ -123,7 +123,7 @@ def survey(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
         aside += strays
     images = [ImageFile(path) for path in found.images]
     return Survey(
-        sources=(*images, *sorted(_with_damage_warnings(series, errors), key=_sort_key)),
+        sources=(*images, *sorted(_with_damage_warnings(series, errors, found.errors), key=_sort_key)),
         set_aside=tuple(found.set_aside + aside),
         errors=tuple(found.errors + errors),
     )
@@ -159,15 +159,17 @@ def _read_headers(found: FoundFiles, progress: Progress | None) -> tuple[list[Di
     archives = {item.path: zipfile.ZipFile(item.path) for item in found.candidates if item.member is not None}
     files: list[DicomFile] = []
     errors: list[InputError] = []
+    blank = [(Candidate(path), "the file is not where the folder says, as behind a broken link") for path in found.lost]
 
-    def read(item: Candidate) -> InstanceHeader | InputError | None:
+    def read(item: Candidate) -> InstanceHeader | InputError | NotDicomError:
         try:
             return _read_one(item, archives)
-        except NotDicomError:
-            return None
+        except NotDicomError as error:
+            return error
         except UnreadableFileError as error:
-            name = f"{item.path}!{item.member}" if item.member else str(item.path)
-            return UnreadableFileError(f"{name}: {error.message}", hint=error.hint, reason=error.reason)
+            if item.name.upper() == "DICOMDIR":  # a hint only: the files are found without it
+                return NotDicomError()
+            return UnreadableFileError(f"{item}: {error.message}", hint=error.hint, reason=error.reason)
 
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -179,6 +181,8 @@ def _read_headers(found: FoundFiles, progress: Progress | None) -> tuple[list[Di
                 elif isinstance(result, InputError):
                     errors.append(result)
                     found.set_aside.append(SetAside(str(item.path), 1, result.reason, result.message))
+                elif isinstance(result, BlankFileError):
+                    blank.append((item, str(result)))
                 else:
                     found.set_aside.append(SetAside(str(item.path), 1, "not-dicom", "not a DICOM file"))
                 if progress and (number % _PROGRESS_EVERY == 0 or number == len(found.candidates)):
@@ -186,7 +190,25 @@ def _read_headers(found: FoundFiles, progress: Progress | None) -> tuple[list[Di
     finally:
         for archive in archives.values():
             archive.close()
-    return files, errors
+    return files, errors + _lost_slices(blank, files, found)
+
+
+def _lost_slices(
+    blank: Iterable[tuple[Candidate, str]], files: Iterable[DicomFile], found: FoundFiles
+) -> list[InputError]:
+    """Errors for the blank files that were slices by their names; the others are set aside."""
+    suffixes = {slice_suffix(Candidate(file.path, file.member).name) for file in files}
+    errors: list[InputError] = []
+    for item, what in blank:
+        if may_be_a_slice(item.name, suffixes):
+            error = UnreadableFileError(
+                f"{item}: {what}, expected a DICOM header.", hint="Copy or export the file again."
+            )
+            errors.append(error)
+            found.set_aside.append(SetAside(str(item.path), 1, error.reason, error.message))
+        else:
+            found.set_aside.append(SetAside(str(item.path), 1, "not-dicom", "not a DICOM file"))
+    return errors
 
 
 def _read_one(item: Candidate, archives: dict[Path, zipfile.ZipFile]) -> InstanceHeader:
@@ -272,12 +294,14 @@ def _modality_hint(modality: str) -> str:
     return "For one ultrasound image add --model ultrasound." if modality == "US" else "Choose a CT series."
 
 
-def _with_damage_warnings(series: Iterable[DicomSeries], errors: Sequence[InputError]) -> list[DicomSeries]:
-    """A damaged header hides a slice: at the end of a series nothing else would show that it is missing."""
-    if not errors:
-        return list(series)
-    text = f"{len(errors)} damaged DICOM files were left out; slices may be missing at the ends of the volume."
-    return [replace(item, warnings=(*item.warnings, text)) for item in series]
+def _with_damage_warnings(
+    series: Iterable[DicomSeries], errors: Sequence[InputError], walk_errors: Sequence[InputError]
+) -> list[DicomSeries]:
+    """What cannot be read hides a slice: at the end of a series nothing else would show that it is missing."""
+    folders = sum(error.reason == FOLDER_REASON for error in walk_errors)
+    found = ((len(errors), "damaged DICOM files were left out"), (folders, "folders could not be opened"))
+    texts = [f"{count} {what}; slices may be missing at the ends of the volume." for count, what in found if count]
+    return [replace(item, warnings=(*item.warnings, *texts)) for item in series]
 
 
 def _sort_key(series: DicomSeries) -> tuple[Path, str, list[tuple[int, str]]]:

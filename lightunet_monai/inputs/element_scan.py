@@ -28,12 +28,18 @@ _TRANSFER_SYNTAX = 0x00020010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _FIRST_BYTES = 16 * 1024
+_PREAMBLE_BYTES = 128
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 
 class NotDicomError(Exception):
     """These bytes are not a DICOM header."""
+
+
+class BlankFileError(NotDicomError):
+    """There is nothing in it that could be a header, as in a copy that broke off: the text says what was found."""
 
 
 class _NeedMoreError(Exception):
@@ -90,15 +96,32 @@ def scan_header(stream: IO[bytes], wanted: frozenset[int]) -> ScannedHeader:
     Raises
     ------
     NotDicomError
-        If the stream does not begin like a DICOM file.
+        If the stream does not begin like a DICOM file; `BlankFileError` if it does not begin like any other either.
     UnreadableFileError
         If it does, and then is damaged or beyond the limits of this package. The message does not name the file.
     """
     head = stream.read(_FIRST_BYTES)
-    start, syntax = _read_file_meta(head)
+    try:
+        start, syntax = _read_file_meta(head)
+    except NotDicomError:
+        if what := _what_is_blank(head):
+            raise BlankFileError(what) from None
+        raise
     if syntax == DEFLATED:
         return _scan_growing(_Inflated(stream, head[start:]), 0, syntax, wanted)
     return _scan_growing(_Plain(stream, head), start, syntax, wanted)
+
+
+def _what_is_blank(head: bytes) -> str:
+    """What is wrong with a beginning that is nothing at all; empty for one of another kind of file."""
+    if not head:
+        return "the file is empty"
+    if not head.strip(b"\0"):
+        return "the file begins with zeros only"
+    # A text has no zeros; the preamble of a DICOM file nearly always has.
+    if len(head) < _PREAMBLE_BYTES + 4 and b"\0" in head and not head.startswith(_UTF16_MARKS):
+        return f"the file ends after {len(head)} bytes"
+    return ""
 
 
 def inflate(stream: IO[bytes], limit_bytes: int) -> bytes:
@@ -154,7 +177,7 @@ class _Inflated:
 
 def _read_file_meta(head: bytes) -> tuple[int, str]:
     """Offset of the data set and its Transfer Syntax UID."""
-    start = 132 if head[128:132] == b"DICM" else 0
+    start = _PREAMBLE_BYTES + 4 if head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM" else 0
     values: dict[int, bytes] = {}
     scan = _Scan(explicit=True, little=True, wanted=frozenset((_TRANSFER_SYNTAX,)), values=values)
     if head[start : start + 2] == b"\x02\x00":
@@ -163,8 +186,8 @@ def _read_file_meta(head: bytes) -> tuple[int, str]:
         except _NeedMoreError:
             raise UnreadableFileError("ends within the file meta information.") from None
     syntax = values.get(_TRANSFER_SYNTAX, b"").strip(b"\0 ").decode("ascii", "replace")
-    if start >= len(head):
-        raise NotDicomError
+    if start and len(head) < start + 8:
+        raise UnreadableFileError("ends behind the file meta information.")
     if syntax == DEFLATED:
         return start, syntax
     return start, _check_syntax(head, start, syntax)
@@ -179,6 +202,8 @@ def _check_syntax(head: bytes, start: int, syntax: str) -> str:
     if group in (0x0800, 0x0400) and is_explicit:
         return EXPLICIT_BIG
     if not syntax and (group not in (0x0004, 0x0008, 0x0010) or struct.unpack_from("<H", head, start + 2)[0] > 0x2300):
+        if start:
+            raise UnreadableFileError(f"damaged header: begins with an element of group {group:04X}.")
         raise NotDicomError
     if not is_explicit:
         return IMPLICIT_LITTLE

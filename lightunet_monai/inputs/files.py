@@ -10,8 +10,8 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
@@ -30,6 +30,8 @@ READ_ERRORS = (OSError, EOFError, KeyError, RuntimeError, NotImplementedError, z
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _NOT_IMAGES = (".seg.nrrd", ".seg.nhdr")
 _SIDE_FILES = (".json", ".txt", ".csv", ".xml", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".py", ".md", ".log")
+FOLDER_REASON = "folder-unreadable"
+_SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ class Candidate:
 
     path: Path
     member: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Without its folder."""
+        return PurePosixPath(self.member).name if self.member else self.path.name
+
+    def __str__(self) -> str:
+        return f"{self.path}!{self.member}" if self.member else str(self.path)
 
 
 @dataclass
@@ -53,13 +63,16 @@ class FoundFiles:
     set_aside : list of SetAside
         What was not opened, and why.
     errors : list of InputError
-        Refused archives.
+        Refused archives, and folders that cannot be opened (reason `FOLDER_REASON`).
+    lost : list of Path
+        Files that are listed and cannot be found: broken links.
     """
 
     candidates: list[Candidate]
     images: list[Path]
     set_aside: list[SetAside]
     errors: list[InputError]
+    lost: list[Path] = field(default_factory=list)
 
 
 def find_files(path: Path) -> FoundFiles:
@@ -97,6 +110,29 @@ def find_files(path: Path) -> FoundFiles:
     return found
 
 
+def may_be_a_slice(name: str, suffixes: Container[str]) -> bool:
+    """Whether a file in which nothing can be read was a slice, by its name.
+
+    Parameters
+    ----------
+    name : str
+        Without its folder.
+    suffixes : container of str
+        `slice_suffix` of the DICOM files that were found.
+    """
+    suffix = slice_suffix(name)
+    if name.startswith(".") or name.lower().endswith(_SIDE_FILES):
+        return False
+    # Slices are numbered; DONE, LOCKFILE, README and Thumbs.db are not.
+    return suffix in _SLICE_SUFFIXES or (suffix in suffixes and any(letter.isdigit() for letter in name))
+
+
+def slice_suffix(name: str) -> str:
+    """The suffix of a file's name in lower case; empty where it is a number, as in a UID."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
+
+
 def has_image_suffix(path: Path) -> bool:
     """A NIfTI, NRRD or MetaImage file by its name."""
     return path.name.lower().endswith(IMAGE_SUFFIXES)
@@ -104,14 +140,14 @@ def has_image_suffix(path: Path) -> bool:
 
 def _add_folder(root: Path, shown: Path, found: FoundFiles) -> None:
     seen: set[tuple[int, int]] = set()
-    for path, entry in _walk(root, shown):
-        if entry.is_symlink() and not _is_within(path, root):
-            found.set_aside.append(SetAside(str(path), 1, "link-outside", "symbolic link that leaves the folder"))
-            continue
+    for path, entry in _walk(root, shown, found):
         try:
             status = entry.stat()
         except OSError:
-            found.set_aside.append(SetAside(str(path), 1, "broken-link", "broken symbolic link"))
+            found.lost.append(path)
+            continue
+        if entry.is_symlink() and not _is_within(path, root):
+            found.set_aside.append(SetAside(str(path), 1, "link-outside", "symbolic link that leaves the folder"))
             continue
         if not stat.S_ISREG(status.st_mode):
             if not stat.S_ISDIR(status.st_mode):
@@ -127,14 +163,15 @@ def _add_folder(root: Path, shown: Path, found: FoundFiles) -> None:
         _add_file(path, found)
 
 
-def _walk(root: Path, shown: Path) -> Iterator[tuple[Path, os.DirEntry[str]]]:
+def _walk(root: Path, shown: Path, found: FoundFiles) -> Iterator[tuple[Path, os.DirEntry[str]]]:
     """Every entry below a folder but hidden folders; linked folders are not entered."""
     folders = [(root, shown)]
     while folders:
         folder, name = folders.pop()
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
+        except OSError as error:
+            found.errors.append(_folder_error(name, error))
             continue
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -142,6 +179,14 @@ def _walk(root: Path, shown: Path) -> Iterator[tuple[Path, os.DirEntry[str]]]:
                     folders.append((folder / entry.name, name / entry.name))
             else:
                 yield name / entry.name, entry
+
+
+def _folder_error(path: Path, error: OSError) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path}: the folder cannot be opened: {type(error).__name__}.",
+        hint="Give yourself the right to read it.",
+        reason=FOLDER_REASON,
+    )
 
 
 def _is_within(path: Path, root: Path) -> bool:

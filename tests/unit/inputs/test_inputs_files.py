@@ -1,14 +1,17 @@
 """Which files are looked at, and hostile archives, links and headers."""
 
+import contextlib
 import os
 import random
 import resource
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -97,14 +100,94 @@ def test_other_files_are_set_aside(tmp_path, truth):
     for name, content in (
         ("notes.txt", b"x"),
         ("Thumbs.db", b"\0" * 5000),
-        ("empty.dcm", b""),
+        (".DS_Store", b"\0\0\0\1Bud1" + b"\0" * 100),
+        ("._IM1", b"\0\5\x16\7" + b"\0" * 60),
+        ("README", b"about this study\n"),
+        ("README 2", "Über diese Studie".encode("utf-16")),
+        ("DONE", b""),
+        ("projection1.raw", b"\0" * 20_000),
         ("fake.dcm", b"a" * 500),
     ):
         (truth.folder / name).write_bytes(content)
     found = survey(tmp_path)
-    assert len(found.sources) == 1
+    assert [source.warnings for source in found.sources] == [()]
     assert {item.code for item in found.set_aside} == {"not-dicom"}
-    assert len(found.set_aside) == 4
+    assert len(found.set_aside) == 9
+
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "zeros": lambda data: b"\0" * len(data),
+    "cut in the preamble": lambda data: data[:100],
+    "cut behind the prefix": lambda data: data[:132],
+    "cut behind the file meta": lambda data: data[: data.index(b"\x08\0\x08\0CS")],
+    "cut in the first element": lambda data: data[: data.index(b"\x08\0\x08\0CS") + 6],
+    "garbage behind the prefix": lambda data: data[:132] + b"\xab" * 300,
+    "cut in the header": lambda data: data[:400],
+}
+
+
+@pytest.mark.parametrize("place", ["folder", "archive"])
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_files_at_the_end_of_a_series_are_a_warning(tmp_path, truth, name, place):
+    for path in truth.files[-3:]:
+        path.write_bytes(DAMAGE[name](path.read_bytes()))
+    source = pack(truth.folder, tmp_path / "study.zip") if place == "archive" else truth.folder
+    found, volume = survey(source), load(source)
+    assert volume.voxels.shape == (24, 20, 9)
+    assert "3 damaged DICOM files were left out" in " ".join(volume.warnings)
+    assert all(any(path.name in error.message for error in found.errors) for path in truth.files[-3:])
+
+
+def test_broken_links_among_the_slices_are_a_warning(tmp_path, truth):
+    for path in truth.files[-3:]:
+        path.unlink()
+        path.symlink_to(tmp_path / "unmounted" / path.name)
+    volume = load(truth.folder)
+    assert volume.voxels.shape == (24, 20, 9)
+    assert "3 damaged DICOM files were left out" in " ".join(volume.warnings)
+
+
+@contextlib.contextmanager
+def without_the_rights_of_root():
+    if os.name == "nt" or os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that everybody may enter; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders of Windows have no such rights")
+@pytest.mark.parametrize("rights", [0o000, 0o444])
+def test_a_folder_that_cannot_be_opened_is_a_warning_and_named(open_folder, rights):
+    truth = make_series(open_folder / "study")
+    closed = truth.folder / "second half"
+    closed.mkdir()
+    for path in truth.files[-4:]:
+        path.rename(closed / path.name)
+    survey(open_folder)  # what is imported late is imported now
+    closed.chmod(rights)
+    try:
+        with without_the_rights_of_root():
+            found = survey(open_folder)
+    finally:
+        closed.chmod(0o755)
+    (source,) = found.sources
+    assert len(source.slices) == 8
+    text = "1 folders could not be opened" if rights == 0 else "4 damaged DICOM files were left out"
+    assert f"{text}; slices may be missing at the ends" in " ".join(source.warnings)
+    assert all(str(closed) in error.message for error in found.errors)
 
 
 def test_links_out_of_the_tree_and_broken_links_are_not_followed(tmp_path, truth):
