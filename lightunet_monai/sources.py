@@ -68,7 +68,7 @@ class StoredPixels:
     rescale_type : str
         As in the header: ``"HU"``, ``"US"``, or empty.
     padding : tuple of int or None
-        Lowest and highest stored value that means "no measurement here".
+        Lowest and highest stored value that means "no measurement here"; may lie outside the stored bits.
     is_lossy : bool
         The pixels were compressed with loss at some time.
     """

@@ -231,9 +231,10 @@ def _padding(facts: _Facts, bits_stored: int) -> tuple[int, int] | None:
     return min(first, last), max(first, last)
 
 
-def _as_signed(value: int, bits: int) -> int:
-    value &= (1 << bits) - 1
-    return value - (1 << bits) if bits and value >> (bits - 1) else value
+def _as_signed(value: int, bits_stored: int) -> int:
+    """A value of 16 bits: that of the stored bits where it has no others, and never cut down to them."""
+    bits = bits_stored if 0 < bits_stored < 16 and value >> bits_stored == 0 else 16
+    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def _is_multi_frame(facts: _Facts, scanned: ScannedHeader) -> bool:

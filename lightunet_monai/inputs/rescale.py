@@ -42,6 +42,7 @@ def rescale_plane(plane: NDArray[Any], pixels: StoredPixels, out: NDArray[Any]) 
     slope, intercept = pixels.slope, pixels.intercept
     slope = 1.0 if slope is None else slope
     intercept = 0.0 if intercept is None else intercept
+    padding_words = _padding_words(plane, pixels)
     plane = _clean_bits(plane, pixels)
     padding = _padding_mask(plane, pixels.padding)
     if out.dtype == np.int16:
@@ -53,6 +54,24 @@ def rescale_plane(plane: NDArray[Any], pixels: StoredPixels, out: NDArray[Any]) 
         out[...] = plane * np.float64(slope) + np.float64(intercept)
     if padding is not None:
         out[padding] = AIR_HU
+    if padding_words is not None:
+        out[padding_words] = AIR_HU
+
+
+def _padding_words(plane: NDArray[Any], pixels: StoredPixels) -> NDArray[np.bool_] | None:
+    """Where a whole word is padding of a value that the stored bits cannot hold, as -32768 among 12 bits.
+
+    Without the bits above the stored ones it would look like a measured value.
+    """
+    bits = pixels.bits_stored
+    if pixels.padding is None or pixels.high_bit != bits - 1:
+        return None
+    (low, high), span = pixels.padding, 1 << bits
+    lowest = -span // 2 if pixels.is_signed else 0
+    highest = lowest + span - 1
+    if lowest <= low and high <= highest:
+        return None
+    return np.asarray((plane >= low) & (plane <= high) & ((plane < lowest) | (plane > highest)))
 
 
 def _clean_bits(plane: NDArray[Any], pixels: StoredPixels) -> NDArray[Any]:

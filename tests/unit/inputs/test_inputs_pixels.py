@@ -120,6 +120,63 @@ def test_a_range_of_padding_becomes_air(tmp_path):
     np.testing.assert_array_equal(out, [[-1024, -1024, -5, 100]])
 
 
+def store(dataset, words, padding, vr, **facts):
+    """Put words and a padding value into a data set; stored values are Hounsfield units."""
+    dataset.PixelData = words.tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.RescaleIntercept = "0"
+    dataset.BitsAllocated = words.dtype.itemsize * 8
+    dataset.PixelRepresentation = int(words.dtype.kind == "i")
+    dataset.BitsStored = facts.get("bits", dataset.BitsAllocated)
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.add_new(0x00280120, vr, padding)
+
+
+@pytest.mark.parametrize("padding", [-32768, -3024, -2049, -2048, -2000])
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_padding_of_12_signed_bits_is_found_in_whole_words_and_matches_nothing_else(tmp_path, padding, dtype):
+    words = np.arange(-2040, -2040 + 24 * 20 * 8, 8, dtype="<i2")[:480]
+    words[words == padding] += 1
+    words[[3, 100, 479]] = padding
+    make_series(tmp_path, change=lambda index, dataset: store(dataset, words.copy(), padding, "SS", bits=12))
+    expected = words.copy()
+    expected[[3, 100, 479]] = -1024
+    np.testing.assert_array_equal(load(tmp_path, dtype=dtype).voxels[:, :, 0].T.ravel(), expected)
+
+
+def test_padding_outside_12_unsigned_bits_is_found_in_whole_words(tmp_path):
+    words = np.arange(480, dtype="<u2") + 1900  # 63536 & 0xFFF is 2096, one of them
+    words[[0, 200]] = 63536
+    make_series(tmp_path, change=lambda index, dataset: store(dataset, words.copy(), 63536, "US", bits=12))
+    expected = words.astype(np.int32)
+    expected[[0, 200]] = -1024
+    np.testing.assert_array_equal(load(tmp_path).voxels[:, :, 0].T.ravel(), expected)
+
+
+def test_padding_written_as_the_unsigned_bits_of_a_signed_value_is_found(tmp_path):
+    words = np.arange(480, dtype="<i2") - 240
+    words[[0, 200]] = -2000
+    make_series(tmp_path, change=lambda index, dataset: store(dataset, words.copy(), 2096, "US", bits=12))
+    expected = words.copy()
+    expected[[0, 200]] = -1024
+    np.testing.assert_array_equal(load(tmp_path).voxels[:, :, 0].T.ravel(), expected)
+
+
+def test_padding_of_32_bits_keeps_its_sign(tmp_path):
+    words = np.arange(480, dtype="<i4") - 240
+    words[[0, 200]] = -2000
+    make_series(tmp_path, change=lambda index, dataset: store(dataset, words.copy(), -2000, "SS"))
+    expected = words.copy()
+    expected[[0, 200]] = -1024
+    np.testing.assert_array_equal(load(tmp_path).voxels[:, :, 0].T.ravel(), expected)
+
+
+def test_a_range_of_padding_across_the_end_of_the_stored_bits_is_air_on_both_sides(tmp_path):
+    stored = np.array([[-3000, -2049, -2048, -2000, -1999, 500]], np.int16)
+    out = plane_of(tmp_path, stored, np.int16, bits_stored=12, padding=(-3000, -2000))
+    np.testing.assert_array_equal(out, [[-1024, -1024, -1024, -1024, -1999, 500]])
+
+
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_monochrome1_does_not_change_values(tmp_path, dtype):
     truth = make_series(tmp_path)
