@@ -21,6 +21,11 @@ IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+GE_BIG_PIXELS = "1.2.840.113619.5.2"
+"""Private to GE: an implicit little endian header before big endian pixels."""
+
+NATIVE = frozenset((IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG, GE_BIG_PIXELS))
+"""Transfer syntaxes with uncompressed pixels that are read."""
 
 PIXEL_DATA = 0x7FE00010
 FLOAT_PIXEL_DATA = (0x7FE00008, 0x7FE00009)
@@ -53,7 +58,7 @@ class ScannedHeader:
     Parameters
     ----------
     transfer_syntax : str
-        Transfer Syntax UID; the detected one if the file has no file meta information.
+        Transfer Syntax UID of the header, which may be wrong in the file meta information or not be there at all.
     is_little_endian : bool
         Byte order of the data set.
     values : dict of int to bytes
@@ -67,6 +72,8 @@ class ScannedHeader:
         Where the data set begins in it, behind the file meta information.
     has_float_pixels : bool
         Float or Double Float Pixel Data instead of Pixel Data.
+    declared_syntax : str
+        Transfer Syntax UID as the file meta information has it; empty where it has none.
     """
 
     transfer_syntax: str
@@ -77,6 +84,7 @@ class ScannedHeader:
     header: bytes = b""
     dataset_offset: int = 0
     has_float_pixels: bool = False
+    declared_syntax: str = ""
 
 
 def scan_header(stream: IO[bytes], wanted: frozenset[int]) -> ScannedHeader:
@@ -102,14 +110,18 @@ def scan_header(stream: IO[bytes], wanted: frozenset[int]) -> ScannedHeader:
     """
     head = stream.read(_FIRST_BYTES)
     try:
-        start, syntax = _read_file_meta(head)
+        start, declared = _read_file_meta(head)
+        syntax = declared if declared == DEFLATED else _check_syntax(head, start, declared)
     except NotDicomError:
         if what := _what_is_blank(head):
             raise BlankFileError(what) from None
         raise
     if syntax == DEFLATED:
-        return _scan_growing(_Inflated(stream, head[start:]), 0, syntax, wanted)
-    return _scan_growing(_Plain(stream, head), start, syntax, wanted)
+        result = _scan_growing(_Inflated(stream, head[start:]), 0, syntax, wanted)
+    else:
+        result = _scan_growing(_Plain(stream, head), start, syntax, wanted)
+    result.declared_syntax = declared
+    return result
 
 
 def _what_is_blank(head: bytes) -> str:
@@ -176,7 +188,7 @@ class _Inflated:
 
 
 def _read_file_meta(head: bytes) -> tuple[int, str]:
-    """Offset of the data set and its Transfer Syntax UID."""
+    """Offset of the data set and the Transfer Syntax UID that is declared, empty if none is."""
     start = _PREAMBLE_BYTES + 4 if head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM" else 0
     values: dict[int, bytes] = {}
     scan = _Scan(explicit=True, little=True, wanted=frozenset((_TRANSFER_SYNTAX,)), values=values)
@@ -188,9 +200,7 @@ def _read_file_meta(head: bytes) -> tuple[int, str]:
     syntax = values.get(_TRANSFER_SYNTAX, b"").strip(b"\0 ").decode("ascii", "replace")
     if start and len(head) < start + 8:
         raise UnreadableFileError("ends behind the file meta information.")
-    if syntax == DEFLATED:
-        return start, syntax
-    return start, _check_syntax(head, start, syntax)
+    return start, syntax
 
 
 def _check_syntax(head: bytes, start: int, syntax: str) -> str:

@@ -12,7 +12,8 @@ from typing import IO
 
 from ..errors import UnreadableFileError
 from ..sources import StoredPixels
-from .element_scan import ScannedHeader, scan_header
+from .codestream import COMPRESSED
+from .element_scan import GE_BIG_PIXELS, IMPLICIT_LITTLE, NATIVE, ScannedHeader, scan_header
 from .limits import MAX_FRAMES, MAX_PLANE_SIDE
 from .planes import Plane, parse_numbers
 
@@ -201,15 +202,16 @@ def _stored_pixels(facts: _Facts, scanned: ScannedHeader, file_bytes: int, modif
         raise UnreadableFileError(f"the header says {frames:g} frames, expected 1 to {MAX_FRAMES}.")
     allocated = facts.integer("bits_allocated", 0)
     stored = facts.integer("bits_stored", allocated)
+    syntax = _pixel_syntax(scanned)
     return StoredPixels(
-        transfer_syntax=scanned.transfer_syntax,
+        transfer_syntax=syntax,
         rows=rows,
         columns=columns,
         bits_allocated=allocated,
         bits_stored=stored,
         high_bit=facts.integer("high_bit", stored - 1),
         is_signed=facts.integer("pixel_representation", 0) == 1,
-        is_little_endian=scanned.is_little_endian,
+        is_little_endian=scanned.is_little_endian and syntax != GE_BIG_PIXELS,
         offset=scanned.pixel_offset,
         length=scanned.pixel_length,
         file_bytes=file_bytes,
@@ -218,6 +220,15 @@ def _stored_pixels(facts: _Facts, scanned: ScannedHeader, file_bytes: int, modif
         padding=_padding(facts, stored),
         is_lossy=facts.text("lossy") == "01",
     )
+
+
+def _pixel_syntax(scanned: ScannedHeader) -> str:
+    """The syntax of the header, but a declared one that may store pixels otherwise."""
+    declared = scanned.declared_syntax
+    if declared == GE_BIG_PIXELS and scanned.transfer_syntax != IMPLICIT_LITTLE:
+        return f"{declared} with an explicit header"
+    is_other = declared and (declared == GE_BIG_PIXELS or declared not in NATIVE | COMPRESSED)
+    return declared if is_other else scanned.transfer_syntax
 
 
 def _padding(facts: _Facts, bits_stored: int) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
 from ..sources import DicomSlice, StoredPixels
 from .codestream import COMPRESSED, LOSSY
 from .decoding import CompressedPlane, decode_planes
-from .element_scan import DEFLATED
+from .element_scan import DEFLATED, NATIVE
 from .limits import MAX_MEMBER_BYTES, MAX_VOLUME_VOXELS
 from .rescale import ValuesExceedInt16Error, rescale_plane
 from .streams import SliceStreams
@@ -166,10 +166,11 @@ def _check_kind(item: DicomSlice, pixels: StoredPixels) -> None:
         )
     if not pixels.bits_stored - 1 <= pixels.high_bit < pixels.bits_allocated:
         raise UnreadableFileError(f"{item}: high bit {pixels.high_bit}, expected {pixels.bits_stored - 1}.")
-    if pixels.length < 0 and pixels.transfer_syntax not in COMPRESSED:
+    # Pixels of a known length are not compressed, whatever an old file meta information says.
+    if pixels.transfer_syntax not in (COMPRESSED if pixels.length < 0 else COMPRESSED | NATIVE):
         raise UnreadableFileError(
             f"{item}: transfer syntax {pixels.transfer_syntax} is not known.",
-            hint="Ask for an export without compression.",
+            hint="Ask for an export without compression, in explicit VR little endian.",
             reason="transfer-syntax",
         )
 

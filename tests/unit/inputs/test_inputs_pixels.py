@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.encaps import generate_frames
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lightunet_monai.errors import UnreadableFileError, UnsupportedImageError
 from lightunet_monai.inputs import choose_series, discover_sources, read_hu
@@ -223,6 +223,62 @@ def test_an_unknown_transfer_syntax_is_refused(tmp_path):
     truth = make_series(tmp_path, syntax="rle")
     rewrite(truth, lambda dataset: setattr(dataset.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.4.100"))
     with pytest.raises(UnreadableFileError, match=r"1\.2\.840\.10008\.1\.2\.4\.100"):
+        load(tmp_path)
+
+
+def declare(path, old, new):
+    """Put another transfer syntax UID into the file meta information, which stays else as it is."""
+    data = path.read_bytes()
+    old, new = (uid.encode() + b"\0" * (len(uid) % 2) for uid in (old, new))
+    at = data.index(b"\x02\0\x10\0UI") + 8
+    assert data[at : at + len(old)] == old
+    path.write_bytes(data[: at - 2] + len(new).to_bytes(2, "little") + new + data[at + len(old) :])
+
+
+PRIVATE = "1.2.840.99999.1.2.9"
+GE_PRIVATE = "1.2.840.113619.5.2"
+
+
+@pytest.mark.parametrize("is_implicit", [False, True])
+def test_uncompressed_pixels_of_an_unknown_transfer_syntax_are_refused(tmp_path, is_implicit):
+    truth = make_series(tmp_path)
+    syntax = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+    for path in truth.files:
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.save_as(path, implicit_vr=is_implicit, little_endian=True)
+        declare(path, syntax, PRIVATE)
+    with pytest.raises(UnreadableFileError, match=PRIVATE) as caught:
+        load(tmp_path)
+    assert caught.value.reason == "transfer-syntax"
+
+
+def test_a_file_that_declares_an_empty_transfer_syntax_is_read(tmp_path):
+    truth = make_series(tmp_path)
+    for path in truth.files:
+        declare(path, ExplicitVRLittleEndian, "")
+    np.testing.assert_array_equal(load(tmp_path).voxels, truth.voxels)
+
+
+def test_big_endian_pixels_behind_the_implicit_header_of_ge_are_read_exactly(tmp_path):
+    truth = make_series(tmp_path)
+    for path in truth.files:
+        dataset = pydicom.dcmread(path)
+        dataset.PixelData = np.frombuffer(dataset.PixelData, "<i2").astype(">i2").tobytes()
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        dataset.save_as(path, implicit_vr=True, little_endian=True)
+        declare(path, ImplicitVRLittleEndian, GE_PRIVATE)
+    np.testing.assert_array_equal(load(tmp_path).voxels, truth.voxels)
+    sitk = pytest.importorskip("SimpleITK")
+    witness = sitk.GetArrayFromImage(sitk.ReadImage(str(truth.files[0])))[0].T
+    np.testing.assert_array_equal(witness, truth.voxels[:, :, 0])
+
+
+def test_the_private_syntax_of_ge_with_an_explicit_header_is_refused(tmp_path):
+    truth = make_series(tmp_path)
+    for path in truth.files:
+        declare(path, ExplicitVRLittleEndian, GE_PRIVATE)
+    with pytest.raises(UnreadableFileError, match="explicit header"):
         load(tmp_path)
 
 
