@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -66,6 +67,8 @@ def start_cluster(kind: str, settings: ClusterSettings) -> Any:
         "kubernetes": _start_kubernetes,
     }
     import_dask("distributed", "cluster")  # before the setting: what it adds to the configuration would go with it
+    # What dask and Python start themselves imports nothing from the folder that the user is in (Python 3.11 and later).
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         # The marker of an attempt counts deaths; dask need not try again by itself.
         with import_dask("dask", "cluster").config.set({"distributed.scheduler.allowed-failures": 0}):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Protocol
 
 from ..errors import InferenceError, LightUNetError
+from ..inputs.child_process import child_command, child_environment
 from .memory import resident_bytes
 from .task import IN_FLIGHT, CaseTask, Event, Lost, Outcome, WorkerPlan
 
@@ -66,12 +65,12 @@ class _Worker:
         self.cases: dict[str, _InFlight] = {}
         self.reserved = self.is_ready = False
         self.pipe, child = Pipe()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": _python_path()}
+        environment = child_environment(OMP_NUM_THREADS=str(threads))
         if len(devices := _gpus()) > 1:  # each worker sees one of them
             environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
         # Libraries print, and what they print may hold a path: it goes nowhere, errors come through the pipe.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}._worker_process", str(child.fileno())],
+            child_command(f"{__package__}._worker_process", str(child.fileno())),
             pass_fds=[child.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -234,11 +233,6 @@ def default_jobs(cores: int, device: str | None) -> int:
     except (AttributeError, ValueError, OSError):
         memory = 0
     return max(1, min(cores, memory // MEMORY_OF_WORKER) if memory else cores // 2)
-
-
-def _python_path() -> str:
-    root = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
 
 
 def _gpus() -> list[str]:

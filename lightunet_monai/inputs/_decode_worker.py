@@ -1,4 +1,4 @@
-"""A child process that decodes compressed planes: ``python -m lightunet_monai.inputs._decode_worker``.
+"""A child process that decodes compressed planes: ``lightunet_monai.inputs._decode_worker``.
 
 Decoders are C and C++ code, and a crafted file can crash them or make them eat memory; then this process
 ends and the program that asked goes on. It reads requests from standard input and answers on standard

@@ -6,19 +6,18 @@ import json
 import os
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, UnreadableFileError
+from .child_process import PACKAGE_FOLDER, child_command, child_environment
 from .codestream import check_codestream
 from .decode_protocol import OK
 
@@ -140,22 +139,15 @@ class _Decoder:
     """One child process."""
 
     def __init__(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        inherited = os.environ.get("PYTHONPATH")
-        # The child must import this very package, and one thread of linear algebra is one too many already.
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, (root, inherited))),
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}._decode_worker"],
+                child_command(f"{__package__}._decode_worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=environment,
+                cwd=PACKAGE_FOLDER,
+                # One thread of linear algebra is one too many already.
+                env=child_environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
             )
         except OSError as error:
             raise UnreadableFileError(

@@ -1,6 +1,8 @@
 """Compressed planes from hostile files: only the decoder's process may suffer."""
 
+import os
 import struct
+import subprocess
 import time
 
 import numpy as np
@@ -10,6 +12,7 @@ from pydicom.encaps import encapsulate, generate_frames
 
 from lightunet_monai.errors import UnreadableFileError, UnsupportedImageError
 from lightunet_monai.inputs import choose_series, decoding, discover_sources, read_hu
+from lightunet_monai.inputs.child_process import child_command, child_environment
 from lightunet_monai.inputs.codestream import check_codestream
 from lightunet_monai.inputs.decoding import CompressedPlane, decode_planes
 from tests.builders.series import HTJ2K, make_series
@@ -116,6 +119,28 @@ def test_a_compressed_multi_frame_instance_is_decoded_in_slice_order(tmp_path):
     volume = read_hu(choose_series(discover_sources(tmp_path)))
     np.testing.assert_array_equal(volume.voxels, truth.voxels)
     np.testing.assert_allclose(volume.affine, truth.affine, atol=1e-6)
+
+
+def test_python_files_in_the_folder_of_the_study_are_not_run_by_the_decoder(tmp_path, monkeypatch):
+    truth = make_series(tmp_path / "study", syntax="rle")
+    trace = tmp_path / "was-run"
+    for name in ("numpy", "pydicom", "json", "runpy", "lightunet_monai"):
+        (truth.folder / f"{name}.py").write_text(f"open({str(trace)!r}, 'w').close()\nraise SystemExit(9)\n")
+    monkeypatch.chdir(truth.folder)
+    for python_path in ("", os.pathsep, os.environ.get("PYTHONPATH", "") + os.pathsep):
+        monkeypatch.setenv("PYTHONPATH", python_path)
+        np.testing.assert_array_equal(read_hu(choose_series(discover_sources("."))).voxels, truth.voxels)
+    assert not trace.exists()
+
+
+def test_a_child_process_finds_what_a_relative_python_path_means_here(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "greeting.py").write_text("import sys; print('hello', *sys.argv[1:])")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    command = child_command("greeting", "you")
+    done = subprocess.run(command, cwd="/", env=child_environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["hello", "you"]
 
 
 def test_a_frame_in_several_fragments_is_put_together(tmp_path):
