@@ -45,7 +45,7 @@ def check_affine(affine: NDArray[np.float64], what: str, *, allow_shear: bool = 
     Raises
     ------
     GeometryError
-        With reason ``"tilt"`` if the axes are not perpendicular, which resampling can mend.
+        With reason ``"tilt"`` if the last axis leans, which resampling can mend; ``"affine"`` if the first two do.
     """
     columns = affine[:3, :3]
     spacing = np.linalg.norm(columns, axis=0)
@@ -61,6 +61,15 @@ def check_affine(affine: NDArray[np.float64], what: str, *, allow_shear: bool = 
     shear = float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
     if shear > MAX_SHEAR_DEGREES:
         raise GeometryError(f"{what}: the axes lie {shear:.1f} degrees off a right angle.", reason="affine")
+    within = float(np.degrees(np.arcsin(min(cosines[0], 1.0))))
+    if within > SHEAR_TOLERANCE_DEGREES:
+        # Slices are planes of the first two axes; only their shift against each other can be resampled.
+        raise GeometryError(
+            f"{what}: the first two axes lie {within:.2f} degrees off a right angle, "
+            f"expected at most {SHEAR_TOLERANCE_DEGREES} degrees within a slice.",
+            hint="Store it with its slices along the last axis, or resample it onto perpendicular axes.",
+            reason="affine",
+        )
     if shear > SHEAR_TOLERANCE_DEGREES and not allow_shear:
         raise GeometryError(
             f"{what}: the axes lie {shear:.2f} degrees off a right angle (gantry tilt), "

@@ -246,6 +246,38 @@ def test_a_sheared_file_is_refused_and_resampled_when_asked(tmp_path):
     assert (back == label_map).mean() > 0.99
 
 
+@pytest.mark.parametrize("allow_shear", [False, True])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_shear_between_the_first_two_axes_is_refused_and_not_dropped(tmp_path, order, allow_shear):
+    affine = make_affine()
+    affine[1, 2] = 0.3
+    if order == (0, 1, 2):
+        affine[0, 1] = 0.2  # the planes themselves are sheared; else the slices lie along another axis than the last
+    path = save(tmp_path / "v.nii", make_voxels().transpose(order), affine[:, [*order, 3]], qform=0)
+    with pytest.raises(GeometryError, match="the first two axes") as caught:
+        load(path, allow_shear=allow_shear)
+    assert caught.value.reason == "affine"
+    assert "slices along the last axis" in caught.value.hint
+    assert "--regularize" not in caught.value.hint
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1), (0, 2, 1)])
+def test_a_tilt_of_the_last_axis_is_straightened_in_place_whatever_the_order(tmp_path, order):
+    voxels, affine = make_voxels(), make_affine()
+    affine[1, 2] = 0.3
+    path = save(tmp_path / "v.nii", voxels.transpose(order), affine[:, [*order, 3]], qform=0)
+    regularization = plan_regularization(ImageFile(path))
+    regular = regularization.to_regular(load(path, allow_shear=True).voxels)
+    axes = regularization.affine[:3, :3] / np.linalg.norm(regularization.affine[:3, :3], axis=0)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+    ours, theirs = (
+        np.average(np.argwhere(np.ones(array.shape)), axis=0, weights=(array + 1024.0).ravel()) @ frame[:3, :3].T
+        + frame[:3, 3]
+        for array, frame in ((regular, regularization.affine), (voxels, affine))
+    )
+    np.testing.assert_allclose(ours, theirs, atol=0.05)
+
+
 def test_a_label_map_file_is_no_source(tmp_path):
     make_volume(tmp_path / "v.nrrd")
     make_volume(tmp_path / "v.seg.nrrd")
