@@ -35,7 +35,7 @@ _KEYS = (
 )
 """Functional group, element in it, and the key of `Plane.keys` that it fills."""
 
-_PARSE_ERRORS = (
+PARSE_ERRORS = (
     ValueError,
     LookupError,
     TypeError,
@@ -49,6 +49,7 @@ _PARSE_ERRORS = (
     pydicom.errors.BytesLengthException,
     pydicom.errors.InvalidDicomError,
 )
+"""What pydicom raises on damaged elements, when it reads them or when their values are asked for."""
 
 
 def read_planes(scanned: ScannedHeader, top: Plane, frames: int) -> tuple[Plane, ...]:
@@ -75,7 +76,7 @@ def read_planes(scanned: ScannedHeader, top: Plane, frames: int) -> tuple[Plane,
     """
     try:
         return _planes(_functional_groups(scanned), top, frames)
-    except _PARSE_ERRORS as error:
+    except PARSE_ERRORS as error:
         # pydicom parses lazily: a damaged value may show only when it is asked for.
         raise UnreadableFileError(f"the functional groups are damaged: {type(error).__name__}.") from None
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
 from ..errors import UnreadableFileError, UnsupportedImageError
+from .functional_groups import PARSE_ERRORS
 from .image2d_files import LUMINANCE
 from .image2d_pixels import Plane2D, check_size
 
@@ -53,17 +53,17 @@ def read_dicom2d(path: Path, *, apply_voi: bool = False) -> Plane2D:
     """
     try:
         header = pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError) as error:
+        _check(header, path)
+        spacing, notes = _spacing(header, path)
+    except PARSE_ERRORS as error:  # pydicom converts a value when it is asked for
         raise UnreadableFileError(
             f"{path}: damaged DICOM file: {type(error).__name__}.", hint="Export it again."
         ) from None
-    _check(header, path)
     pixels = _decode(header, path, apply_voi)
     if pixels.ndim == 3:
         pixels = (pixels @ np.array(LUMINANCE)).round(4)
     elif header.PhotometricInterpretation == "MONOCHROME1":  # low values are bright
         pixels = pixels.max() + pixels.min() - pixels
-    spacing, notes = _spacing(header, path)
     modality = str(header.get("Modality", ""))
     if modality != TRAINED_ON:
         notes.append(f"{path.name}: modality {modality or 'unknown'}; the shipped weights know ultrasound only.")
@@ -140,6 +140,6 @@ def _region_spacings(header: Any) -> list[tuple[float, float]]:
 
 def _pair(value: Any) -> tuple[float, float] | None:
     """DICOM gives the distance of rows first."""
-    if value is None or len(value) != 2 or min(map(float, value)) <= 0:
+    if value is None or len(value) != 2 or not all(0 < float(number) < np.inf for number in value):
         return None
     return float(value[1]), float(value[0])

@@ -46,6 +46,7 @@ def open_with_simpleitk(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
     UnreadableFileError
         If it is damaged or truncated, or keeps its voxels outside its folder.
     """
+    check_name(path)
     is_nrrd = path.name.lower().endswith((".nrrd", ".nhdr"))
     try:
         header = _read_nrrd(path) if is_nrrd else _read_meta_image(path)
@@ -54,6 +55,22 @@ def open_with_simpleitk(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
             f"{path}: damaged header: {type(error).__name__} {error}.", hint="Write the file again."
         ) from None
     return header, lambda: _read_voxels(path, header.shape)
+
+
+def check_name(path: Path) -> None:
+    """Check that SimpleITK can be given a path: one that is no text ends the whole process.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the path is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UnreadableFileError(
+            f"{path}: the name of the file or of a folder above it is not UTF-8.", hint="Rename it.", reason="file-name"
+        ) from None
 
 
 def _read_voxels(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -19,7 +20,11 @@ FORMS_TOLERANCE_MM = 0.1
 
 _PIXDIM_TOLERANCE = 0.01
 _TO_MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
-_READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError, MemoryError)
+READ_ERRORS = (
+    OSError, EOFError, ValueError, OverflowError, zlib.error,
+    ImageFileError, HeaderDataError, MemoryError,
+)  # fmt: skip
+"""What nibabel raises on a damaged file."""
 
 
 def open_nifti(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
@@ -42,7 +47,7 @@ def open_nifti(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
     """
     try:
         image: Any = nib.load(path)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise UnreadableFileError(f"{path}: no NIfTI file: {type(error).__name__}.", hint="Check the file.") from None
     if not isinstance(image, (nib.Nifti1Image, nib.Nifti2Image)):
         raise UnreadableFileError(f"{path}: no NIfTI file but {type(image).__name__}.", hint="Convert it to NIfTI.")
@@ -62,7 +67,7 @@ def open_nifti(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
 def _read_voxels(image: Any, path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
     try:
         voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise UnreadableFileError(
             f"{path}: damaged or truncated: {type(error).__name__}.", hint="Copy or export the file again."
         ) from None

@@ -208,7 +208,8 @@ def write_report(report: CaseReport, path: Path) -> Path:
     """
     text = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_file(Path(path)) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        # A path that is no text is written as JSON escapes.
+        part.write_bytes(text.encode("utf-8", "backslashreplace"))
     return Path(path)
 
 

@@ -9,10 +9,11 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
+from ..inputs.itk_files import check_name
+from ..inputs.nifti_files import READ_ERRORS
 from ..labels import LabelTable
 from .label_grid import LabelGrid
 from .read_dicom_seg import is_dicom, paint_dicom_seg
@@ -180,13 +181,14 @@ def _read_nifti(path: Path) -> tuple[Any, Any]:
     try:
         image = nib.load(path)
         return np.asanyarray(image.dataobj), image.affine
-    except (OSError, ImageFileError, EOFError, ValueError) as error:
+    except READ_ERRORS as error:
         raise UnreadableFileError(f"{path}: cannot be read as NIfTI: {error}.") from error
 
 
 def _read_itk(path: Path) -> tuple[Any, Any]:
     import SimpleITK as sitk
 
+    check_name(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:

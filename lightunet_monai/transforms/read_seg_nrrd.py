@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnreadableFileError, UnsupportedImageError
+from ..inputs.itk_files import check_name
 from ..labels import LabelTable
 from .label_grid import LabelGrid
 from .segment_labels import NamedSegment, label_of
@@ -115,6 +116,7 @@ def read_seg_nrrd(path: Path) -> SlicerSegmentation:
     """
     import SimpleITK as sitk
 
+    check_name(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:

@@ -1,6 +1,8 @@
 """``lightunet inspect``."""
 
 import json
+import os
+import sys
 
 import pytest
 
@@ -48,6 +50,19 @@ def test_the_json_document_says_the_same_to_programs(tmp_path, capsys):
         assert source["shape"] == [24, 20, 12]
         assert source["spacing"] == pytest.approx([0.8, 0.9, 1.5], abs=1e-4)
         assert source["problem"] is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file names of other systems are text")
+def test_a_study_in_a_folder_whose_name_is_no_text_is_shown(tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    truth = make_series(folder, defect="gap")
+    assert "segment would refuse: gap." in inspect(capsys, folder)[1]
+    truth.files[0].write_bytes(b"")
+    code, text = inspect(capsys, folder, "--json")
+    assert code == 1
+    assert str(folder) in json.dumps(json.loads(text), ensure_ascii=False)
+    assert main(["inspect", str(folder / "missing")]) == 1
+    assert r"M\udcfcller" in capsys.readouterr().err
 
 
 def test_each_model_of_the_bundle_says_its_labels(capsys):

@@ -196,6 +196,40 @@ def test_dicom_refusals(tmp_path):
             read_image2d(path)
 
 
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of each value
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"0.111\\0.111", b"0,111\\0,111"),
+        (b"0.111\\0.111", b"0.111      "),
+        (b"IS\x02\x001 ", b"IS\x02\x00x "),
+        (b"\x28\0\x10\0US\2\0", b"\x28\0\x10\0U \2\0"),
+        (b"\x28\0\x10\0US\2\0", b"\x28\0\x10\0FL\2\0"),
+    ],
+    ids=["decimal comma", "one number", "no number of frames", "no type", "another type"],
+)
+def test_a_dicom_header_value_that_cannot_be_read_is_refused(tmp_path, old, new):
+    path = make_dicom2d(tmp_path / "a.dcm", PixelSpacing=["0.111", "0.111"], NumberOfFrames="1")
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+    with pytest.raises(UnreadableFileError, match=r"a\.dcm: damaged DICOM file"):
+        read_image2d(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of each value
+def test_dicom_header_bytes_changed_anywhere_never_raise_anything_else(tmp_path):
+    region = [make_region(0.01, 0.012)]
+    data = make_dicom2d(tmp_path / "a.dcm", PixelSpacing=[0.2, 0.1], SequenceOfUltrasoundRegions=region).read_bytes()
+    path, rng = tmp_path / "x.dcm", np.random.default_rng(0)
+    for at in range(132, len(data) - GREY.size):
+        path.write_bytes(data[:at] + bytes([rng.choice([0, 0x20, 0x2C, 0x78, 0xFF])]) + data[at + 1 :])
+        try:
+            assert read_image2d(path).pixels.ndim == 2
+        except InputError:
+            continue
+
+
 def test_another_modality_than_ultrasound_is_said(tmp_path):
     assert any("modality MG" in text for text in read_image2d(make_dicom2d(tmp_path / "a.dcm", modality="MG")).warnings)
     assert read_image2d(make_dicom2d(tmp_path / "b.dcm")).warnings == ()

@@ -1,6 +1,9 @@
 """NIfTI, NRRD and MetaImage: right, or refused with the reason."""
 
+import contextlib
 import gzip
+import os
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -173,6 +176,47 @@ def test_a_file_that_is_something_else_is_refused(tmp_path, suffix, content):
     path = tmp_path / f"v{suffix}"
     path.write_bytes(content)
     assert refusal(path)[0] is UnreadableFileError
+
+
+@pytest.mark.filterwarnings("ignore")  # NumPy warns of what is no number
+def test_header_bytes_of_nifti_changed_anywhere_never_raise_anything_else(tmp_path):
+    data = make_nifti(tmp_path / "good.nii", make_voxels((6, 5, 4))).read_bytes()
+    path, rng = tmp_path / "x.nii", np.random.default_rng(0)
+    words = [np.array([value], "<f4").tobytes() for value in (np.nan, np.inf, -np.inf, 3.4e38)]
+    for at in range(40, 348):
+        for new in (bytes([rng.integers(0, 256)]), words[rng.integers(0, len(words))]):
+            path.write_bytes(data[:at] + new + data[at + len(new) :])
+            with contextlib.suppress(InputError):
+                assert np.isfinite(load(path).affine).all()
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(40, b"\x7f"), (70, b"\x01\0"), (110, b"\0"), (108, b"\0\0\x80\x7f"), (116, b"\0\0\xc0\x7f")],
+    ids=["dimensions", "voxel type", "voxels within the header", "voxels infinitely far", "intercept"],
+)
+def test_a_nifti_header_that_nibabel_refuses_is_refused(tmp_path, at, value):
+    path = make_nifti(tmp_path / "v.nii")
+    data = path.read_bytes()
+    data = data[:112] + np.array([1.0, 0.0], "<f4").tobytes() + data[120:]  # a slope, so that the intercept counts
+    path.write_bytes(data[:at] + value + data[at + len(value) :])
+    assert refusal(path)[0] is UnreadableFileError
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file names of other systems are text")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_folder_whose_name_is_no_text_is_read_or_refused_with_what_to_do(tmp_path, suffix):
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    folder.mkdir()
+    make_volume(tmp_path / f"v{suffix}")
+    for path in tmp_path.glob("v.*"):
+        path.rename(folder / path.name)
+    if "nii" in suffix:
+        np.testing.assert_array_equal(load(folder).voxels, make_voxels())
+    else:
+        with pytest.raises(UnreadableFileError, match="not UTF-8") as caught:
+            load(folder)
+        assert caught.value.hint == "Rename it."
 
 
 def test_a_header_that_announces_far_more_than_the_file_can_hold_is_refused_at_once(tmp_path):

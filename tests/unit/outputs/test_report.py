@@ -1,4 +1,5 @@
 import json
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def test_the_report_of_a_series_follows_the_published_schema(tmp_path: Path, sou
     assert values["seconds"] == {"load": 0.123, "infer": 3.0}
     assert "uneven spacing" in values["warnings"]
     assert values["model"]["weights_sha256"].startswith("0123456789abcdef")
+
+
+def test_a_path_that_is_no_text_can_be_reported(tmp_path: Path) -> None:
+    study = tmp_path / os.fsdecode(b"M\xfcller Universit\xc3\xa4t") if os.name == "posix" else tmp_path / "study"
+    path = write_report(describe_case(study, error=GeometryError("gap")), tmp_path / "report.json")
+    assert json.loads(path.read_bytes())["source"]["path"] == str(study)
 
 
 def test_a_failed_case_can_be_reported_before_a_source_was_found(tmp_path: Path) -> None:

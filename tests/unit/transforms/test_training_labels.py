@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import highdicom
@@ -25,6 +26,26 @@ from tests.builders.volume import make_affine
 ROOT = Path(__file__).resolve().parents[3]
 SLICER_PYTHON = ROOT / ".venv-slicer" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 FINDING = highdicom.sr.CodedConcept("49755003", "SCT", "Morphologically Altered Structure")
+
+
+@pytest.mark.parametrize("at", [70, 110])
+def test_a_label_map_with_a_damaged_nifti_header_is_refused(tmp_path, at):
+    path = tmp_path / "labels.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6), np.uint8), make_affine()), path)
+    data = bytearray(path.read_bytes())
+    data[at : at + 2] = b"\x80\x7f"
+    path.write_bytes(data)
+    with pytest.raises(UnreadableFileError, match="cannot be read as NIfTI"):
+        load_label_map(path)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file names of other systems are text")
+@pytest.mark.parametrize("name", ["labels.nrrd", "labels.mha", "labels.seg.nrrd"])
+def test_a_label_map_whose_name_is_no_text_is_refused(tmp_path, name):
+    path = tmp_path / os.fsdecode(b"M\xfcller " + name.encode())
+    path.write_bytes(b"NRRD0004\n")
+    with pytest.raises(UnreadableFileError, match="not UTF-8"):
+        load_label_map(path)
 
 
 def volume_of(case):
