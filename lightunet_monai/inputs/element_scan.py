@@ -323,7 +323,26 @@ class _Scan:
             raise _NeedMoreError from None
         if len(data) < at + 6:
             raise _NeedMoreError
-        raise UnreadableFileError(f"damaged header: no value representation at byte {at}.")
+        if b"AA" <= vr <= b"ZZ":
+            raise UnreadableFileError(f"damaged header: no value representation at byte {at}.")
+        return self._implicit_element(data, at, tag)
+
+    def _implicit_element(self, data: bytes | bytearray, at: int, tag: int) -> tuple[int, int, int, bool]:
+        """An element that its writer encoded implicitly among explicit ones; what follows must show it."""
+        try:
+            length = int(struct.unpack_from("<I" if self.little else ">I", data, at + 4)[0])
+        except struct.error:
+            raise _NeedMoreError from None
+        if length != _UNDEFINED:
+            behind = at + 8 + length
+            if len(data) < behind + 6:
+                raise _NeedMoreError
+            following = self._tag(data, behind)
+            vr = bytes(data[behind + 4 : behind + 6])
+            is_element = following >> 16 in (tag >> 16, 0xFFFE) or vr in _LONG_VRS or vr in _SHORT_VRS
+            if following <= tag or not is_element:
+                raise UnreadableFileError(f"damaged header: no value representation at byte {at}.")
+        return tag, length, at + 8, True
 
     def _skip_sequence(self, data: bytes | bytearray, at: int, implicit: bool) -> int:
         """Offset behind a sequence of undefined length, whatever it holds; a stack instead of recursion."""

@@ -57,6 +57,14 @@ def open_with_simpleitk(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
     return header, lambda: _read_voxels(path, header.shape)
 
 
+def image_io(path: Path) -> str:
+    """What SimpleITK calls the reader of a NRRD or MetaImage file; empty for one of another kind."""
+    name = path.name.lower()
+    if name.endswith((".nrrd", ".nhdr")):
+        return "NrrdImageIO"
+    return "MetaImageIO" if name.endswith((".mha", ".mhd")) else ""
+
+
 def check_name(path: Path) -> None:
     """Check that SimpleITK can be given a path: one that is no text ends the whole process.
 
@@ -77,6 +85,7 @@ def _read_voxels(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]
     sitk = _import_simpleitk()
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetImageIO(image_io(path))  # left to itself it does not know .MHA
     try:
         image = reader.Execute()
     except RuntimeError:

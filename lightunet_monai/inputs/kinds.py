@@ -36,8 +36,12 @@ _NOT_SLICES_BY_PREFIX = {
 }
 
 _LOCALIZER_WORDS = frozenset(("LOCALIZER", "SCOUT", "SURVIEW", "TOPOGRAM", "REF_SURVIEW"))
-_CAPTURE_WORDS = frozenset(("SCREEN SAVE", "SCREENSAVE", "DOSE_INFO", "PATIENT_INFO", "DOSE", "OTHER", "CSA REPORT"))
-_PROJECTION_WORDS = frozenset(("MIP", "MINIP", "MAXIP", "PROJECTION IMAGE", "VRT", "AVERAGE IP", "3D"))
+_CAPTURE_WORDS = frozenset(("SCREEN SAVE", "SCREENSAVE", "DOSE_INFO", "PATIENT_INFO", "DOSE", "CSA REPORT"))
+_PROJECTION_WORDS = frozenset(("MIP", "MINIP", "MAXIP", "PROJECTION IMAGE", "VRT"))
+
+_CAPTURE_WITHOUT_PLACE = frozenset(("OTHER",))
+_PROJECTION_WITHOUT_PLACE = frozenset(("AVERAGE IP", "3D"))
+"""Words that volumes carry, too: they say what an image is only where its place in a volume is missing."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,10 @@ def why_not_a_slice(header: InstanceHeader) -> tuple[str, str] | None:
         return "no-pixels", "float pixels" if header.has_float_pixels else "an object without pixels"
     if words & _LOCALIZER_WORDS:
         return "localizer", "localizer (scout) image"
-    if words & _CAPTURE_WORDS:
+    has_place = all(plane.position and plane.orientation and plane.pixel_spacing for plane in header.planes)
+    if words & _CAPTURE_WORDS or (words & _CAPTURE_WITHOUT_PLACE and not has_place):
         return "secondary-capture", "screen capture or dose page"
-    if words & _PROJECTION_WORDS:
+    if words & _PROJECTION_WORDS or (words & _PROJECTION_WITHOUT_PLACE and not has_place):
         return "projection", "projection or rendering, no slices"
     if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2", ""):
         return "colour", f"{header.samples} samples a pixel, {header.photometric or 'no colour model'}: no intensities"
@@ -87,7 +92,8 @@ def why_not_a_slice(header: InstanceHeader) -> tuple[str, str] | None:
 
 def is_derived(header: InstanceHeader) -> bool:
     """Image Type says the pixels were computed from those of other images."""
-    return bool(header.image_type) and header.image_type[0].upper() == "DERIVED"
+    words = header.image_type
+    return bool(words) and (words[0].upper() == "DERIVED" or not _PROJECTION_WITHOUT_PLACE.isdisjoint(words[2:]))
 
 
 def _has_frame_geometry(header: InstanceHeader) -> bool:

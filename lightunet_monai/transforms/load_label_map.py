@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
-from ..inputs.itk_files import check_name
+from ..inputs.itk_files import check_name, image_io
 from ..inputs.nifti_files import READ_ERRORS
 from ..labels import LabelTable
 from .label_grid import LabelGrid
@@ -190,7 +190,7 @@ def _read_itk(path: Path) -> tuple[Any, Any]:
 
     check_name(path)
     try:
-        image = sitk.ReadImage(str(path))
+        image = sitk.ReadImage(str(path), imageIO=image_io(path))
     except RuntimeError as error:
         raise UnreadableFileError(f"{path}: cannot be read as a label map.") from error
     if image.GetDimension() != 3:

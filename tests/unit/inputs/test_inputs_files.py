@@ -385,6 +385,52 @@ def test_a_header_may_end_anywhere_against_the_blocks_it_is_read_in(tmp_path, su
     np.testing.assert_array_equal(load(truth.folder).voxels, truth.voxels)
 
 
+def insert(path, raw):
+    """Put the bytes of a private element before those of the patient's name."""
+    data = path.read_bytes()
+    at = data.index(b"\x10\0\x10\0PN")
+    path.write_bytes(data[:at] + raw + data[at:])
+
+
+IMPLICIT = {
+    "one": struct.pack("<HHI", 9, 0x1001, 4) + b"abcd",
+    "length like no type": struct.pack("<HHI", 9, 0x1001, 0x2020) + b"x" * 0x2020,
+    "several": b"".join(struct.pack("<HHI", 9, number, 4) + b"abcd" for number in (0x1001, 0x1002, 0x1003)),
+    "sequence": struct.pack("<HHI", 9, 0x1001, 0xFFFFFFFF)
+    + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    + struct.pack("<HHI", 9, 0x1002, 2)
+    + b"ab"
+    + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+    + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0),
+    "in a sequence": struct.pack("<HH2sHI", 9, 0x1001, b"SQ", 0, 0xFFFFFFFF)
+    + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    + struct.pack("<HHI", 9, 0x1002, 2)
+    + b"ab"
+    + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+    + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0),
+    "at the end of a block": struct.pack("<HHI", 9, 0x1001, 15000) + b"x" * 15000,
+}
+
+
+@pytest.mark.parametrize("name", IMPLICIT)
+def test_private_elements_encoded_implicitly_in_an_explicit_file_are_passed_over(truth, name):
+    for path in truth.files:
+        insert(path, IMPLICIT[name])
+        assert pydicom.dcmread(path).Rows == 20  # the witness reads it so, too
+    np.testing.assert_array_equal(load(truth.folder).voxels, truth.voxels)
+
+
+@pytest.mark.parametrize("vr", [b"\0\0", b"??", b"--", b"OX"])
+@pytest.mark.parametrize("shape", [(24, 20, 12), (400, 400, 2)])
+def test_a_type_that_is_none_with_a_short_length_is_a_damaged_header(tmp_path, vr, shape):
+    truth = make_series(tmp_path, shape=shape)
+    for path in truth.files:
+        insert(path, struct.pack("<HH2sH", 9, 0x1001, vr, 4) + b"abcd")
+    found = survey(tmp_path)
+    assert found.sources == ()
+    assert len(found.errors) == shape[2]
+
+
 def test_a_dicom_file_with_an_archive_behind_it_is_a_dicom_file(tmp_path, truth):
     archive = pack(truth.folder, tmp_path / "study.zip").read_bytes()
     for path in truth.files:

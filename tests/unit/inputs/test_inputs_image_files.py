@@ -57,6 +57,13 @@ def test_every_format_gives_voxels_and_affine_exactly(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_names_in_capitals_are_read_alike(tmp_path, suffix):
+    make_volume(tmp_path / f"v{suffix}")
+    (tmp_path / f"v{suffix}").rename(tmp_path / f"SCAN{suffix.upper()}")
+    np.testing.assert_array_equal(load(tmp_path / f"SCAN{suffix.upper()}").voxels, make_voxels())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_source_is_named_like_its_file(tmp_path, suffix):
     (source,) = discover_sources(make_volume(tmp_path / f"case_7{suffix}"))
     assert source.name == "case_7"

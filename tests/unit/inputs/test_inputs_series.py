@@ -89,6 +89,47 @@ def test_a_localizer_is_set_aside_with_the_reason(tmp_path, defect):
     assert "localizer" in item.reason
 
 
+@pytest.mark.parametrize(
+    ("words", "warning"),
+    [
+        (["ORIGINAL", "PRIMARY", "OTHER"], ""),
+        (["ORIGINAL", "PRIMARY", "AXIAL", "OTHER"], ""),
+        (["DERIVED", "SECONDARY", "OTHER"], "derived from other images"),
+        (["ORIGINAL", "PRIMARY", "AXIAL", "3D"], "derived from other images"),
+        (["DERIVED", "SECONDARY", "AVERAGE IP"], "derived from other images"),
+    ],
+)
+def test_a_stack_is_a_volume_whatever_vague_words_its_image_type_has(tmp_path, words, warning):
+    truth = make_series(tmp_path, change=lambda index, dataset: setattr(dataset, "ImageType", words))
+    (source,) = discover_sources(tmp_path)
+    volume = read_hu(source)
+    np.testing.assert_array_equal(volume.voxels, truth.voxels)
+    assert source.is_derived == bool(warning)
+    assert warning in " ".join(volume.warnings)
+    assert bool(volume.warnings) == bool(warning)
+
+
+@pytest.mark.parametrize("missing", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
+@pytest.mark.parametrize(
+    ("word", "code"), [("OTHER", "secondary-capture"), ("3D", "projection"), ("AVERAGE IP", "projection")]
+)
+def test_vague_words_set_an_image_aside_that_has_no_place(tmp_path, word, code, missing):
+    def change(index, dataset):
+        dataset.ImageType = ["DERIVED", "SECONDARY", word]
+        delattr(dataset, missing)
+
+    make_series(tmp_path, change=change)
+    found = survey(tmp_path)
+    assert found.sources == ()
+    assert [(item.code, item.count) for item in found.set_aside] == [(code, 12)]
+
+
+@pytest.mark.parametrize("word", ["MIP", "VRT", "SCREEN SAVE", "LOCALIZER"])
+def test_plain_words_set_an_image_aside_wherever_it_lies(tmp_path, word):
+    make_series(tmp_path, change=lambda index, dataset: setattr(dataset, "ImageType", ["DERIVED", "SECONDARY", word]))
+    assert survey(tmp_path).sources == ()
+
+
 @pytest.mark.parametrize("defect", ["two kernels", "two phases", "two patients"])
 def test_each_volume_of_an_ambiguous_series_can_be_chosen_by_its_selector(tmp_path, defect):
     truth = make_series(tmp_path, defect=defect)
