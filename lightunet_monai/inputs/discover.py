@@ -6,6 +6,7 @@ survey("study/").set_aside          # what is there too, and why it is no source
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import zipfile
@@ -156,7 +157,7 @@ def _is_judged(series: DicomSeries) -> bool:
 
 def _read_headers(found: FoundFiles, progress: Progress | None) -> tuple[list[DicomFile], list[InputError]]:
     """Read all headers in parallel; files that are not DICOM are set aside, damaged ones are errors."""
-    archives = {item.path: zipfile.ZipFile(item.path) for item in found.candidates if item.member is not None}
+    archives = _open_archives(found.candidates)
     files: list[DicomFile] = []
     errors: list[InputError] = []
     blank = [(Candidate(path), "the file is not where the folder says, as behind a broken link") for path in found.lost]
@@ -211,9 +212,20 @@ def _lost_slices(
     return errors
 
 
+def _open_archives(candidates: Iterable[Candidate]) -> dict[Path, zipfile.ZipFile]:
+    """Each archive once: to open one is to read its whole directory. One that is gone is missing here."""
+    archives: dict[Path, zipfile.ZipFile] = {}
+    for path in dict.fromkeys(item.path for item in candidates if item.member is not None):
+        with contextlib.suppress(ValueError, *READ_ERRORS):
+            archives[path] = zipfile.ZipFile(path)
+    return archives
+
+
 def _read_one(item: Candidate, archives: dict[Path, zipfile.ZipFile]) -> InstanceHeader:
     try:
         if item.member is not None:
+            if item.path not in archives:
+                raise UnreadableFileError("the archive cannot be opened.", hint="Check the path.", reason="archive")
             with archives[item.path].open(item.member) as member:
                 return read_header(member)
         # Unbuffered: the scanner asks for the header in one piece.

@@ -19,7 +19,7 @@ import pytest
 
 from lightunet_monai.errors import InputError, NoImageFoundError, UnreadableFileError
 from lightunet_monai.inputs import choose_series, discover_sources, read_hu, survey
-from lightunet_monai.sources import DicomSeries
+from lightunet_monai.sources import DicomSeries, DicomSlice
 from tests.builders.series import make_series
 
 MANY = 1500
@@ -59,6 +59,33 @@ def test_a_zip_archive_is_read_without_unpacking(tmp_path, truth):
     before = {path.name for path in tmp_path.iterdir()}
     np.testing.assert_array_equal(load(archive).voxels, truth.voxels)
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_the_directory_of_an_archive_is_read_once_and_not_for_each_member(tmp_path, truth, monkeypatch):
+    archive = pack(truth.folder, tmp_path / "study.zip")
+    opened, real = [], zipfile.ZipFile.__init__
+
+    def count(self, file, *arguments, **options):
+        opened.append(file)
+        real(self, file, *arguments, **options)
+
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", count)
+    found = survey(archive)
+    assert len(found.sources[0].slices) == 12
+    assert opened == [archive, archive]  # to list it, and to read the headers
+
+
+def test_an_archive_that_is_gone_is_refused_and_named(tmp_path, truth):
+    archive = pack(truth.folder, tmp_path / "study.zip")
+    (found,) = discover_sources(archive)
+    by_hand = DicomSeries(
+        found.series_uid, "", tuple(DicomSlice(item.path, member=item.member) for item in found.slices)
+    )
+    np.testing.assert_array_equal(read_hu(by_hand).voxels, truth.voxels)
+    archive.unlink()
+    for source in (found, by_hand):
+        with pytest.raises(UnreadableFileError, match=str(archive)):
+            read_hu(source)
 
 
 def test_a_dicomdir_is_a_hint_to_walk_its_folder(tmp_path, truth):
