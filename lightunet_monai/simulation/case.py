@@ -20,7 +20,7 @@ from .lesions import Lesion
 from .placement import Frame, plan_frame
 from .projection import project_and_reconstruct, sample_projection
 from .random_streams import RandomStreams
-from .scanner import after_reconstruction, sample_scanner, scan
+from .scanner import after_reconstruction, beyond_field_of_view, sample_scanner, scan
 from .settings import SIMULATOR_VERSION, SimulationSettings
 from .storage import sample_storage, to_storage
 from .tissues import Tissue
@@ -85,6 +85,9 @@ def simulate_case(
     hu, tumour, outside = (_thicken(v, frame) for v in (anatomy.canvas.hu, anatomy.canvas.tumour, surface))
     tissue = _middle_slices(anatomy.canvas.tissue, frame)
     hu = scan(scanner, hu, outside, frame.delivered, streams.part("scan"), metal=anatomy.metal)
+    beyond = beyond_field_of_view(scanner, frame.delivered, hu.device)
+    if beyond is not None:  # what has no image has no label
+        tumour, tissue = tumour.masked_fill(beyond, 0.0), tissue.masked_fill(beyond, int(Tissue.OUTSIDE))
     label, lesions = draw_label(tumour, anatomy.lesions, frame.delivered)
     drawn = torch.from_numpy(label).to(tissue.device)
     tissue = _with_drawn_tumour(tissue, drawn)

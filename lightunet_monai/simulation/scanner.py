@@ -130,6 +130,20 @@ def scan(
     return scanned.transpose(1, axis).contiguous()
 
 
+def beyond_field_of_view(plan: ScannerPlan, grid: Grid, device: torch.device) -> torch.Tensor | None:
+    """Where a truncated scan has no image, bool of shape (X, Y, Z); None if nothing is cut off."""
+    if plan.field_of_view <= 0.0:
+        return None
+    turned = grid.swapped(1, plan.rotation_axis)
+    beyond = _radius_map(turned, device) > _edge(plan, turned)
+    return beyond[:, None, :].expand(turned.shape).transpose(1, plan.rotation_axis)
+
+
+def _edge(plan: ScannerPlan, grid: Grid) -> float:
+    """Radius of the field of view about the second axis, mm."""
+    return plan.field_of_view * 0.5 * max(grid.shape[0] * grid.spacing[0], grid.shape[2] * grid.spacing[2])
+
+
 def _swapped(position: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     swapped: NDArray[np.float64] = position.copy()
     swapped[1], swapped[axis] = position[axis], position[1]
@@ -282,7 +296,7 @@ def _leave_out(
     elif plan.air == "clipped":
         hu.clamp_(min=-1000.0)
     if plan.field_of_view > 0.0:
-        edge = plan.field_of_view * 0.5 * max(grid.shape[0] * grid.spacing[0], grid.shape[2] * grid.spacing[2])
+        edge = _edge(plan, grid)
         # Rays that leave the detector pile up as a bright rim at the edge of the field of view.
         hu.add_((40.0 * torch.exp((radius - edge).clamp_(max=0.0) / 6.0))[:, None, :])
         hu.masked_fill_((radius > edge)[:, None, :], -1000.0)

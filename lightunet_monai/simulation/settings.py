@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from ..errors import UsageError
 
-SIMULATOR_VERSION = 3
+SIMULATOR_VERSION = 4
 """Raised whenever a seed of a recipe no longer gives the same volume."""
 
 Span = tuple[float, float]

@@ -9,6 +9,8 @@ import torch
 
 from lightunet_monai.errors import UsageError
 from lightunet_monai.simulation import RECIPES, SimulatedCase, SimulationSettings, Tissue, simulate_case
+from lightunet_monai.simulation.random_streams import RandomStreams
+from lightunet_monai.simulation.scanner import ScannerPlan, sample_scanner
 
 SMALL = SimulationSettings(max_voxels=64, with_lesion=1.0)
 SEEDS = range(300, 306)
@@ -145,3 +147,22 @@ def test_hard_shares_neither_density_nor_kind_nor_scanner_with_training() -> Non
     assert not set(hard.lesion_kinds) & set(train.lesion_kinds)
     for name in ("noise_hu", "blur_mm", "cupping"):
         assert getattr(hard, name)[0] >= getattr(train, name)[1]
+
+
+def test_labels_end_where_a_truncated_field_of_view_ends() -> None:
+    truncated = [s for s in range(400, 600) if _scanner_of(s).field_of_view > 0.0][:4]
+    covered = 0
+    for seed in truncated:
+        case = simulate_case(seed, settings=SMALL)
+        corner = case.volume_hu[0, 0, 0]  # beyond the field of view everything has the value of air without noise
+        beyond = case.volume_hu == corner
+        assert beyond.mean() > 0.05
+        assert (case.tissue_map[beyond] > 0).mean() < 1e-3
+        assert not case.label_map[beyond].any()
+        covered += int((case.tissue_map > 0).sum())
+    assert len(truncated) == 4
+    assert covered > 1000
+
+
+def _scanner_of(seed: int) -> ScannerPlan:
+    return sample_scanner(RandomStreams(seed).part("scanner"), SMALL)
