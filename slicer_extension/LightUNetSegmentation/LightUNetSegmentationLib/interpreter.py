@@ -45,6 +45,7 @@ def childEnvironment(setting=""):
             environment = dict(os.environ)
         for name in _SLICER_VARIABLES:
             environment.pop(name, None)
+    environment["PYTHONSAFEPATH"] = "1"  # never a module from the folder in which Slicer was started
     environment["PYTHONUNBUFFERED"] = "1"
     environment["PYTHONIOENCODING"] = "utf-8"
     return environment

@@ -249,6 +249,7 @@ def test_another_python_does_not_get_the_libraries_of_slicer(monkeypatch):
     monkeypatch.setenv("PYTHONHOME", "/slicer")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/slicer/lib")
     assert "PYTHONHOME" in childEnvironment("")
+    assert childEnvironment("")["PYTHONSAFEPATH"] == "1"
     other = childEnvironment("/usr/bin/elsewhere")
     assert "PYTHONHOME" not in other
     assert "LD_LIBRARY_PATH" not in other
