@@ -15,7 +15,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from skimage.measure import find_contours
 
 from lightunet_monai.labels import Label
@@ -176,7 +176,8 @@ def _frame(segmentation: Segmentation, source: SourceSeries, stamp: Stamp) -> Da
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    # With explicit VR a DS holds 64 kB, about 2,500 points; longer Contour Data would be UN, which readers pass over.
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     return dataset
 
 

@@ -51,6 +51,24 @@ def test_plastimatch_needs_no_source_it_can_read_when_it_is_given_a_grid(tmp_pat
     assert dice(marked, case.segmentation.label_map) >= 0.98
 
 
+def test_a_contour_of_more_than_64_kilobytes_is_read_like_any_other(tmp_path: Path) -> None:
+    case = make_case(tmp_path, shape=(160, 150, 3), empty=True)
+    comb = case.segmentation.label_map
+    comb[5:155, 5:145, 1] = 1
+    comb[5:155:4, 10:145, 1] = comb[6:155:4, 10:145, 1] = 0
+    path = write_rtstruct(case.segmentation, tmp_path / "rtstruct.dcm")
+
+    (contour,) = pydicom.dcmread(path).ROIContourSequence[0].ContourSequence
+    assert contour.get_item("ContourData").length > 0xFFFF
+    assert contour.get_item("ContourData").VR != "UN"
+    assert dicom_errors(path) == []
+    assert np.array_equal(_rasterise(path, case.segmentation), comb)
+    command = [find_tool("plastimatch"), "convert", "--input", path, "--referenced-ct", case.folder]
+    run_tool(*command, "--output-prefix", tmp_path / "masks", "--prefix-format", "nrrd")
+    marked = paste([read_itk(item) for item in (tmp_path / "masks").glob("*.nrrd")], case.segmentation)
+    assert dice(marked, comb) >= 0.98
+
+
 def test_a_hole_is_a_contour_of_its_own(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     dataset = pydicom.dcmread(write_rtstruct(case.segmentation, tmp_path / "rtstruct.dcm"))
