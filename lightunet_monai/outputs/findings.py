@@ -175,7 +175,7 @@ def measure_lesions(segmentation: Segmentation, volume_hu: NDArray[np.generic] |
     masks = find_lesions(segmentation)
     body = find_body_surface(volume_hu, segmentation.affine) if masks and volume_hu is not None else None
     nipple = find_nipple(segmentation, body)
-    skin = find_labelled_skin(segmentation) if masks else None
+    skin = find_labelled_skin(segmentation, volume_hu) if masks else None
     return Findings(
         lesions=tuple(
             _measure(mask, segmentation, volume_hu, body, skin, nipple[0] if nipple else None) for mask in masks

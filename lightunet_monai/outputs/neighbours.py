@@ -15,3 +15,17 @@ def face_neighbours(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         result[tuple(low)] |= mask[tuple(high)]
         result[tuple(high)] |= mask[tuple(low)]
     return result
+
+
+def face_centres(inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Find the faces between a voxel of one mask and a voxel of the other: their centres as voxel indices, (n, 3)."""
+    voxels = np.argwhere(outside & face_neighbours(inside))
+    centres = []
+    for axis in range(3):
+        for step in (-1, 1):
+            beside = voxels.copy()
+            beside[:, axis] += step
+            touches = (beside[:, axis] >= 0) & (beside[:, axis] < inside.shape[axis])
+            touches[touches] = inside[tuple(beside[touches].T)]
+            centres.append((voxels[touches] + beside[touches]) / 2)
+    return np.concatenate(centres)

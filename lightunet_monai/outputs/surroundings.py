@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lightunet_monai.labels import ADIPOSE_CODES, FIBROGLANDULAR_CODES
 from lightunet_monai.segmentation import Segmentation
 
-from .neighbours import face_neighbours
+from .neighbours import face_centres, face_neighbours
 from .orientation import nearest_axes, unit_axes
 
 AIR_HU = -300.0
@@ -106,8 +106,8 @@ def skin_distance_mm(
 ) -> float:
     """Shortest distance from the surface of a lesion to the outer surface of the skin.
 
-    The nearest outside air is found on the coarse grid and then refined on the voxels themselves. The skin lies
-    half a voxel before the first voxel of air; the result is good to about one voxel.
+    The nearest outside air is found on the coarse grid and then refined on the voxels themselves. The skin lies on
+    the faces between voxels of air and others; the result is good to about one voxel.
 
     Parameters
     ----------
@@ -126,11 +126,8 @@ def skin_distance_mm(
     distances = lesion.query(body.points)[0]
     nearest = np.argsort(distances, kind="stable")[:REFINED_PLACES]
     corners = np.rint(_world(body.points[nearest], np.linalg.inv(affine))).astype(int)
-    fine = [_air_at_tissue(volume_hu, corner, body.step) for corner in corners]
-    voxels = np.concatenate(fine)
-    shortest = float(lesion.query(_world(voxels, affine))[0].min()) if len(voxels) else float(distances.min())
-    half_voxel = float(np.linalg.norm(affine[:3, :3], axis=0).mean()) / 2
-    return max(0.0, shortest - half_voxel)
+    faces = np.concatenate([_faces_of_air(volume_hu, corner, body.step) for corner in corners])
+    return float(lesion.query(_world(faces, affine))[0].min() if len(faces) else distances.min())
 
 
 def find_nipple(segmentation: Segmentation, body: BodySurface | None) -> tuple[NDArray[np.float64], str] | None:
@@ -231,14 +228,14 @@ def _breast_tip(tissue: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArr
     return np.asarray(tip)
 
 
-def _air_at_tissue(
+def _faces_of_air(
     volume_hu: NDArray[np.generic], centre: NDArray[np.int_], reach: tuple[int, int, int]
-) -> NDArray[np.int_]:
-    """Voxels of air with a face neighbour that is not air, within `reach` of a voxel; shape (n, 3)."""
+) -> NDArray[np.float64]:
+    """Centres of the faces between air and what is not air, within `reach` of a voxel, as voxel indices; (n, 3)."""
     first = np.maximum(0, centre - reach)
     box = tuple(slice(a, b) for a, b in zip(first, centre + reach + 1, strict=True))
     air = np.asarray(volume_hu[box]) < AIR_HU
-    return np.asarray(np.argwhere(air & face_neighbours(~air)) + first)
+    return np.asarray(face_centres(~air, air) + first)
 
 
 def _world(points: NDArray[Any], affine: NDArray[Any]) -> NDArray[np.float64]:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from lightunet_monai.labels import SKIN_CODES
 from lightunet_monai.segmentation import Segmentation
 
-from .neighbours import face_neighbours
+from .neighbours import face_centres
+from .surroundings import AIR_HU
 
 
 def breast_density(segmentation: Segmentation) -> float | None:
@@ -21,42 +22,47 @@ def breast_density(segmentation: Segmentation) -> float | None:
 
 
 class LabelledSkin:
-    """The outer surface of the labelled skin: unlabelled voxels that touch it by a face.
+    """The outer surface of the labelled skin: the faces at which it touches what is outside.
 
     Parameters
     ----------
     points : ndarray of float64, shape (n, 3)
-        Their positions, RAS+ mm.
-    half_voxel_mm : float
-        The surface lies that far before them.
+        Centres of these faces, RAS+ mm.
     """
 
-    def __init__(self, points: NDArray[np.float64], half_voxel_mm: float) -> None:
+    def __init__(self, points: NDArray[np.float64]) -> None:
         self.tree = scipy.spatial.cKDTree(points)
-        self.half_voxel_mm = half_voxel_mm
 
     def distance_mm(self, surface_points: NDArray[np.float64]) -> float:
-        """Shortest distance from the surface of a lesion (n, 3), RAS+ mm; 0 or more, good to about one voxel."""
-        return max(0.0, float(self.tree.query(surface_points)[0].min()) - self.half_voxel_mm)
+        """Shortest distance from the surface of a lesion (n, 3), RAS+ mm; good to about one voxel."""
+        return float(self.tree.query(surface_points)[0].min())
 
 
-def find_labelled_skin(segmentation: Segmentation) -> LabelledSkin | None:
+def find_labelled_skin(segmentation: Segmentation, volume_hu: NDArray[np.generic] | None = None) -> LabelledSkin | None:
     """Find the outer surface of the skin in the label map.
 
-    Where the skin ends at the border of the volume it has no surface there.
+    Outside is what is not labelled and, where intensities are known, air: muscle, an implant or a gap in the labels
+    beneath the skin is not outside. Where the skin ends at the border of the volume it has no surface there.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    volume_hu : ndarray, shape (X, Y, Z), or None
+        Hounsfield units.
 
     Returns
     -------
     LabelledSkin or None
-        None if no voxel is labelled as skin, or nothing unlabelled lies beside it.
+        None if no voxel is labelled as skin, or nothing of the outside lies beside it.
     """
-    values = segmentation.labels.values_of(SKIN_CODES)
     label_map, affine = segmentation.label_map, segmentation.affine
     skin = np.zeros(label_map.shape, dtype=bool)
-    for value in values:
+    for value in segmentation.labels.values_of(SKIN_CODES):
         skin |= label_map == value
-    rim = np.argwhere(face_neighbours(skin) & (label_map == 0)) if skin.any() else np.empty((0, 3))
-    if not len(rim):
+    if not skin.any():
         return None
-    points = rim @ affine[:3, :3].T + affine[:3, 3]
-    return LabelledSkin(points, float(np.linalg.norm(affine[:3, :3], axis=0).mean()) / 2)
+    outside = label_map == 0
+    if volume_hu is not None:
+        outside &= np.asarray(volume_hu) < AIR_HU
+    faces = face_centres(skin, outside)
+    return LabelledSkin(faces @ affine[:3, :3].T + affine[:3, 3]) if len(faces) else None

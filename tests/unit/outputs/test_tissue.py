@@ -71,6 +71,39 @@ def test_where_skin_is_missing_from_the_labels_the_air_counts():
     assert alone.skin_distance_mm > whole.skin_distance_mm + 10
 
 
+def test_what_is_not_labelled_beneath_the_skin_is_not_its_outer_surface():
+    segmentation, volume = _breast()
+    (whole,) = measure_lesions(segmentation, volume)
+    muscle = segmentation.label_map.copy()
+    muscle[muscle == 3] = 0  # all between skin and lesion
+    (lesion,) = findings = measure_lesions(replace(segmentation, label_map=muscle), volume)
+    assert findings.skin_method == "label"
+    assert lesion.skin_distance_mm == whole.skin_distance_mm
+    gap = segmentation.label_map.copy()
+    gap[25, 25, 43] = 0  # one voxel beneath the skin
+    assert segmentation.label_map[25, 25, 43:47].tolist() == [3, 4, 4, 0]
+    (lesion,) = measure_lesions(replace(segmentation, label_map=gap), volume)
+    assert lesion.skin_distance_mm == whole.skin_distance_mm
+
+
+@pytest.mark.parametrize("method", ["label", "air"])
+@pytest.mark.parametrize("slices_mm", [0.5, 2.5, 5.0])
+def test_thick_slices_do_not_shorten_the_distance_to_the_skin(slices_mm, method):
+    affine = np.diag([0.5, 0.5, slices_mm, 1.0])
+    label_map = np.zeros((60, 60, 24), np.uint8)
+    label_map[10:50, 10:50] = 3
+    label_map[10:12, 10:50] = 4
+    label_map[16:26, 25:35, 10:14] = 1  # 6 voxels of 0.5 mm below the surface
+    volume = np.where(label_map == 0, -1000, -90).astype(np.int16)
+    segmentation = make_segmentation(label_map, affine, labels=TISSUES)
+    if method == "air":
+        two = (label_map == 1).astype(np.uint8)
+        segmentation = replace(segmentation, label_map=two, labels=LabelTable.shipped())
+    (lesion,) = findings = measure_lesions(segmentation, volume)
+    assert findings.skin_method == method
+    assert lesion.skin_distance_mm == pytest.approx(3.0, abs=0.01)
+
+
 def test_contrast_is_against_tissue_labelled_or_not():
     segmentation, volume = _breast()
     (lesion,) = measure_lesions(segmentation, volume)
