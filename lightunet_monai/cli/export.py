@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LightUNetError, UsageError
+from ..errors import InputError, LightUNetError, UsageError
 from . import DISCLAIMER
 from .progress import choose_reporter, print_event
 
@@ -91,6 +92,7 @@ def _export(arguments: argparse.Namespace) -> CaseReport:
     _check_not_replaced(arguments.labelmap, arguments.output)
     check_output(arguments.output, formats, overwrite=arguments.overwrite)
     source = _choose_source(arguments)
+    _check_same_series(arguments, source)
     check_output(arguments.output, formats, source=source, overwrite=arguments.overwrite)
     # The label map lies on the slices as they are, so a tilted stack needs no resampling here.
     volume = read_hu(source, dtype="float32", assume_hu=arguments.assume_hu, allow_shear=True)
@@ -132,6 +134,49 @@ def _choose_source(arguments: argparse.Namespace) -> ImageSource:
 
     wanted = [arguments.series] if arguments.series else list(referenced_series(arguments.labelmap))
     return choose_series(discover_sources(arguments.source), wanted[0] if len(wanted) == 1 else None)
+
+
+def _check_same_series(arguments: argparse.Namespace, source: ImageSource) -> None:
+    """Refuse a label map of another series: where the grids are equal, nothing else would tell."""
+    from ..sources import DicomSeries
+
+    if not isinstance(source, DicomSeries):
+        return
+    for file, series_uids, hint in _named_series(arguments):
+        if series_uids and source.series_uid not in series_uids:
+            raise InputError(
+                f"{file}: says that the label map was drawn on series {', '.join(series_uids)}, "
+                f"found series {source.series_uid} in {arguments.source}.",
+                hint=f"Give the series it was drawn on as --source. {hint}",
+                reason="other-series",
+            )
+
+
+def _named_series(arguments: argparse.Namespace) -> Iterator[tuple[Path, tuple[str, ...], str]]:
+    """Files that may say what the label map was drawn on; the series they name; what to do if they are wrong."""
+    from ..transforms.read_dicom_seg import referenced_series
+
+    labelmap: Path = arguments.labelmap
+    yield (
+        labelmap,
+        referenced_series(labelmap),
+        "Only if it is the same volume: save it as NRRD, which names no series.",
+    )
+    way = "Only if it is the same volume, de-identified for example: "
+    if arguments.report:
+        yield arguments.report, _series_of_report(arguments.report), f"{way}leave --report out."
+    beside = labelmap.with_name("report.json")
+    yield beside, _series_of_report(beside), f"{way}copy the label map to a folder without this file."
+
+
+def _series_of_report(path: Path) -> tuple[str, ...]:
+    import json
+
+    try:
+        uid = json.loads(path.read_text(encoding="utf-8"))["source"]["series_uid"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()  # no report, or the run was not on a series
+    return (str(uid),) if uid else ()
 
 
 def _read_segmentation(arguments: argparse.Namespace, source: ImageSource, volume: Any) -> Segmentation:

@@ -8,7 +8,14 @@ import pydicom
 import pytest
 
 from lightunet_monai.cli import main
-from lightunet_monai.outputs import describe_case, measure_lesions, write_dicom_seg, write_nrrd, write_report
+from lightunet_monai.outputs import (
+    describe_case,
+    measure_lesions,
+    write_case,
+    write_dicom_seg,
+    write_nrrd,
+    write_report,
+)
 from lightunet_monai.outputs import write_seg_nrrd as write_segnrrd
 from tests.builders.segmentation import make_case, make_segmentation
 from tests.builders.series import make_series
@@ -142,6 +149,37 @@ def test_the_series_is_named_or_that_which_the_segmentation_refers_to(tmp_path, 
     assert export(tmp_path, path, case, "--series", case.segmentation.source.series_uid)[0] == 0
     path = write_dicom_seg(case.segmentation, tmp_path / "seg.dcm")
     assert export(tmp_path, path, case, out="again")[0] == 0
+
+
+def test_the_label_map_of_one_patient_is_not_written_for_another(tmp_path, capsys):
+    case = make_case(tmp_path / "a")
+    other = make_case(tmp_path / "b")
+    for path in other.folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID, dataset.SeriesInstanceUID = "B", "2.25.4711"
+        dataset.save_as(path)
+    own = case.segmentation.source.series_uid
+    done = tmp_path / "done"
+    write_case(done, case.segmentation, formats=["nifti", "segnrrd", "seg"])
+    report = str(done / "report.json")
+    away = tmp_path / "away"
+    away.mkdir()
+    seg = write_dicom_seg(case.segmentation, away / "seg.dcm")
+    plain = nifti(case.segmentation, away / "map.nii.gz")
+    for path, words, said in (
+        (done / "labelmap.nii.gz", [], "report.json"),
+        (done / "labelmap.seg.nrrd", [], "report.json"),
+        (plain, ["--report", report], "report.json"),
+        (seg, ["--series", "2.25.4711"], "seg.dcm"),
+    ):
+        capsys.readouterr()
+        assert export(tmp_path, path, other, *words)[0] == 1
+        message = capsys.readouterr().err
+        assert f"{said}: says that the label map was drawn on series {own}, found series 2.25.4711" in message
+        assert not (tmp_path / "out").exists()
+    assert export(tmp_path, done / "labelmap.nii.gz", case, "--report", report)[0] == 0
+    assert export(tmp_path, seg, case, "--series", own, out="seg")[0] == 0
+    assert export(tmp_path, plain, other, out="unnamed")[0] == 0  # says nothing of a series
 
 
 def test_a_tilted_series_is_exported_on_its_own_slices(tmp_path):
