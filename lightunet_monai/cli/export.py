@@ -121,7 +121,8 @@ def _check_not_replaced(labelmap: Path, output: Path) -> None:
     """Writing a case replaces the files of an earlier one; the edited label map must not be among them."""
     from ..outputs.case import RESULT_NAMES
 
-    if labelmap.absolute().parent == output.absolute() and labelmap.name in RESULT_NAMES:
+    places = [output / name for name in RESULT_NAMES]
+    if labelmap.exists() and any(place.exists() and place.samefile(labelmap) for place in places):
         raise UsageError(
             f"{labelmap}: lies in the output folder and would be replaced.", hint="Choose another output folder."
         )
@@ -160,7 +161,7 @@ def _named_series(arguments: argparse.Namespace) -> Iterator[tuple[Path, tuple[s
     yield (
         labelmap,
         referenced_series(labelmap),
-        "Only if it is the same volume: save it as NRRD, which names no series.",
+        "Only if it is the same volume: save it as NRRD, without a series.",
     )
     way = "Only if it is the same volume, de-identified for example: "
     if arguments.report:

@@ -205,6 +205,21 @@ def test_nothing_is_overwritten_and_the_label_map_is_never_replaced(tmp_path, ca
     assert export(tmp_path, path, case, "--overwrite", out="other")[0] == 0
 
 
+@pytest.mark.parametrize("spelled", ["out/../out", "link", "link/../out"])
+def test_the_label_map_is_not_replaced_however_its_folder_is_spelled(tmp_path, capsys, spelled):
+    case = make_case(tmp_path)
+    path = tmp_path / "out" / "labelmap.seg.nrrd"
+    path.parent.mkdir()
+    write_segnrrd(case.segmentation, path)
+    (tmp_path / "link").symlink_to(path.parent, target_is_directory=True)
+    before = path.read_bytes()
+    assert export(tmp_path, path, case, "--overwrite", out=spelled)[0] == 2
+    assert "would be replaced" in capsys.readouterr().err
+    (tmp_path / "edited.seg.nrrd").symlink_to(path)
+    assert export(tmp_path, tmp_path / "edited.seg.nrrd", case, "--overwrite")[0] == 2
+    assert path.read_bytes() == before
+
+
 def test_programs_get_json_lines(tmp_path, capsys):
     case = make_case(tmp_path)
     path = write_segnrrd(case.segmentation, tmp_path / "map.seg.nrrd")
