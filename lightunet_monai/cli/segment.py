@@ -186,11 +186,15 @@ def _takes_pictures(arguments: argparse.Namespace) -> bool:
 
 
 def _folder_names(sources: list[ImageSource]) -> Iterator[tuple[ImageSource, str]]:
-    """Name a folder for each source; sources of one name get a number."""
-    taken: dict[str, int] = {}
+    """Name a folder for each source; sources of one name get a number, and no two have the same folder."""
+    taken: set[str] = set()
     for source in sources:
-        taken[source.name] = number = taken.get(source.name, 0) + 1
-        yield source, source.name if number == 1 else f"{source.name}_{number}"
+        name, number = source.name, 1
+        while name.casefold() in taken:  # some file systems do not tell upper from lower case
+            number += 1
+            name = f"{source.name}_{number}"
+        taken.add(name.casefold())
+        yield source, name
 
 
 def _print_summary(report: CaseReport, folder: Path) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lightunet_monai.errors import OutputError
@@ -54,7 +54,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(folder: Path, replaceable: Sequence[str]) -> Iterator[Path]:
+def atomic_folder(
+    folder: Path, replaceable: Sequence[str], *, refuse: Callable[[], None] | None = None
+) -> Iterator[Path]:
     """Give a temporary sibling folder to fill; move its files into `folder` when the block ends without an error.
 
     A new or empty folder appears by one rename. In a folder that holds files already, those named in `replaceable`
@@ -67,6 +69,8 @@ def atomic_folder(folder: Path, replaceable: Sequence[str]) -> Iterator[Path]:
         The final folder.
     replaceable : sequence of str
         File names of an earlier result, which the new one replaces or removes.
+    refuse : callable or None
+        Called right before the moves; raises if what `folder` holds by then must stay. None replaces it.
 
     Yields
     ------
@@ -86,8 +90,11 @@ def atomic_folder(folder: Path, replaceable: Sequence[str]) -> Iterator[Path]:
         for item in sorted((room / "new").iterdir()):
             sync_file(item)
         sync_folder(room / "new")
-        if not folder.exists() or not any(folder.iterdir()):
-            _move_folder(room / "new", folder)
+        is_new = not folder.exists() or not any(folder.iterdir())
+        if refuse is not None:  # what was not there at the start may be another run's result by now
+            refuse()
+        if is_new:
+            _move_folder(room / "new", folder, refuse)
         else:
             _exchange_files(room / "new", folder, room / "old", replaceable)
         sync_folder(folder)
@@ -137,10 +144,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _move_folder(source: Path, target: Path) -> None:
-    if target.exists():
-        target.rmdir()
-    os.rename(source, target)
+def _move_folder(source: Path, target: Path, refuse: Callable[[], None] | None) -> None:
+    try:
+        if target.exists():
+            target.rmdir()
+        os.rename(source, target)
+    except OSError:
+        if refuse is not None:  # another run was faster
+            refuse()
+        raise
 
 
 def _exchange_files(new: Path, folder: Path, old: Path, replaceable: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -125,7 +126,8 @@ def write_case(
     findings = findings if findings is not None else measure_lesions(segmentation, volume)
     report = report or describe_case(segmentation.source, segmentation=segmentation, findings=findings)
     stamp = stamp or Stamp.random()
-    with atomic_folder(output_dir, RESULT_NAMES) as room:
+    refuse = None if overwrite else partial(refuse_existing, output_dir)
+    with atomic_folder(output_dir, RESULT_NAMES, refuse=refuse) as room:
         for item in chosen:
             _write_format(item, segmentation, findings, room, keep_empty_frames, stamp)
         write_findings_csv(findings, room / FINDINGS_CSV)

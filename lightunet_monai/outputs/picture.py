@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -93,7 +94,8 @@ def write_picture_case(
     """
     output_dir = Path(output_dir)
     check_picture_output(output_dir, formats, overwrite=overwrite)
-    with atomic_folder(output_dir, RESULT_NAMES) as room:
+    refuse = None if overwrite else partial(refuse_existing, output_dir)
+    with atomic_folder(output_dir, RESULT_NAMES, refuse=refuse) as room:
         write_mask(segmentation, room / MASK)
         for name in formats:
             if name != "mask":

@@ -246,6 +246,18 @@ def test_a_study_of_two_series_is_ambiguous_and_all_takes_both(a_bundle, tmp_pat
     assert _segment(a_bundle, tmp_path / "study", tmp_path / "x", "--all", "--series", first.series_uid) == 2
 
 
+def test_every_volume_of_a_study_has_a_folder_of_its_own(a_bundle, tmp_path, capsys):
+    names = ("p1/ct", "p2/ct", "p3/ct_2", "p4/CT")
+    for number, name in enumerate(names):
+        (tmp_path / "study" / name).parent.mkdir(parents=True)
+        make_nifti(tmp_path / "study" / f"{name}.nii.gz", make_voxels() + number)
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "out", "--all") == 0
+    reports = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*/report.json")]
+    assert sorted(report["source"]["path"] for report in reports) == sorted(
+        str(tmp_path / "study" / f"{name}.nii.gz") for name in names
+    )
+
+
 def test_repeated_runs_with_deterministic_uids_give_the_same_object(a_bundle, tmp_path):
     import pydicom
 

@@ -94,6 +94,32 @@ def test_a_failure_at_any_move_brings_the_old_result_back(
     assert os.listdir(tmp_path) == ["case"]
 
 
+@pytest.mark.parametrize("lands", ["before the check", "after the check"])
+def test_what_another_run_wrote_meanwhile_stays_if_it_is_to_be_refused(tmp_path: Path, lands: str) -> None:
+    folder = tmp_path / "case"
+
+    def other_run() -> None:
+        folder.mkdir()
+        _fill(folder, "theirs")
+
+    def refuse() -> None:
+        if folder.exists():
+            raise OutputError("holds a result already")
+        if lands == "after the check":
+            other_run()
+
+    def run() -> None:
+        with atomic_folder(folder, NAMES, refuse=refuse) as room:
+            _fill(room, "ours")
+            if lands == "before the check":
+                other_run()
+
+    with pytest.raises(OutputError, match="holds a result"):
+        run()
+    assert {name: (folder / name).read_text() for name in NAMES} == dict.fromkeys(NAMES, "theirs")
+    assert os.listdir(tmp_path) == ["case"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="kills a process")
 def test_a_process_killed_while_writing_leaves_no_case_behind(tmp_path: Path) -> None:
     program = textwrap.dedent(

@@ -56,6 +56,31 @@ def test_an_existing_result_is_kept_without_overwrite(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("folder_is_there", [False, True])
+def test_a_result_that_appears_while_another_is_written_is_kept_without_overwrite(
+    tmp_path: Path, folder_is_there: bool
+) -> None:
+    out = tmp_path / "out"
+    if folder_is_there:
+        out.mkdir()
+        (out / "notes.txt").write_text("mine")
+    first, second = make_segmentation(np.ones((4, 4, 4), np.uint8)), make_segmentation(np.zeros((4, 4, 4), np.uint8))
+
+    def slow_picture(segmentation: object, volume: object, path: Path, **_: object) -> Path:
+        write_case(out, first, formats=["nifti", "nrrd"])
+        path.write_bytes(b"picture")
+        return path
+
+    with pytest.raises(OutputError, match="holds a result already") as caught:
+        write_case(out, second, volume=np.zeros((4, 4, 4), np.int16), overview=slow_picture)
+
+    assert caught.value.reason == "exists"
+    assert json.loads((out / "report.json").read_text())["findings"]["count"] == 1
+    assert (out / "labelmap.nrrd").exists()
+    assert not (out / "overview.png").exists()
+    assert set(os.listdir(tmp_path)) == {"out"}
+
+
 def test_overwriting_removes_formats_of_the_earlier_result_and_keeps_other_files(tmp_path: Path) -> None:
     segmentation = make_segmentation(np.ones((4, 4, 4), np.uint8))
     write_case(tmp_path / "out", segmentation, formats=["nifti", "stl"])
