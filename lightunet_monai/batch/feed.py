@@ -13,7 +13,7 @@ from queue import Full, Queue
 from ..errors import LightUNetError, SeriesNotFoundError, UnreadableFileError, UnsupportedImageError
 from ..inputs import Survey, survey
 from ..sources import DicomSeries, ImageSource
-from .causes import Cause, cause_of
+from .causes import Cause, cause_of, unexpected
 from .keys import case_key, series_hash
 from .ledger import Ledger
 from .scrub import secrets_of
@@ -97,7 +97,7 @@ class Feed(threading.Thread):
         self._stop, self._again = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        """Survey until stopped; an error of the root itself goes into the queue."""
+        """Survey until stopped; an error that ends it goes into the queue, so that nobody waits for more."""
         try:
             with Ledger(self._out) as ledger:
                 while not self._stop.is_set():
@@ -107,6 +107,14 @@ class Feed(threading.Thread):
                     self._again.clear()
         except LightUNetError as error:
             self._put(error)
+        except Exception as error:
+            failed = LightUNetError(
+                f"the survey of the studies ended: {unexpected(error).message}",
+                hint="Run it again: finished cases stay finished. If it ends again, please report it.",
+                reason="survey",
+            )
+            failed.__cause__ = error
+            self._put(failed)
 
     def again(self) -> None:
         """Ask for another pass."""
@@ -123,7 +131,7 @@ class Feed(threading.Thread):
             return True
         if self._watch and (not count or time.time() - latest < self._watch.quiet):
             return False
-        found = Surveyed(unit, state, tuple(find_cases(unit)))
+        found = Surveyed(unit, state, _cases_of(unit))
         if self._watch and signature(unit.path)[0] != state:
             return False  # it changed while it was read
         self._put(found)
@@ -134,6 +142,13 @@ class Feed(threading.Thread):
             with suppress(Full):
                 self.queue.put(item, timeout=0.5)
                 return
+
+
+def _cases_of(unit: Unit) -> tuple[FoundCase, ...]:
+    try:
+        return tuple(find_cases(unit))
+    except Exception as error:  # one study does not end the run
+        return (FoundCase(unit.place, unit.place, cause=unexpected(error)),)
 
 
 def find_cases(unit: Unit) -> Iterator[FoundCase]:

@@ -134,9 +134,9 @@ class LocalPool:
         events: list[Event] = []
         for pipe in wait([worker.pipe for worker in self._workers.values()], timeout=seconds):
             number, worker = next((n, w) for n, w in self._workers.items() if w.pipe is pipe)
-            try:
-                events += self._receive(worker)
-            except (EOFError, OSError):
+            received, is_alive = self._receive(worker)
+            events += received
+            if not is_alive:
                 events += self._bury(number, "died")
         return [*events, *self._end_late(), *self._end_large()]
 
@@ -146,10 +146,16 @@ class LocalPool:
             worker.end()
         self._workers = {}
 
-    def _receive(self, worker: _Worker) -> list[Event]:
+    def _receive(self, worker: _Worker) -> tuple[list[Event], bool]:
+        """Take what a worker has said, and say whether it lives: what it said before it died counts."""
         events: list[Event] = []
-        while worker.pipe.poll():
-            kind, *values = worker.pipe.recv()
+        while True:
+            try:
+                if not worker.pipe.poll():
+                    return events, True
+                kind, *values = worker.pipe.recv()
+            except (EOFError, OSError):
+                return events, False
             if kind == "outcome":
                 outcome: Outcome = values[0]
                 del worker.cases[outcome.key]
@@ -162,7 +168,6 @@ class LocalPool:
             else:
                 error: LightUNetError = values[0]
                 raise error
-        return events
 
     def _bury(self, number: int, how: str, guilty: str = "") -> list[Event]:
         """Replace a worker; say for each of its cases whether it may be to blame."""

@@ -146,14 +146,14 @@ def _of_folder(folder: Path, root: Path, depth: int) -> Iterator[Unit]:
         yield _unit(folder, root)  # its survey says what is wrong
         return
     links = {entry.name for entry in entries if entry.is_symlink() and not _is_within(entry.path, root)}
-    files = [entry for entry in entries if entry.is_file() and entry.name not in links]
+    files = [entry for entry in entries if _is_file(entry) and entry.name not in links]
     # A folder of loose slices is one study with all that is below it, and so is whatever a DICOMDIR describes.
     if any(entry.name.upper() == "DICOMDIR" or _is_loose_slice(entry) for entry in files):
         yield _unit(folder, root)
         return
     for entry in entries:
         if entry.name in links:
-            if _is_one_study(entry.name) or not entry.is_file():
+            if _is_one_study(entry.name) or not _is_file(entry):
                 yield replace(_unit(Path(entry.path), root), is_link_outside=True)
         elif not entry.is_dir():
             if _is_one_study(entry.name):
@@ -170,6 +170,13 @@ def _is_within(path: str, root: Path) -> bool:
     try:
         return Path(path).resolve(strict=True).is_relative_to(root.resolve())
     except (OSError, RuntimeError):
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself, for example
         return False
 
 

@@ -186,3 +186,10 @@ def test_a_unit_shows_no_path(tmp_path):
     _make(tmp_path, "Doe Jane/IM1")
     (unit,) = list_units(tmp_path)
     assert "Doe" not in repr([unit])
+
+
+def test_a_link_to_itself_is_refused_and_the_rest_is_listed(studies):
+    (studies / "loop").symlink_to("loop")
+    (studies / "loop.nii").symlink_to("loop.nii")
+    assert _names(studies) == ["a", "b", "c.zip", "d.nii.gz", "e.NRRD", "loop", "loop.nii"]
+    assert [unit.path.name for unit in list_units(studies) if unit.is_link_outside] == ["loop", "loop.nii"]
