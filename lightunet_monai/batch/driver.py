@@ -132,6 +132,8 @@ class Batch:
             if row.state == "done" and read_result(out, row.key, thorough=False) is None:
                 self.ledger.reopen(row.key)
                 self.tell("recovered", {"case": row.key, "why": "its result is gone"})
+        if self.retry_failed:
+            self.ledger.reopen_failed()
 
     def _loop(self, feed: Feed, stop: threading.Event) -> Progress:
         started = heartbeat = time.monotonic()
@@ -188,7 +190,7 @@ class Batch:
 
     def _queue(self, case: FoundCase, place: str) -> None:
         row = self.ledger.case(case.key)
-        is_over = row is not None and row.final and not (self.retry_failed and row.state == "failed")
+        is_over = row is not None and row.final
         if case.source is None or is_over or case.key in self._claimed or case.key in self._seen:
             return
         self._seen.add(case.key)
@@ -199,7 +201,7 @@ class Batch:
             if self._waiting is None:
                 task = self._pending.popleft()
                 self._check_space()
-                if not self.ledger.claim(task.key, retries=self.retries, retry_failed=self.retry_failed):
+                if not self.ledger.claim(task.key, retries=self.retries):
                     continue  # another run has it, or had it
                 self._claimed[task.key] = task
                 if not self._is_there(task):

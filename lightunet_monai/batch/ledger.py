@@ -250,7 +250,7 @@ class Ledger:
                 (key, series, place, place, key),
             )
 
-    def claim(self, key: str, *, retries: int, retry_failed: bool = False) -> bool:
+    def claim(self, key: str, *, retries: int) -> bool:
         """Take a case for this run.
 
         Returns
@@ -259,11 +259,10 @@ class Ledger:
             False if it is done, skipped, failed for good, or another living run has it.
         """
         assert self.owner is not None
-        failed = "state = 'failed'" if retry_failed else "state = 'failed' AND final = 0 AND attempts <= :retries"
         with _own_errors(self.path), self._transaction():
             done = self._db.execute(
                 "UPDATE cases SET state = 'running', run = :run, final = 0, updated = :now "
-                f"WHERE key = :key AND (state = 'found' OR ({failed}))",
+                "WHERE key = :key AND (state = 'found' OR (state = 'failed' AND final = 0 AND attempts <= :retries))",
                 {"run": self.owner.run, "now": time.time(), "key": key, "retries": retries},
             )
             if done.rowcount:
@@ -299,6 +298,14 @@ class Ledger:
         change = "state = 'found', run = NULL, final = 0, attempts = 0"
         with _own_errors(self.path), self._transaction():
             self._db.execute(f"UPDATE cases SET {change} WHERE key = ? AND state = 'done'", (key,))
+
+    def reopen_failed(self) -> None:
+        """Let cases that were given up be surveyed and tried again, as often as new ones."""
+        change = "final = 0, attempts = 0"
+        with _own_errors(self.path), self._transaction():
+            self._db.execute(
+                f"UPDATE cases SET {change} WHERE state = 'failed' AND final = 1 AND superseded_by IS NULL"
+            )
 
     def case(self, key: str) -> CaseRow | None:
         """Give one case."""

@@ -90,3 +90,14 @@ def test_an_error_that_nobody_foresaw_ends_the_run_instead_of_leaving_it_waiting
     with pytest.raises(LightUNetError, match="the survey of the studies ended: unexpected RuntimeError") as caught:
         run(look)
     assert "PLANTED" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("may_pass", "each"), [(True, 3), (False, 1)])
+def test_what_an_earlier_run_gave_up_is_tried_again_once_when_asked_for(run, tmp_path, may_pass, each):
+    make_series(tmp_path / "root" / "study")
+
+    def look():
+        return list_units(tmp_path / "root")
+
+    attempts = [run(look, may_pass=may_pass, retry_failed=again)[1] for again in (False, False, True, True, False)]
+    assert attempts == [each, 0, each, each, 0]

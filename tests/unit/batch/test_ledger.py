@@ -92,7 +92,8 @@ def test_a_claimed_case_is_refused_to_another_connection_until_it_is_given_back(
     _add(ledger, "a")
     with _second(ledger) as other:
         assert ledger.claim("a", retries=0)
-        assert not other.claim("a", retries=0, retry_failed=True)
+        other.reopen_failed()
+        assert not other.claim("a", retries=0)
         ledger.release("a")
         assert other.claim("a", retries=0)
 
@@ -179,11 +180,24 @@ def test_what_cannot_pass_is_not_tried_again_unless_asked_for(ledger):
     assert not ledger.fail("a", FOR_GOOD, retries=2)
     assert not ledger.claim("a", retries=2)
 
-    assert ledger.claim("a", retries=2, retry_failed=True)
+    ledger.set_surveyed("place", "signature")
+    assert ledger.is_settled("place", "signature")
+    ledger.reopen_failed()
+    assert not ledger.is_settled("place", "signature")
+    assert ledger.claim("a", retries=2)
     assert ledger.finish("a", {"lesions": 2})
     row = ledger.case("a")
-    assert (row.state, row.attempts, row.message, row.facts) == ("done", 2, "", {"lesions": 2})
-    assert not ledger.claim("a", retries=2, retry_failed=True)
+    assert (row.state, row.attempts, row.message, row.facts) == ("done", 1, "", {"lesions": 2})
+    ledger.reopen_failed()
+    assert not ledger.claim("a", retries=2)
+
+
+def test_a_failed_case_that_newer_content_has_replaced_is_not_tried_again(ledger):
+    ledger.add("old", "place", "series", FOR_GOOD)
+    ledger.add("new", "place", "series")
+    ledger.reopen_failed()
+    assert ledger.case("old").final
+    assert not ledger.claim("old", retries=2)
 
 
 def test_only_a_case_that_is_done_can_be_reopened(ledger):
