@@ -29,6 +29,15 @@ def write_object(dataset: Dataset, path: Path) -> Path:
     return Path(path)
 
 
+def set_character_sets(dataset: Dataset, source: SourceSeries) -> None:
+    """Say in which character sets the texts of a new object are written: those of its source.
+
+    Done when the object is complete, because highdicom refuses some that the standard allows.
+    """
+    if source.character_sets:
+        dataset.SpecificCharacterSet = list(source.character_sets)
+
+
 def object_header(
     source: SourceSeries, provenance: Provenance, stamp: Stamp, *, role: str, kind: str, series_offset: int
 ) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, config, dcmread
+from pydicom.charset import python_encoding
 from pydicom.errors import InvalidDicomError
 from pydicom.valuerep import DSfloat, validate_value
 
@@ -30,7 +31,7 @@ write, less than what could be seen."""
 
 # fmt: off
 _COPIED = (
-    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
     "PatientAge", "PatientSize", "PatientWeight", "EthnicGroup", "PatientIdentityRemoved", "DeidentificationMethod",
     "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription", "Modality",
     "Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "InstitutionName",
@@ -46,6 +47,14 @@ _TYPE_2 = (
 )
 # fmt: on
 """Must be present in every derived object, empty if unknown."""
+
+
+_ASCII, _UTF_8 = "ISO 2022 IR 6", "ISO_IR 192"
+_ALONE, _EXTENSION = "ISO_IR ", "ISO 2022 IR "
+"""How the terms of a character set begin that stands alone, and of one among several."""
+
+_MULTI_BYTE = tuple(f"{_EXTENSION}{number}" for number in (58, 87, 149, 159))
+"""Chinese, Japanese and Korean: never the first of several."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,8 @@ class SourceSeries:
     ----------
     common : Dataset
         Patient, study and equipment attributes that are valid, type-2 ones present.
+    character_sets : tuple of str
+        Specific Character Set in which their texts can be written; empty for the default one.
     study_uid, series_uid, frame_of_reference_uid : str
     series_number : int
         0 if the source has none.
@@ -93,6 +104,7 @@ class SourceSeries:
     """
 
     common: Dataset
+    character_sets: tuple[str, ...]
     study_uid: str
     series_uid: str
     frame_of_reference_uid: str
@@ -158,6 +170,7 @@ def read_source(segmentation: Segmentation) -> SourceSeries:
     slices = tuple(_describe_slice(item, headers) for item in series.slices)
     return SourceSeries(
         common=_common(first),
+        character_sets=_character_sets(first),
         study_uid=series.study_uid or str(first.get("StudyInstanceUID", "")) or derived_uid(series.series_uid, "study"),
         series_uid=series.series_uid,
         frame_of_reference_uid=_frame_of_reference(list(headers.values()), series),
@@ -243,6 +256,23 @@ def _common(first: Dataset) -> Dataset:
     if not common.get("Modality"):
         common.Modality = "CT"
     return common
+
+
+def _character_sets(header: Dataset) -> tuple[str, ...]:
+    """The character sets of the source in terms that the standard allows; Unicode if there are none for them."""
+    stated = header.get("SpecificCharacterSet") or ""
+    first, *others = [str(term).strip() for term in ([stated] if isinstance(stated, str) else stated)]
+    terms = [first or _ASCII, *filter(None, others)]  # an empty first term stands for ASCII
+    if len(terms) == 1 and terms[0] not in _MULTI_BYTE:
+        alone = terms[0].replace(_EXTENSION, _ALONE)
+        if alone == f"{_ALONE}6":
+            return ()
+        return (alone,) if alone.startswith((_ALONE, "GB")) and alone in python_encoding else (_UTF_8,)
+    terms = [term.replace(_ALONE, _EXTENSION) for term in terms]
+    if terms[0] in _MULTI_BYTE:
+        terms.insert(0, _ASCII)
+    are_known = all(term.startswith(_EXTENSION) and term in python_encoding for term in terms)
+    return tuple(terms) if are_known else (_UTF_8,)
 
 
 def _is_valid(header: Dataset, keyword: str) -> bool:

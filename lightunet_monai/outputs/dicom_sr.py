@@ -30,7 +30,7 @@ from lightunet_monai.errors import OutputError
 from lightunet_monai.labels import Label
 from lightunet_monai.segmentation import Provenance, Segmentation
 
-from .dicom_object import object_header, write_object
+from .dicom_object import object_header, set_character_sets, write_object
 from .dicom_segments import segment_of_lesion
 from .dicom_source import SourceSeries, read_source
 from .dicom_terms import ABSENT, MANUFACTURER, concept, set_creation_time, side
@@ -140,6 +140,7 @@ def _build(
         is_verified=False,
         **object_header(source, provenance, stamp, role="sr", kind="findings", series_offset=SERIES_OFFSET),
     )
+    set_character_sets(report, source)
     set_creation_time(report, stamp.clock())
     return report
 
