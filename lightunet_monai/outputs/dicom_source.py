@@ -128,9 +128,10 @@ class SourceSeries:
         return _decimal_strings(axes.T.ravel())
 
     def spacing(self) -> tuple[float, float, float]:
-        """Spacing between columns, rows and slices, mm."""
-        x, y, z = np.linalg.norm(self.voxel_to_lps[:3, :3], axis=0)
-        return float(x), float(y), float(z)
+        """Spacing between columns, rows and slices, mm; that of tilted slices is along their normal."""
+        across, down, step = self.voxel_to_lps[:3, :3].T
+        x, y = np.linalg.norm(across), np.linalg.norm(down)
+        return float(x), float(y), float(abs(np.cross(across, down) @ step) / (x * y))
 
     def new_series_number(self, offset: int) -> int:
         """A series number for a derived series: that of the source plus `offset`, so that results sort behind it."""

@@ -126,6 +126,22 @@ def test_empty_frames_are_left_out_unless_they_are_asked_for(tmp_path: Path) -> 
     assert binary.NumberOfFrames == 2 * 20
 
 
+@pytest.mark.parametrize("source", ["tilted", "oblique"])
+def test_the_spacing_between_slices_is_along_their_normal(tmp_path: Path, source: str) -> None:
+    case = make_case(tmp_path, source)
+    dataset = pydicom.dcmread(write_dicom_seg(case.segmentation, tmp_path / "seg.dcm", keep_empty_frames=True))
+
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    cosines = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
+    normal = np.cross(cosines[:3], cosines[3:])
+    heights = {
+        round(float(np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float) @ normal), 6)
+        for frame in dataset.PerFrameFunctionalGroupsSequence
+    }
+    spacing = float(shared.PixelMeasuresSequence[0].SpacingBetweenSlices)
+    assert np.diff(sorted(heights)) == pytest.approx(spacing, abs=1e-5)
+
+
 @pytest.mark.parametrize("kind", SEG_KINDS)
 def test_an_empty_label_map_gives_a_valid_object_that_says_so(tmp_path: Path, kind: str) -> None:
     case = make_case(tmp_path, empty=True)
