@@ -161,6 +161,7 @@ def _build(
     stamp: Stamp,
 ) -> Dataset:
     provenance = segmentation.provenance
+    role = kind if omit_empty_frames else f"{kind}.all-frames"  # another object, so other UIDs
     dataset = DicomSegmentation(
         source_images=_headers(source, segmentation.label_map.shape, planes),
         pixel_array=np.ascontiguousarray(numbers.transpose(2, 1, 0)),  # planes, rows, columns
@@ -171,12 +172,12 @@ def _build(
         content_label=_CONTENT_LABELS[provenance.algorithm_type],
         content_description=RESEARCH_USE,
         omit_empty_frames=omit_empty_frames and bool(numbers.any()),
-        **object_header(source, provenance, stamp, role=kind, kind="segmentation", series_offset=SERIES_OFFSET[kind]),
+        **object_header(source, provenance, stamp, role=role, kind="segmentation", series_offset=SERIES_OFFSET[kind]),
     )
     set_character_sets(dataset, source)
     set_creation_time(dataset, stamp.clock())
     dataset.PositionReferenceIndicator = source.common.PositionReferenceIndicator
-    dimensions = stamp.new_uid(f"{kind}.dimensions")
+    dimensions = stamp.new_uid(f"{role}.dimensions")
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
     return dataset

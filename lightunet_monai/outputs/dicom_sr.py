@@ -132,13 +132,14 @@ def _build(
         title=CodedConcept("126000", "DCM", "Imaging Measurement Report"),
     )
     _add_comment(content, statement(provenance.algorithm_type, is_empty=not groups))
+    role = f"sr.{seg.SOPInstanceUID}"  # a report that refers to another object is another report
     report = Comprehensive3DSR(
         evidence=_evidence(seg, source),
         content=content[0],
         is_complete=True,
         is_final=False,
         is_verified=False,
-        **object_header(source, provenance, stamp, role="sr", kind="findings", series_offset=SERIES_OFFSET),
+        **object_header(source, provenance, stamp, role=role, kind="findings", series_offset=SERIES_OFFSET),
     )
     set_character_sets(report, source)
     set_creation_time(report, stamp.clock())

@@ -179,6 +179,18 @@ def test_derived_uids_and_a_fixed_clock_give_the_same_bytes(tmp_path: Path) -> N
     assert pydicom.dcmread(first).SOPInstanceUID.startswith("2.25.")
 
 
+def test_objects_with_and_without_empty_frames_have_different_derived_uids(tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    stamp = Stamp.derived(case.segmentation, CLOCK)
+    few, every = (
+        pydicom.dcmread(write_dicom_seg(case.segmentation, tmp_path / "seg.dcm", keep_empty_frames=keep, stamp=stamp))
+        for keep in (False, True)
+    )
+    assert few.NumberOfFrames < every.NumberOfFrames
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        assert few[keyword].value != every[keyword].value
+
+
 def test_another_label_map_gets_other_derived_uids(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     changed = case.segmentation.label_map.copy()

@@ -103,3 +103,6 @@ def test_derived_uids_and_a_fixed_clock_give_the_same_bytes(tmp_path: Path) -> N
         write_dicom_sr(case.segmentation, findings, seg, tmp_path / f"{name}.dcm", stamp=stamp) for name in "ab"
     )
     assert first.read_bytes() == second.read_bytes()
+    every = write_dicom_seg(case.segmentation, tmp_path / "seg.dcm", stamp=stamp, keep_empty_frames=True)
+    other = write_dicom_sr(case.segmentation, findings, every, tmp_path / "c.dcm", stamp=stamp)
+    assert pydicom.dcmread(other).SOPInstanceUID != pydicom.dcmread(first).SOPInstanceUID
