@@ -34,7 +34,7 @@ from .dicom_object import object_header, set_character_sets, write_object
 from .dicom_segments import segment_of_lesion
 from .dicom_source import SourceSeries, read_source
 from .dicom_terms import ABSENT, MANUFACTURER, concept, set_creation_time, side
-from .findings import Findings, Lesion
+from .findings import Findings, Lesion, round_volume
 from .lesions import is_lesion
 from .marking import statement
 from .uids import Stamp, derived_uid
@@ -43,7 +43,7 @@ SERIES_OFFSET = 2000
 """Added to the source's series number."""
 
 _DIGITS = 3
-"""Decimals of a measured value: a micrometre, a microlitre, a thousandth of an HU."""
+"""Decimals of a measured value other than a volume: a micrometre, a thousandth of an HU."""
 
 _CM3 = CodedConcept("cm3", "UCUM", "cubic centimeter")
 _MM = CodedConcept("mm", "UCUM", "millimeter")
@@ -177,10 +177,14 @@ def _algorithm(provenance: Provenance) -> AlgorithmIdentification | None:
 
 def _measurements(lesion: Lesion) -> list[Measurement]:
     return [
-        Measurement(name=name, value=round(float(getattr(lesion, field)), _DIGITS), unit=unit, derivation=derivation)
+        Measurement(name=name, value=_written(field, getattr(lesion, field)), unit=unit, derivation=derivation)
         for field, name, unit, derivation in _MEASUREMENTS
         if getattr(lesion, field) is not None
     ]
+
+
+def _written(field: str, value: float) -> float:
+    return round_volume(value) if field == "volume_ml" else round(float(value), _DIGITS)
 
 
 def _absence_group(label: Label, source: SourceSeries) -> MeasurementsAndQualitativeEvaluations:

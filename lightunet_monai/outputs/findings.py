@@ -26,7 +26,10 @@ from .uids import lesion_tracking_uid
 SCHEMA = 1
 
 _DIGITS = 4
-"""Decimals written to files: a tenth of a micrometre, a tenth of a cubic millimetre."""
+"""Decimals written to files: a tenth of a micrometre, a ten-thousandth of an HU."""
+
+_VOLUME_DIGITS = 6
+"""Significant digits of a volume: a lesion of a few voxels is far below a thousandth of a millilitre."""
 
 Point = tuple[float, float, float]
 
@@ -145,7 +148,7 @@ class Findings:
             "skin_found": self.skin_found,
             "skin_method": self.skin_method,
             "breast_density": _rounded(self.breast_density),
-            "lesions": [{key: _rounded(value) for key, value in asdict(lesion).items()} for lesion in self.lesions],
+            "lesions": [_written(lesion) for lesion in self.lesions],
         }
 
 
@@ -293,13 +296,23 @@ def _columns() -> list[str]:
 
 def _flat(lesion: Lesion) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for name, value in asdict(lesion).items():
+    for name, value in _written(lesion).items():
         if name in _VECTORS:
             numbers = np.asarray(value).ravel().tolist()
-            row |= {f"{name}_{part}": _rounded(number) for part, number in zip(_VECTORS[name], numbers, strict=True)}
+            row |= {f"{name}_{part}": number for part, number in zip(_VECTORS[name], numbers, strict=True)}
         else:
-            row[name] = _rounded(value)
+            row[name] = value
     return row
+
+
+def round_volume(volume_ml: float) -> float:
+    """Give a volume as it is written."""
+    return float(f"{volume_ml:.{_VOLUME_DIGITS}g}")
+
+
+def _written(lesion: Lesion) -> dict[str, Any]:
+    values = {name: _rounded(value) for name, value in asdict(lesion).items()}
+    return values | {"volume_ml": round_volume(lesion.volume_ml)}
 
 
 def _point(values: NDArray[np.float64]) -> Point:

@@ -8,8 +8,17 @@ import pydicom
 import pytest
 
 from lightunet_monai.errors import OutputError
-from lightunet_monai.outputs import Findings, Stamp, measure_lesions, write_dicom_seg, write_dicom_sr
-from tests.builders.segmentation import Case, make_case
+from lightunet_monai.inputs import choose_series, discover_sources
+from lightunet_monai.outputs import (
+    Findings,
+    Stamp,
+    measure_lesions,
+    write_dicom_seg,
+    write_dicom_sr,
+    write_findings_csv,
+)
+from tests.builders.segmentation import Case, make_case, make_segmentation
+from tests.builders.series import make_series
 from tests.builders.witnesses import dicom_errors, find_tool, run_tool
 
 SOURCES = ("axial", "oblique", "left-handed", "tilted", "multi-frame", "frame of reference per slice")
@@ -49,10 +58,31 @@ def test_dcmqi_reads_the_measurements_of_every_lesion(tmp_path: Path) -> None:
             )
             for item in group["measurementItems"]
         }
-        assert values["Volume", None] == pytest.approx(lesion.volume_ml, abs=1e-3)
+        assert values["Volume", None] == pytest.approx(lesion.volume_ml, rel=1e-5)
         assert values["Long Axis", None] == pytest.approx(lesion.axial_long_axis_mm, abs=1e-3)
         assert values["Short Axis", None] == pytest.approx(lesion.axial_short_axis_mm, abs=1e-3)
         assert values["Attenuation Coefficient", "Mean"] == pytest.approx(lesion.mean_hu, abs=1e-3)
+
+
+def test_the_volume_of_a_few_voxels_is_not_rounded_to_nothing(tmp_path: Path) -> None:
+    make_series(tmp_path / "source", shape=(24, 20, 12), spacing=(0.3, 0.3, 0.3))
+    source = choose_series(discover_sources(tmp_path / "source"))
+    label_map = np.zeros((24, 20, 12), np.uint8)
+    label_map[10:12, 10:13, 6:9] = 1
+    segmentation = make_segmentation(label_map, np.array(source.affine), source)
+    volume_ml = 18 * 0.3**3 / 1000
+
+    seg = write_dicom_seg(segmentation, tmp_path / "seg.dcm")
+    findings = measure_lesions(segmentation)
+    path = write_dicom_sr(segmentation, findings, seg, tmp_path / "sr.dcm")
+    write_findings_csv(findings, tmp_path / "findings.csv")
+
+    assert dicom_errors(path) == []
+    measured = [item for item in pydicom.dcmread(path).iterall() if item.keyword == "NumericValue"]
+    assert float(measured[0].value) == pytest.approx(volume_ml, rel=1e-5)
+    assert findings.to_json()["lesions"][0]["volume_ml"] == pytest.approx(volume_ml, rel=1e-5)
+    header, row = (line.split(",") for line in (tmp_path / "findings.csv").read_text().splitlines())
+    assert float(row[header.index("volume_ml")]) == pytest.approx(volume_ml, rel=1e-5)
 
 
 def test_the_report_is_preliminary_and_unverified_and_for_research_only(tmp_path: Path) -> None:
