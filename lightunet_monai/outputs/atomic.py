@@ -57,11 +57,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(
     folder: Path, replaceable: Sequence[str], *, refuse: Callable[[], None] | None = None
 ) -> Iterator[Path]:
-    """Give a temporary sibling folder to fill; move its files into `folder` when the block ends without an error.
+    """Give a temporary folder to fill; move its files into `folder` when the block ends without an error.
 
-    A new or empty folder appears by one rename. In a folder that holds files already, those named in `replaceable`
-    are set aside, the new ones are moved in with `COMMIT_MARKER` last, and if that fails the old ones come back.
-    Other files in the folder stay untouched.
+    A new folder appears by one rename. In a folder that is there already, files named in `replaceable` are set aside,
+    the new ones are moved in with `COMMIT_MARKER` last, and if that fails the old ones come back. Other files in the
+    folder stay untouched.
 
     Parameters
     ----------
@@ -83,14 +83,16 @@ def atomic_folder(
         If a folder or a file cannot be written.
     """
     folder = Path(folder)
-    room = folder.parent / f".{uuid.uuid4().hex[:12]}.part"
+    # A folder that is there may be a mount point or a link: only what lies in it is on its file system for sure.
+    is_new = not folder.exists()
+    room = (folder.parent if is_new else folder) / f".{uuid.uuid4().hex[:12]}.part"
     try:
         (room / "new").mkdir(parents=True)
         yield room / "new"
         for item in sorted((room / "new").iterdir()):
             sync_file(item)
         sync_folder(room / "new")
-        is_new = not folder.exists() or not any(folder.iterdir())
+        is_new = is_new and (not folder.exists() or not any(folder.iterdir()))
         if refuse is not None:  # what was not there at the start may be another run's result by now
             refuse()
         if is_new:
@@ -98,7 +100,8 @@ def atomic_folder(
         else:
             _exchange_files(room / "new", folder, room / "old", replaceable)
         sync_folder(folder)
-        sync_folder(folder.parent)
+        if is_new:
+            sync_folder(folder.parent)
     except OSError as error:
         raise _cannot_write(folder, error) from error
     finally:
@@ -106,7 +109,7 @@ def atomic_folder(
 
 
 def check_folder(folder: Path) -> None:
-    """Check that files can be written to `folder`, by making and removing a hidden folder beside it and in it.
+    """Check that files can be written to `folder`, by making and removing a hidden folder where it or they will be.
 
     Raises
     ------
@@ -116,14 +119,12 @@ def check_folder(folder: Path) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file, expected a folder.", hint="Choose another output folder.")
-    places = [folder.parent, folder] if folder.exists() else [_nearest_existing(folder)]
-    for place in places:
-        probe = place / f".{uuid.uuid4().hex[:12]}.part"
-        try:
-            probe.mkdir()
-            probe.rmdir()
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
+    probe = (folder if folder.exists() else _nearest_existing(folder)) / f".{uuid.uuid4().hex[:12]}.part"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
 
 
 def sync_file(path: Path) -> None:

@@ -1,7 +1,9 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -67,6 +69,44 @@ def test_in_an_existing_folder_only_the_named_files_are_replaced(tmp_path: Path)
     assert (tmp_path / "labelmap.nii.gz").read_text() == "new"
     assert not (tmp_path / "findings.csv").exists()
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["nothing", "a result"])
+def test_a_folder_on_another_file_system_is_written_into(tmp_path: Path, content: str) -> None:
+    shared_memory = Path("/dev/shm")
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    with tempfile.TemporaryDirectory(dir=shared_memory) as elsewhere:
+        if content == "a result":
+            _fill(Path(elsewhere), "old")
+        (tmp_path / "case").symlink_to(elsewhere)
+
+        check_folder(tmp_path / "case")
+        with atomic_folder(tmp_path / "case", NAMES) as room:
+            _fill(room, "new")
+
+        assert {name: (Path(elsewhere) / name).read_text() for name in os.listdir(elsewhere)} == dict.fromkeys(
+            NAMES, "new"
+        )
+        assert os.listdir(tmp_path) == ["case"]
+
+
+def test_a_mount_point_is_written_into(tmp_path: Path) -> None:
+    mount = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$0" && "$@"', str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    program = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from lightunet_monai.outputs.atomic import atomic_folder, check_folder
+        check_folder(Path(sys.argv[1]))
+        with atomic_folder(Path(sys.argv[1]), ()) as room:
+            (room / "report.json").write_text("new")
+        """
+    )
+    subprocess.run([*mount, sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"report.json": "new"}
 
 
 @pytest.mark.parametrize("failing", range(6))
