@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import uuid
 from collections.abc import Callable
 from functools import cache
@@ -30,6 +31,9 @@ _DICOM_ROOT = "1.2.840.10008."
 _CONTENT_SEQUENCE, _TEXT_VALUE = 0x0040A730, 0x0040A160
 _OWN_WORDS = frozenset((_CONTENT_SEQUENCE, _TEXT_VALUE))
 """Kept: written by this package from codes and measurements, never copied from the source."""
+
+_TRACKING_UIDS = re.compile(r"LightUNet\.TrackingUIDs:[^|\n]*")
+"""Of the lesions, in the tags of a ``.seg.nrrd``."""
 
 _DUMMIES: dict[str, Any] = {
     **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), "REMOVED"),
@@ -76,8 +80,12 @@ def deidentify_case(folder: Path, *, secret: str) -> None:
         dataset.save_as(path, enforce_file_format=True)
     for path in (folder / "findings.json", folder / "findings.csv", folder / COMMIT_MARKER):
         if path.is_file():
-            text = UID.sub(lambda found: new_uid(found.group(), secret), path.read_text(encoding="utf-8"))
+            text = _with_new_uids(path.read_text(encoding="utf-8"), secret)
             path.write_text(text, encoding="utf-8", newline="\n")
+    for path in folder.glob("*.seg.nrrd"):
+        header, separator, voxels = path.read_bytes().partition(b"\n\n")
+        text = _TRACKING_UIDS.sub(lambda found: _with_new_uids(found.group(), secret), header.decode("utf-8"))
+        path.write_bytes(text.encode("utf-8") + separator + voxels)
     _describe_again(folder)
     for path in folder.iterdir():
         sync_file(path)
@@ -105,6 +113,10 @@ def new_uid(uid: str, secret: str) -> str:
         return uid
     digest = hmac.new(secret.encode(), uid.encode(), hashlib.sha256).digest()
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}"
+
+
+def _with_new_uids(text: str, secret: str) -> str:
+    return UID.sub(lambda found: new_uid(found.group(), secret), text)
 
 
 def _clean(dataset: Dataset, secret: str) -> None:

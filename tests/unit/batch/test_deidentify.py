@@ -9,6 +9,7 @@ from copy import deepcopy
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from pydicom import Dataset, Sequence
 
 from lightunet_monai.batch.deidentify import TABLE, check_available, deidentify, deidentify_case, new_uid
@@ -177,6 +178,21 @@ def test_the_objects_of_a_case_still_refer_to_each_other(cleaned):
     assert segmentation.StudyInstanceUID == report.StudyInstanceUID == new_uid(f"{ROOT}.1", SECRET)
     told = json.loads((cleaned / "report.json").read_text(encoding="utf-8"))
     assert told["source"]["series_uid"] == new_uid(f"{ROOT}.2", SECRET)
+
+
+def test_every_file_tracks_the_lesions_by_the_same_mapped_uids(original, cleaned):
+    before, after = (
+        [lesion["tracking_uid"] for lesion in json.loads((folder / "findings.json").read_text())["lesions"]]
+        for folder in (original, cleaned)
+    )
+    assert after == [new_uid(uid, SECRET) for uid in before] != []
+    segments = pydicom.dcmread(cleaned / "segmentation.dcm").SegmentSequence
+    assert [item.TrackingUID for item in segments] == after
+    image = SimpleITK.ReadImage(str(cleaned / "labelmap.seg.nrrd"))
+    tags = dict(tag.split(":", 1) for tag in image.GetMetaData("Segment0_Tags").split("|") if tag)
+    assert tags["LightUNet.TrackingUIDs"].split() == after
+    untouched = SimpleITK.ReadImage(str(original / "labelmap.seg.nrrd"))
+    assert np.array_equal(SimpleITK.GetArrayFromImage(image), SimpleITK.GetArrayFromImage(untouched))
 
 
 def test_the_report_fits_the_files_and_the_case_can_be_published(cleaned, tmp_path):
