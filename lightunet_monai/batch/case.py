@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import OutputError
 from ..inference import Prediction, Predictor
 from ..inputs import load_volume, plan_regularization, read_hu
 from ..outputs import CaseReport, Findings, Stamp, check_output, describe_case, measure_lesions, write_case
@@ -93,11 +94,26 @@ def load_case(source: ImageSource, settings: CaseSettings) -> LoadedCase:
     ------
     InputError
         As `load_volume`.
+    OutputError
+        If a format stores probabilities and the source is resampled.
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
         volume = load_volume(source, assume_hu=settings.assume_hu, regularize=settings.regularize)
+        _check_probabilities(source, settings)
     return LoadedCase(source, volume, seconds)
+
+
+def _check_probabilities(source: ImageSource, settings: CaseSettings) -> None:
+    """Refuse, before the model runs, a format that would have no probabilities to store."""
+    names = [item.name for item in choose_formats(settings.formats) if item.needs_probability]
+    if names and settings.regularize and plan_regularization(source) is not None:
+        raise OutputError(
+            f"format {', '.join(names)}: {source.name} is tilted or uneven, and --regularize gives no probabilities on "
+            "its own slices.",
+            hint=f"Leave {' and '.join(names)} out for this series.",
+            reason="no-probability",
+        )
 
 
 def predict_case(

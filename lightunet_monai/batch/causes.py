@@ -10,6 +10,8 @@ from ..errors import BundleError, GeometryError, LightUNetError, OutputError, Un
 from .scrub import scrub
 
 _FINAL_ERRORS = (GeometryError, UnsupportedImageError, UsageError, BundleError)
+_FINAL_REASONS = ("needs-dicom", "no-probability")
+"""Of an `OutputError`: the source cannot be expressed in a format, at no time."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Cause:
 
 def cause_of(error: LightUNetError, secrets: Iterable[str] = ()) -> Cause:
     """Say why a case failed, without paths or identifiers, and whether another attempt may succeed."""
-    final = isinstance(error, _FINAL_ERRORS) or (isinstance(error, OutputError) and error.reason == "needs-dicom")
+    final = isinstance(error, _FINAL_ERRORS) or (isinstance(error, OutputError) and error.reason in _FINAL_REASONS)
     return Cause(
         kind=type(error).__name__,
         reason=error.reason,

@@ -10,7 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lightunet_monai.batch.case import load_case
+from lightunet_monai.batch.causes import cause_of
+from lightunet_monai.batch.settings import CaseSettings
 from lightunet_monai.cli import COMMANDS, main
+from lightunet_monai.errors import OutputError
+from lightunet_monai.inputs import choose_series, discover_sources
 from tests.builders.bundle import tiny_bundle
 from tests.builders.series import make_series
 from tests.builders.volume import make_nifti, make_voxels
@@ -196,6 +201,25 @@ def test_a_tilted_series_is_refused_and_with_regularize_comes_back_on_its_own_sl
     image = nib.load(tmp_path / "out" / "labelmap.nii.gz")
     assert image.shape == (96, 96, 60)
     assert image.affine[2, 1] == pytest.approx(0.2588, abs=1e-3)  # the slices lean as the source's do
+
+
+@pytest.mark.parametrize("name", ["probability", "seg-fractional"])
+def test_probabilities_of_a_series_that_is_resampled_are_refused_before_the_model_is_opened(tmp_path, capsys, name):
+    truth = make_series(tmp_path / "study", defect="tilt")
+    source = choose_series(discover_sources(tmp_path / "study"))
+    words = ("--regularize", "--formats", f"nifti,{name}")
+    assert _segment(tmp_path / "no bundle", tmp_path / "study", tmp_path / "out", *words) == 1
+    message = capsys.readouterr().err
+    assert f"format {name}: {source.name} is tilted or uneven" in message
+    assert f"Leave {name} out" in message
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(OutputError) as caught:
+        load_case(source, CaseSettings(formats=(name,), regularize=True))
+    assert not cause_of(caught.value).may_pass
+    make_series(tmp_path / "regular")
+    regular = choose_series(discover_sources(tmp_path / "regular"))
+    loaded = load_case(regular, CaseSettings(formats=(name,), regularize=True))
+    assert loaded.volume.shape[1:] == truth.voxels.shape
 
 
 def test_datalist_pairs_by_name_and_names_what_is_missing(tmp_path, capsys):
