@@ -59,7 +59,7 @@ class Journal:
             **facts,
         }
         line = json.dumps(values, ensure_ascii=False)
-        self._handler.emit(logging.LogRecord("batch", level, "", 0, line.replace("%", "%%"), (), None))
+        self._handler.emit(logging.LogRecord("batch", level, "", 0, line, (), None))
 
     def close(self) -> None:
         """Close the file."""
