@@ -92,10 +92,12 @@ def read_result(out: Path, key: str, *, thorough: bool = True) -> dict[str, Any]
 def facts_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """What the ledger keeps of a report."""
     stages: dict[str, float] = report["seconds"]
+    lesions = (report["findings"] or {}).get("lesions", [])
     return {
         "seconds": round(sum(stages.values()), 3),
         "stages": {name: round(value, 3) for name, value in stages.items()},
-        "lesions": len((report["findings"] or {}).get("lesions", [])),
+        "lesions": len(lesions),
+        "lesions_ml": round(sum(lesion["volume_ml"] for lesion in lesions), 6),
         "volume_ml": report["volume_ml"],
         "warnings": len(report["warnings"]),
     }

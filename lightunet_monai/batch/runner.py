@@ -41,7 +41,8 @@ class CaseRunner:
         self._predictor: Future[Predictor] = self._infer.submit(self._open)
 
     def _open(self) -> Predictor:
-        return Predictor(self.plan.bundle, self.plan.options, threshold=self.plan.threshold)
+        plan = self.plan
+        return Predictor(plan.bundle, plan.options, threshold=plan.threshold, model=plan.model)
 
     def model(self) -> dict[str, str]:
         """Wait for the model; give name, version and weights for the audit log.

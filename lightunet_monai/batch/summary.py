@@ -62,12 +62,17 @@ def _row(case: CaseRow) -> dict[str, Any]:
         "attempts": case.attempts,
         "seconds": case.facts.get("seconds", "") if is_done else "",
         "lesions": case.facts.get("lesions", "") if is_done else "",
-        "volume_ml": round(sum(case.facts.get("volume_ml", {}).values()), 4) if is_done else "",
+        "volume_ml": _lesions_ml(case.facts) if is_done else "",
         "warnings": case.facts.get("warnings", "") if is_done else "",
         "reason": case.reason,
         "message": case.message,
         "hint": case.hint,
     }
+
+
+def _lesions_ml(facts: dict[str, Any]) -> float:
+    """Volume of all lesions; ledgers of earlier versions have it by label, and no label but lesions."""
+    return float(facts.get("lesions_ml", round(sum(facts.get("volume_ml", {}).values()), 6)))
 
 
 def _write_json(stream: TextIO, ledger: Ledger) -> None:

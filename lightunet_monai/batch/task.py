@@ -37,6 +37,8 @@ class WorkerPlan:
         Secret of the UID mapping; empty writes results with their patients.
     timeout : float
         Seconds; workers of a cluster end themselves when a case takes longer. 0 for none.
+    model : str or None
+        Which model of the bundle; None for the one it means.
     """
 
     out: Path
@@ -47,6 +49,7 @@ class WorkerPlan:
     threshold: float | None = None
     deidentify: str = ""
     timeout: float = 0.0
+    model: str | None = None
 
     def __repr__(self) -> str:  # dask shows arguments in its logs
         return f"WorkerPlan({self.run})"

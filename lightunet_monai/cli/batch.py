@@ -101,6 +101,7 @@ class _Run:
             raise UsageError("options --scheduler and --cluster: found both, expected one of them.")
         if arguments.retries < 0 or (arguments.jobs is not None and arguments.jobs < 1) or arguments.quiet < 0:
             raise UsageError("options --jobs, --retries, --quiet: found a value below its least (1, 0, 0).")
+        _check_model(arguments)
         self.options = run_options(arguments)
         self.look = _look(root, arguments)
         if arguments.deidentify:
@@ -166,7 +167,7 @@ class _Run:
         arguments = self.arguments
         return {
             "formats": sorted(self.formats),
-            "model": _fingerprint(arguments.bundle),
+            "model": _fingerprint(arguments.bundle, arguments.model),
             "threshold": arguments.threshold,
             "overlap": arguments.overlap,
             "assume-hu": arguments.assume_hu,
@@ -198,6 +199,7 @@ class _Run:
             threshold=arguments.threshold,
             deidentify=ledger.setting("uid-secret", secrets.token_hex(32)) if arguments.deidentify else "",
             timeout=arguments.timeout or 0.0,
+            model=arguments.model,
         )
 
     def _open_pool(self, plan: WorkerPlan) -> Pool:
@@ -235,14 +237,27 @@ class _Run:
         return pool
 
 
-def _fingerprint(bundle: Path | None) -> str:
+def _check_model(arguments: argparse.Namespace) -> None:
+    """Refuse a model that the bundle has not, and one for pictures."""
+    if not arguments.model:
+        return
+    from ..inference.bundle_files import find_bundle, read_metadata, takes_pictures
+
+    if takes_pictures(read_metadata(find_bundle(arguments.bundle)), arguments.model):
+        raise UsageError(
+            f"option --model: found {arguments.model}, which is for single 2-D images, expected a model for volumes.",
+            hint="Use 'segment' for each image.",
+        )
+
+
+def _fingerprint(bundle: Path | None, model: str | None) -> str:
     """Name a model by its configuration and weights, wherever they lie."""
     import hashlib
 
     from ..inference.bundle_files import find_bundle, model_files
 
     digest = hashlib.sha256()
-    for path in model_files(find_bundle(bundle)):
+    for path in model_files(find_bundle(bundle), model):
         digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()[:16]
 

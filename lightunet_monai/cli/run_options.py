@@ -9,17 +9,16 @@ from pathlib import Path
 from ..options import ENGINES, PRECISIONS, RunOptions
 
 
-def add_run_options(parser: argparse.ArgumentParser, *, with_model: bool = False) -> None:
+def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add one flag for each field of `RunOptions`, and those that choose the model of a bundle."""
     model = parser.add_argument_group("model")
     model.add_argument("--bundle", type=Path, metavar="FOLDER", help="model bundle (default: the shipped one)")
-    if with_model:
-        model.add_argument(
-            "--model",
-            metavar="NAME",
-            help="breast-ct, tissues for tissue labels too, or ultrasound for one 2-D image: PNG, JPEG, TIFF, DICOM US "
-            "(the bundle's)",
-        )
+    model.add_argument(
+        "--model",
+        metavar="NAME",
+        help="breast-ct, tissues for tissue labels too, or ultrasound for one 2-D image: PNG, JPEG, TIFF, DICOM US "
+        "(the bundle's)",
+    )
     model.add_argument(
         "--threshold", type=_probability, metavar="P", help="probability from which on a voxel is tumour (the bundle's)"
     )

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--progress", choices=("auto", "bar", "json", "none"), default="auto", help="a bar, or JSON lines for programs"
     )
-    add_run_options(parser, with_model=True)
+    add_run_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -160,6 +160,28 @@ def test_a_second_run_does_nothing_again_and_other_settings_are_refused(studies,
     assert "was made with formats" in other.stderr
 
 
+def test_a_model_is_chosen_by_name_as_in_segment(studies, a_bundle, tmp_path):
+    volume = studies / f"{PATIENT} 0"
+    done = _run(*_command(volume, tmp_path / "out", a_bundle, "--model", "tissues", "--jobs", "1"))
+    assert "1 done" in done.stdout, done.stderr
+    (report,) = (json.loads(path.read_text()) for path in (tmp_path / "out").glob("cases/*/report.json"))
+    assert list(report["volume_ml"]) == ["tumor", "fibroglandular", "adipose", "skin"]
+    (row,) = _summary(tmp_path / "out")
+    assert float(row["volume_ml"]) == pytest.approx(report["volume_ml"]["tumor"], rel=1e-4)
+    assert report["volume_ml"]["tumor"] < sum(report["volume_ml"].values())
+    alone = _run(
+        sys.executable, "-m", "lightunet_monai", "segment", str(volume), "-o", str(tmp_path / "alone"), "--model",
+        "tissues", "--bundle", str(a_bundle), "--engine", "torch", "--device", "cpu",
+    )  # fmt: skip
+    assert alone.returncode == 0, alone.stderr
+    assert json.loads((tmp_path / "alone" / "report.json").read_text())["model"] == report["model"]
+    label_map = hashlib.sha256((tmp_path / "alone" / "labelmap.nii.gz").read_bytes()).hexdigest()
+    assert list(_label_maps(tmp_path / "out").values()) == [label_map]
+    other = _run(*_command(volume, tmp_path / "out", a_bundle))
+    assert other.returncode == 2
+    assert "was made with model" in other.stderr
+
+
 def test_a_result_that_was_taken_away_is_made_again(studies, a_bundle, undisturbed, tmp_path):
     output = tmp_path / "out"
     shutil.copytree(undisturbed[0], output)
@@ -341,6 +363,8 @@ def test_shards_of_a_root_make_one_whole(studies, a_bundle, undisturbed, tmp_pat
         (("--shard", "x"), "expected I/N"),
         (("--jobs", "0"), "--jobs"),
         (("--formats", "pdf"), "pdf"),
+        (("--model", "ultrasound"), "is for single 2-D images"),
+        (("--model", "no"), "expected one of breast-ct"),
         (("--scheduler", "tcp://127.0.0.1:1", "--cluster", "local"), "found both"),
     ],
 )
