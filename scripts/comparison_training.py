@@ -182,7 +182,7 @@ def _train(
     )
     schedule = WarmupCosineSchedule(
         optimizer,
-        warmup_steps=min(recipe["train#lr_scheduler#warmup_steps"], budget.iterations // 2),
+        warmup_steps=min(recipe["warmup_steps"], budget.iterations // 10),
         t_total=budget.iterations,
         warmup_multiplier=recipe["train#lr_scheduler#warmup_multiplier"],
     )
