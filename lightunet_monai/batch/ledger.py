@@ -301,10 +301,10 @@ class Ledger:
 
     def reopen_failed(self) -> None:
         """Let cases that were given up be surveyed and tried again, as often as new ones."""
-        change = "final = 0, attempts = 0"
         with _own_errors(self.path), self._transaction():
             self._db.execute(
-                f"UPDATE cases SET {change} WHERE state = 'failed' AND final = 1 AND superseded_by IS NULL"
+                "UPDATE cases SET final = 0, attempts = 0 "
+                "WHERE state = 'failed' AND final = 1 AND superseded_by IS NULL"
             )
 
     def case(self, key: str) -> CaseRow | None:

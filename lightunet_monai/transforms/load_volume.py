@@ -19,6 +19,7 @@ from monai.transforms import LoadImaged, MapTransform
 from ..inputs import choose_series, discover_sources, load_volume
 from ..labels import LESION, LabelTable
 from ..sources import DicomSeries, ImageFile
+from .model_grid import holds_one_value
 
 
 class LoadImageVolumed(LoadImaged):
@@ -97,7 +98,6 @@ class LoadImageVolumed(LoadImaged):
 def _with_one_label(label_map: MetaTensor) -> MetaTensor:
     """A label map of one value above 0, such as 255, with 1 in its place; any other one as it is."""
     array = label_map.as_tensor()
-    highest = array.max()
-    if highest > 1 and not ((array != 0) & (array != highest)).any():
-        label_map[label_map != 0] = LESION
+    if array.max() > LESION and holds_one_value(array):
+        array[array != 0] = LESION
     return label_map

@@ -143,10 +143,14 @@ class ToModelGridd(MapTransform):
         return MetaTensor(resampled[None], affine=torch.as_tensor(grid), meta=meta)
 
 
+def holds_one_value(labels: Tensor) -> bool:
+    """Whether a label map has no more than one value beside 0."""
+    return not bool(((labels != 0) & (labels != labels.max())).any())
+
+
 def _lesions(labels: Tensor, volume: MetaTensor) -> Tensor:
     """1 where a label map has its one value above 0: half of a voxel is half of it, whatever the value."""
-    highest = labels.max()
-    if bool(((labels != 0) & (labels != highest)).any()):
+    if not holds_one_value(labels):
         found = ", ".join(f"{value:g}" for value in torch.unique(labels).tolist())
         name = dict(volume.meta).get("filename_or_obj", "the label map")
         raise UnsupportedImageError(
