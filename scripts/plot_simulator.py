@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cases", type=int, default=60, help="cases that the distributions are taken from")
     parser.add_argument("--voxels", type=int, default=160, help="most voxels along an axis of these cases")
-    parser.add_argument("--no-projection", action="store_true", help="leave out what needs RTK")
+    parser.add_argument("--no-projection", action="store_true", help="leave out what needs numba")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     figures: dict[str, object] = {"simulator_version": SIMULATOR_VERSION}

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", type=_positive, metavar="N", help="most voxels along an axis")
     parser.add_argument(
-        "--projection", action="store_true", help="cone-beam projections and FDK: minutes a volume, needs RTK"
+        "--projection", action="store_true", help="cone-beam projections and FDK: slower; extra: projection"
     )
     parser.add_argument("--jobs", type=_positive, default=1, help="processes (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="print no line per case")

@@ -136,6 +136,7 @@ def _write_all(plan: DatasetPlan, numbers: list[int], jobs: int) -> Iterable[int
 
 def _use_one_thread() -> None:
     torch.set_num_threads(1)
+    os.environ["NUMBA_NUM_THREADS"] = "1"  # read when numba is first imported, later than this
 
 
 def _write_one(plan: DatasetPlan, number: int) -> int:

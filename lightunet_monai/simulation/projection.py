@@ -1,7 +1,7 @@
 """The projection domain: polychromatic cone-beam projections, scatter, photon noise and FDK reconstruction.
 
-Slow (minutes a volume on a CPU) and physical: used for a share of the volumes and to check the image domain.
-The reconstruction toolkit RTK does the ray tracing and the filtered back-projection; it is an optional extra.
+Physical and slower than the image domain: used for a share of the volumes and to check the image domain. `cone_beam`
+traces the rays and reconstructs; numba, which compiles it, is an optional extra.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from .xray import BEAMS, Beam, attenuation, detected_spectrum, effective
 
 BONE_LIKE = 0.25
 """Attenuation above fibroglandular tissue, relative to water, from which on the rest is mineral."""
+
+MATERIALS = ("adipose", "fibroglandular", "hydroxyapatite")
+"""What a voxel is made of, in the order of `split_materials`."""
 
 SCATTER_WIDTH = 40.0
 """mm on the detector: standard deviation of the scatter's smoothness."""
@@ -74,7 +77,7 @@ def sample_projection(random: np.random.Generator) -> ProjectionPlan:
     """Draw one acquisition of the families of dedicated scanners."""
     family = int(random.integers(3))
     distances = ((650.0, 923.0), (480.0, 865.0), (620.0, 930.0))[family]
-    views = (300, int(random.integers(300, 501)), 400)[family]
+    views = int(random.integers(200, 501))
     return ProjectionPlan(
         beam=BEAMS[family],
         source_axis=distances[0] * random.uniform(0.97, 1.03),
@@ -110,17 +113,19 @@ def project_and_reconstruct(
     Raises
     ------
     UsageError
-        RTK is not installed.
+        numba is not installed.
     """
-    rtk = _load_rtk()
+    cone_beam = _load_cone_beam()
     detector = Detector.around(grid, plan)
-    geometry = rtk.geometry(plan)
-    fields = split_materials(hu.cpu().numpy(), tissue, plan.beam)
-    paths = [rtk.project(values, grid, detector, geometry, plan.views) if values.any() else None for values in fields]
-    signal = _polychromatic(plan.beam, paths)
+    circle = cone_beam.Circle(plan.source_axis, plan.source_detector, plan.views)
+    parts = split_materials(hu.cpu().numpy(), tissue, plan.beam)
+    present = {name: values for name, values in zip(MATERIALS, parts, strict=True) if values.any()}
+    paths = cone_beam.project(list(present.values()), grid, detector, circle)
+    signal = _polychromatic(plan.beam, list(present), paths)
+    del paths
     signal = _scatter_and_blur(plan, signal, detector)
     line_integrals = _water_corrected(plan.beam, _noisy(plan, signal, detector, random))
-    reconstructed = rtk.reconstruct(line_integrals, grid, detector, geometry, plan.hann_cut)
+    reconstructed = cone_beam.reconstruct(line_integrals, grid, detector, circle, hann_cut=plan.hann_cut)
     return torch.from_numpy((reconstructed / effective("water", plan.beam) - 1.0) * 1000.0).to(hu.device)
 
 
@@ -165,20 +170,17 @@ class Detector:
         return cls(columns, rows, pixel, (middle[0], grid.origin[1], middle[2]))
 
 
-def _polychromatic(beam: Beam, paths: list[FloatArray | None]) -> FloatArray:
-    """Return the transmitted share of the signal from path lengths in mm, shape (views, rows, columns)."""
+def _polychromatic(beam: Beam, materials: list[str], paths: FloatArray) -> FloatArray:
+    """Return the transmitted share of the signal, shape (views, columns, rows), from each material's paths in mm."""
     weights = detected_spectrum(beam)
-    tables = [attenuation(name) for name in ("adipose", "fibroglandular", "hydroxyapatite")]
-    shape = next(path.shape for path in paths if path is not None)
-    signal = np.zeros(shape, dtype=np.float32)
-    for energy, weight in enumerate(weights):
-        if weight < 1e-4:
-            continue
-        exponent = np.zeros(shape, dtype=np.float32)
-        for path, table in zip(paths, tables, strict=True):
-            if path is not None:
-                exponent -= np.float32(table[energy]) * path
-        signal += np.float32(weight) * np.exp(exponent)
+    energies = np.flatnonzero(weights >= 1e-4)
+    tables = np.stack([attenuation(name)[energies] for name in materials], axis=1).astype(np.float32)
+    views, columns, rows = paths.shape[1:]
+    signal = np.zeros((views, columns, rows), dtype=np.float32)
+    for view in range(views):  # one view at a time stays in the cache
+        through = paths[:, view].reshape(len(materials), -1)
+        transmitted = np.exp(-tables @ through)
+        signal[view] = (weights[energies].astype(np.float32) @ transmitted).reshape(columns, rows)
     return signal
 
 
@@ -217,13 +219,13 @@ def _water_corrected(beam: Beam, signal: FloatArray) -> FloatArray:
     return np.asarray(values, dtype=np.float32)
 
 
-def _load_rtk() -> Any:
-    """Return the module that talks to RTK; the one place that needs the extra."""
+def _load_cone_beam() -> Any:
+    """Return the compiled module; the one place that needs the extra."""
     try:
-        from . import reconstruction
+        from . import cone_beam
     except ImportError as error:
         raise UsageError(
-            "Projection-domain volumes need the reconstruction toolkit RTK, which is not installed.",
+            "Projection-domain volumes need numba, which is not installed.",
             hint="pip install 'lightunet_monai[projection]'",
         ) from error
-    return reconstruction
+    return cone_beam

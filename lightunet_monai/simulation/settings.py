@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from ..errors import UsageError
 
-SIMULATOR_VERSION = 4
+SIMULATOR_VERSION = 5
 """Raised whenever a seed of a recipe no longer gives the same volume."""
 
 Span = tuple[float, float]
@@ -59,7 +59,7 @@ class SimulationSettings:
     odd_scale : float
         Share of cases stored shifted by 1000 or as attenuation x 1000 instead of HU.
     acquisition : str
-        ``image`` (fast) or ``projection`` (cone-beam projections and FDK, minutes a volume, needs RTK).
+        ``image`` (fast) or ``projection`` (cone-beam projections and FDK, a quarter of a minute a volume, needs numba).
     """
 
     name: str = "train"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lightunet_monai import simulation
 from lightunet_monai.errors import UsageError
 from lightunet_monai.simulation import SimulationSettings, simulate_case
 from lightunet_monai.simulation.grid import Grid
@@ -32,7 +33,7 @@ def is_installed(distribution: str) -> bool:
     return True
 
 
-has_rtk = is_installed("itk-rtk")
+needs_numba = pytest.mark.skipif(not is_installed("numba"), reason="numba (extra projection) is not installed")
 
 
 @pytest.mark.parametrize("beam", BEAMS)
@@ -59,12 +60,13 @@ def test_materials_add_up_to_the_hounsfield_units_at_the_effective_energy() -> N
     np.testing.assert_allclose((total / effective("water", beam) - 1.0) * 1000.0, hu, atol=0.5)
 
 
-def test_without_rtk_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "itk", None)
-    monkeypatch.delitem(sys.modules, "lightunet_monai.simulation.reconstruction", raising=False)
+def test_without_numba_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "lightunet_monai.simulation.cone_beam", raising=False)
+    monkeypatch.delattr(simulation, "cone_beam", raising=False)
     grid = Grid((8, 8, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     plan = sample_projection(np.random.default_rng(0))
-    with pytest.raises(UsageError, match="RTK") as caught:
+    with pytest.raises(UsageError, match="numba") as caught:
         project_and_reconstruct(plan, torch.zeros(grid.shape), HU, grid, np.random.default_rng(0))
     assert "lightunet_monai[projection]" in caught.value.hint
 
@@ -75,7 +77,7 @@ def test_the_chest_is_not_scanned_by_the_breast_scanner() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_rtk, reason="RTK is not installed")
+@needs_numba
 def test_reconstruction_gives_back_the_hounsfield_units_in_place() -> None:
     grid = Grid((40, 24, 40), (3.0, 3.0, 3.0), (-58.5, 100.0, -58.5))
     x, y, z = grid.meshes()
@@ -91,7 +93,7 @@ def test_reconstruction_gives_back_the_hounsfield_units_in_place() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_rtk, reason="RTK is not installed")
+@needs_numba
 def test_a_projection_case_is_complete_and_deterministic() -> None:
     settings = SimulationSettings(
         max_voxels=40, acquisition="projection", families=("pendant",), family_weights=(1.0,), with_lesion=1.0
