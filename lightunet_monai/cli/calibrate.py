@@ -50,11 +50,18 @@ def run(arguments: argparse.Namespace) -> int:
     from ..evaluation.summary import summarize
     from ..inference import Predictor
     from ..inference.bundle_files import find_bundle, settings_file
+    from ..outputs.atomic import check_folder
+    from .evaluate import refuse_pictures
 
     if arguments.threshold is not None:
         raise UsageError("option --threshold: calibrate chooses the threshold itself.", hint="Leave it out.")
     if arguments.write and arguments.bundle is None:
         raise UsageError("option --write: needs --bundle FOLDER, the bundle to change.")
+    if not 0.0 <= arguments.false_positives < math.inf:
+        raise UsageError(f"option --false-positives: found {arguments.false_positives:g}, expected 0 or more.")
+    if arguments.write:
+        check_folder(settings_file(find_bundle(arguments.bundle), arguments.model).parent)
+    refuse_pictures(arguments)
     predictor = Predictor(arguments.bundle, run_options(arguments), sure_threshold=0.0, model=arguments.model)
     if arguments.pieces:
         return _fit_pieces(arguments, predictor)
@@ -73,12 +80,17 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.data}: section {arguments.section!r}: found no lesion of 5 mm or more, expected some.",
             hint="Name cases with lesions: without them no threshold is better than another.",
         )
+    if max(point.dice for point in points) <= 0.0:
+        raise UsageError(
+            f"{arguments.data}: section {arguments.section!r}: the model found none of the lesions of 5 mm and more.",
+            hint="Check that volumes and label maps belong together; without a lesion found no threshold is better.",
+        )
     chosen = choose_point(points, arguments.false_positives)
     print("\n| threshold | sure threshold | sensitivity, 5 mm and more | mean Dice, 5 mm and more | false positives |")
     print("|---|---|---|---|---|")
     for point in sorted(points, key=lambda point: (point.false_positives, -point.dice)):
         best = max(other.dice for other in points if other.false_positives <= point.false_positives)
-        if point is chosen or point.dice >= best:  # the others are beaten in both
+        if point is chosen or 0.0 < point.dice >= best:  # the others are beaten in both, or find nothing
             mark = " *" if point is chosen else ""
             print(
                 f"| {point.threshold:.3f}{mark} | {point.sure_threshold:.3f} | {point.sensitivity:.3f} "
@@ -237,6 +249,8 @@ def write_numbers(config: Path, **numbers: float) -> None:
     BundleError
         If an id is not there exactly once as a number.
     """
+    from ..outputs.atomic import atomic_file
+
     text = config.read_text(encoding="utf-8")
     for name, value in numbers.items():
         text, count = re.subn(rf'("{name}":\s*)-?[0-9.]+(?:e-?[0-9]+)?', rf"\g<1>{value:g}", text)
@@ -245,6 +259,5 @@ def write_numbers(config: Path, **numbers: float) -> None:
                 f"{config}: {name} found {count} times as a number, expected once.",
                 hint=f"Write {name} = {value:g} by hand.",
             )
-    part = config.with_name(config.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(config)
+    with atomic_file(config) as part:
+        part.write_text(text, encoding="utf-8")

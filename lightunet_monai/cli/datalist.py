@@ -29,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tissues", type=Path, metavar="FOLDER", help="folder of tissue maps with the same names, for --model tissues"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the datalist to write")
-    parser.add_argument(
-        "--validation", type=float, default=0.2, metavar="SHARE", help="share kept for validation (0.2)"
-    )
+    parser.add_argument("--validation", type=float, metavar="SHARE", help="share kept for validation (0.2)")
     parser.add_argument("--folds", type=int, metavar="N", help="cross-validation: number the cases 0 to N - 1 instead")
     parser.add_argument(
         "--group",
@@ -44,19 +42,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the datalist."""
-    if not 0 <= arguments.validation < 1:
-        raise UsageError(f"option --validation: found {arguments.validation}, expected 0 or more and below 1.")
+    share = 0.2 if arguments.validation is None else arguments.validation
+    if not 0 <= share < 1:
+        raise UsageError(f"option --validation: found {share}, expected 0 or more and below 1.")
+    if arguments.folds is not None and arguments.validation is not None:
+        raise UsageError("found --folds and --validation, expected one of them: each fold is held out in its turn.")
+    for place in (arguments.images, arguments.labels, *([arguments.tissues] if arguments.tissues else [])):
+        if not place.is_dir():
+            raise NoImageFoundError(f"{place}: no such folder.", hint="lightunet datalist IMAGES LABELS -o FILE.")
     pairs = _pairs(arguments.images, arguments.labels)
     tissues = _tissues(pairs, arguments.tissues) if arguments.tissues else {}
     groups = _shuffled_groups(pairs, arguments.group, arguments.seed)
     folder = arguments.output.absolute().parent
-    sections = _in_folds(groups, arguments.folds) if arguments.folds else _held_out(groups, arguments.validation)
+    sections = _held_out(groups, share) if arguments.folds is None else _in_folds(groups, arguments.folds)
     entries = {
         name: [
             {
-                "image": os.path.relpath(image, folder),
-                "label": os.path.relpath(label, folder),
-                **({"tissue": os.path.relpath(tissues[image], folder)} if tissues else {}),
+                "image": _relative(image, folder),
+                "label": _relative(label, folder),
+                **({"tissue": _relative(tissues[image], folder)} if tissues else {}),
                 **more,
             }
             for (image, label), more in items
@@ -75,6 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
     counts = ", ".join(f"{len(items)} {name}" for name, items in entries.items())
     print(f"{arguments.output}: {counts} cases" + (f" in {arguments.folds} folds" if arguments.folds else ""))
     return 0
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path from a folder on, as the system goes it: `..` behind a link leaves where the link leads."""
+    return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
 
 
 def _tissues(pairs: list[Pair], folder: Path) -> dict[Path, Path]:
@@ -112,13 +121,18 @@ def _held_out(groups: list[list[Pair]], share: float) -> dict[str, list[tuple[Pa
     """Divide into training and validation; a share above 0 leaves something in both."""
     total = sum(map(len, groups))
     wanted = min(max(1, round(total * share)), total - 1) if share > 0 else 0
-    held_out: list[Pair] = []
-    while len(held_out) < wanted and len(groups) > 1:
-        held_out += groups.pop(0)
-    if wanted and not held_out:
+    if wanted and len(groups) < 2:
         raise UsageError("option --group: all cases are in one group, which cannot be divided.")
-    rest = [pair for group in groups for pair in group]
-    return {"training": [(pair, {}) for pair in rest], "validation": [(pair, {}) for pair in held_out]}
+    held_out: list[Pair] = []
+    rest: list[list[Pair]] = []
+    for group in groups:
+        fits = len(held_out) + len(group) <= wanted
+        held_out, rest = (held_out + group, rest) if fits else (held_out, [*rest, group])
+    if wanted and not held_out:  # every group is larger than what was asked for
+        held_out = min(rest, key=len)
+        rest.remove(held_out)
+    kept = [pair for group in rest for pair in group]
+    return {"training": [(pair, {}) for pair in kept], "validation": [(pair, {}) for pair in held_out]}
 
 
 def _in_folds(groups: list[list[Pair]], count: int) -> dict[str, list[tuple[Pair, dict[str, int]]]]:
@@ -139,7 +153,9 @@ def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
     series = _pairs_by_series(images, labels)
     covered = {path for image, _ in series for path in (image, *image.parents)}
     found = [
-        path for path in sorted(images.glob("*")) if is_volume(path) or (path.is_dir() and not is_same(path, labels))
+        path
+        for path in sorted(images.glob("*"))
+        if not path.name.startswith(".") and (is_volume(path) or (path.is_dir() and not is_same(path, labels)))
     ]
     by_name = label_maps_by_name(labels)
     named, missing = [], []

@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("option --threshold: label maps hold no probabilities.", hint="Use it with --data.")
         if arguments.thresholds:
             raise UsageError("option --thresholds: label maps hold no probabilities.", hint="Use it with --data.")
+        if arguments.label is not None and not 1 <= arguments.label <= 255:
+            raise UsageError(f"option --label: found {arguments.label}, expected a value from 1 to 255.")
         if arguments.label is not None and arguments.model is not None:
             raise UsageError("found --label and --model, expected one of them: the model names its labels.")
         return run_on_files(arguments)
@@ -86,6 +88,11 @@ def _check_output(arguments: argparse.Namespace) -> None:
     from ..outputs.atomic import check_folder
 
     if arguments.output is not None:
+        if _is_json(arguments.output) and arguments.output.is_dir():
+            raise UsageError(
+                f"option -o: {arguments.output} is a folder, expected a file where the name ends with .json.",
+                hint="Name another file, or a folder whose name does not end with .json.",
+            )
         check_folder(arguments.output.absolute().parent if _is_json(arguments.output) else arguments.output.absolute())
     if arguments.run_folder is not None:
         if arguments.output is None or (arguments.data is not None and _is_json(arguments.output)):
@@ -103,7 +110,7 @@ def _parse_thresholds(text: str | None) -> list[float | None]:
         thresholds = []
     if not thresholds or not all(0 < threshold < 1 for threshold in thresholds):
         raise UsageError(f"option --thresholds: found {text!r}, expected numbers between 0 and 1: 0.3,0.5,0.7.")
-    return [*thresholds]
+    return [*dict.fromkeys(thresholds)]
 
 
 def _run_model(arguments: argparse.Namespace) -> int:
@@ -119,6 +126,7 @@ def _run_model(arguments: argparse.Namespace) -> int:
     tell = choose_reporter(arguments.progress)
     thresholds = _parse_thresholds(arguments.thresholds)
     cases = list_labelled_cases(arguments.data, arguments.section, optional=("tissue",))
+    refuse_pictures(arguments)
     predictor = Predictor(
         arguments.bundle, run_options(arguments), threshold=arguments.threshold, model=arguments.model
     )
@@ -126,9 +134,9 @@ def _run_model(arguments: argparse.Namespace) -> int:
     scores: dict[float | None, list[Any]] = {threshold: [] for threshold in thresholds}
     evaluated, gallery, calibration = [], Gallery(), Calibration()
     structures = StructureTally(predictor.parts.labels, arguments.bundle, arguments.model)
-    for index, case in enumerate(cases):
+    names = distinct_names([Path(case["image"]) for case in cases])
+    for index, (case, name) in enumerate(zip(cases, names, strict=True)):
         tell("infer", index / len(cases))
-        name = Path(case["image"]).name
         volume, label_map = read_labelled(case, predictor.parts.labels)
         reference = lesions_of(label_map.as_tensor()[0].numpy(), predictor.parts.labels)
         result = predictor.segment(volume, with_probability=has_folder or thresholds != [None]).segmentation
@@ -144,7 +152,7 @@ def _run_model(arguments: argparse.Namespace) -> int:
                     reference,
                     spacing=result.spacing,
                     voxel_volume_ml=result.voxel_volume_ml,
-                    density=read_density(Path(case["label"])),
+                    density=read_density(Path(case["label"]), case.get("tissue")),
                 )
             )
             calibration.add(result.probability, reference)
@@ -168,6 +176,45 @@ def _run_model(arguments: argparse.Namespace) -> int:
     elif arguments.output:
         _write(arguments.output, summaries, predictor, found)
     return 0
+
+
+def refuse_pictures(arguments: argparse.Namespace) -> None:
+    """Refuse a model for pictures: a datalist here names volumes."""
+    from ..inference.bundle_files import find_bundle, read_metadata, takes_pictures
+    from ..labels import default_model
+
+    metadata = read_metadata(find_bundle(arguments.bundle))
+    model = arguments.model or default_model(metadata)
+    if takes_pictures(metadata, model):
+        raise UsageError(
+            f"option --model: {model} takes pictures, expected a model for volumes.",
+            hint="Choose a model for volumes, or leave --model out.",
+        )
+
+
+def distinct_names(paths: list[Path]) -> list[str]:
+    """Name cases by their files, and by as many folders above them as tell them apart; a repeated path gets a number.
+
+    Parameters
+    ----------
+    paths : list of Path
+
+    Returns
+    -------
+    list of str
+        One for each path, no two alike.
+    """
+    deepest = max((len(path.parts) for path in paths), default=1)
+    for depth in range(1, deepest + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    times = {name: 0 for name in names} if paths else {}
+    result = []
+    for name in names if paths else []:
+        times[name] += 1
+        result.append(name if times[name] == 1 else f"{name} ({times[name]})")
+    return result
 
 
 def _is_json(path: Path) -> bool:

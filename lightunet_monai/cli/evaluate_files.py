@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import GeometryError
+from ..errors import GeometryError, UnsupportedImageError, UsageError
 from ..labels import LabelTable
 from .density import read_density
 from .evaluate_structures import StructureTally, named_labels
@@ -28,11 +28,14 @@ def run_on_files(arguments: argparse.Namespace) -> int:
     labels = named_labels(arguments.bundle, arguments.model)
     structures = StructureTally(labels, arguments.bundle, arguments.model)
     cases, gallery = [], Gallery()
+    seen: set[int] = set()
     for index, (name, prediction_path, reference_path) in enumerate(pairs):
         tell("read", index / len(pairs))
         predicted, expected = load_pair(prediction_path, reference_path, labels)
         affine = np.asarray(expected.affine, dtype=np.float64)
         maps = [item.as_tensor()[0].numpy() for item in (predicted, expected)]
+        _check_values(maps, (prediction_path, reference_path), labels)
+        seen.update(*(np.unique(values).tolist() for values in maps))
         prediction, reference = (_lesions(values, arguments.label, labels) for values in maps)
         case = evaluate_case(
             name,
@@ -51,6 +54,11 @@ def run_on_files(arguments: argparse.Namespace) -> int:
                 case.voxels.dice,
                 lambda p=prediction, r=reference, a=affine, v=behind: draw_comparison(p, r, a, v),  # type: ignore[misc]
             )
+    if arguments.label is not None and arguments.label not in seen:
+        raise UsageError(
+            f"option --label: no label map holds the value {arguments.label}, found {sorted(seen)}.",
+            hint="Segments of .seg.nrrd files have the values of the model's labels.",
+        )
     tell("write", 1.0)
     evaluation = Evaluation(tuple(cases))
     print(evaluation.to_text())
@@ -64,9 +72,26 @@ def run_on_files(arguments: argparse.Namespace) -> int:
 
 
 def _lesions(values: Any, value: int | None, labels: LabelTable | None) -> Any:
-    from .evaluate import lesions_of
+    """Where a label map has a lesion: the value asked for, those of the model that was named, or all above 0."""
+    import numpy as np
 
-    return lesions_of(values, labels) if value is None else values == value
+    if value is not None:
+        return values == value
+    return values > 0 if labels is None else np.isin(values, labels.lesions)
+
+
+def _check_values(maps: list[Any], paths: tuple[Path, Path], labels: LabelTable | None) -> None:
+    """Refuse values that are no labels of the model that was named."""
+    import numpy as np
+
+    for values, path in zip(maps, paths, strict=True):
+        unknown = [] if labels is None else sorted(set(np.unique(values).tolist()) - {0, *labels.values})
+        if labels is not None and unknown:
+            raise UnsupportedImageError(
+                f"{path}: the label map holds the values {unknown}, expected some of {[0, *labels.values]}.",
+                hint="Name the model whose labels these are with --model, or the value of the lesions with --label.",
+                reason="label-values",
+            )
 
 
 def load_pair(prediction: Path, reference: Path, labels: LabelTable | None = None) -> tuple[Any, Any]:
@@ -80,8 +105,11 @@ def load_pair(prediction: Path, reference: Path, labels: LabelTable | None = Non
     from ..transforms.load_label_map import check_same_grid, load_label_map
     from ..transforms.read_seg_nrrd import is_seg_nrrd
 
-    expected = load_label_map(reference, labels=labels)
     # A segmentation of 3D Slicer covers a part of the grid only, and is painted on it by position.
+    if is_seg_nrrd(reference) and not is_seg_nrrd(prediction):
+        predicted = load_label_map(prediction, labels=labels)
+        return _perpendicular(predicted, prediction), load_label_map(reference, predicted, labels)
+    expected = _perpendicular(load_label_map(reference, labels=labels), reference)
     if is_seg_nrrd(prediction):
         return load_label_map(prediction, expected, labels), expected
     predicted = load_label_map(prediction, labels=labels)
@@ -94,6 +122,23 @@ def load_pair(prediction: Path, reference: Path, labels: LabelTable | None = Non
             reason="label-grid",
         ) from error
     return predicted, expected
+
+
+def _perpendicular(label_map: Any, path: Path) -> Any:
+    """Refuse a grid whose axes lean: distances between surfaces are measured along perpendicular axes."""
+    import numpy as np
+
+    from ..inputs.image_header import check_affine
+
+    try:
+        check_affine(np.asarray(label_map.affine, dtype=np.float64), str(path))
+    except GeometryError as error:
+        if error.reason != "tilt":
+            raise
+        raise GeometryError(
+            error.message, hint="Evaluate label maps on a grid with perpendicular axes.", reason="tilt"
+        ) from error
+    return label_map
 
 
 def _load_volume(path: Path, reference: Any, reference_path: Path) -> Any:

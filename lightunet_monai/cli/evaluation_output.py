@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ def describe(
     curves = None
     if training is not None:
         learnt = read_learning_curves(training)
-        curves = {name: [list(point) for point in points] for name, points in learnt.curves.items()} or None
+        curves = {name: _finite(points) for name, points in learnt.curves.items()} or None
         notes.append(f"{learnt.note[0].upper()}{learnt.note[1:]}.")
     content = evaluation.to_json()
     if content["by_density"] is None:
@@ -102,6 +102,11 @@ def describe(
         "worst": [picture.name for picture in gallery.worst],
         "notes": notes,
     }
+
+
+def _finite(points: Iterable[tuple[int, float]]) -> list[list[float | None]]:
+    """Points of a curve as JSON has them: a loss that is no number is null."""
+    return [[step, value if math.isfinite(value) else None] for step, value in points]
 
 
 def write_evaluation(
@@ -144,5 +149,5 @@ def write_evaluation(
         files[STRUCTURES_FILE] = structures_csv(structures)
     with atomic_folder(target, (*FILES, STRUCTURES_FILE)) as folder:
         for name, page in files.items():
-            (folder / name).write_text(page, encoding="utf-8")
+            (folder / name).write_text(page, encoding="utf-8", errors="backslashreplace")
     return target / "evaluation.html"

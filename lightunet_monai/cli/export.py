@@ -243,10 +243,12 @@ def _read_report(path: Path) -> dict[str, Any]:
 
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if report["model"] is not None:
-            _ = [report["model"][name] for name in ("name", "version", "weights_sha256")]
-        return {"model": report["model"], "run": report.get("run")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        model, run = report["model"], report.get("run")
+        if model is not None:
+            model = {**model, **{name: str(model[name]) for name in ("name", "version", "weights_sha256")}}
+        run = None if run is None else {**run, "settings": dict(run.get("settings") or {})}
+        return {"model": model, "run": run}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path}: is no report of a run ({type(error).__name__}), expected the report.json beside its label map.",
             hint="Give another one with --report.",

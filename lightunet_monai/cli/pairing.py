@@ -54,14 +54,17 @@ def pair_label_maps(predictions: Path, references: Path) -> list[tuple[str, Path
         return [(stem(references), predictions, references)]
     if predictions.is_file() or references.is_file():
         raise UsageError(f"{predictions} and {references}: a file and a folder, expected two of a kind.")
-    predicted = {**_results(predictions), **label_maps_by_name(predictions)}
+    predicted = _results(predictions)
+    for name, paths in label_maps_by_name(predictions).items():
+        predicted.setdefault(name, []).extend(paths)
     expected = label_maps_by_name(references)
     for folder, found in ((predictions, predicted), (references, expected)):
         if not found:
             raise NoImageFoundError(f"{folder}: no label map, expected files that end with {', '.join(SUFFIXES)}.")
         twice = next((paths for paths in found.values() if len(paths) > 1), None)
         if twice:
-            raise UsageError(f"{folder}: {len(twice)} label maps of one name: {', '.join(p.name for p in twice)}.")
+            names = ", ".join(str(path.relative_to(folder)) for path in twice)
+            raise UsageError(f"{folder}: {len(twice)} label maps of one name: {names}.")
     for folder, missing in ((predictions, expected.keys() - predicted), (references, predicted.keys() - expected)):
         if missing:
             raise NoImageFoundError(
@@ -81,7 +84,7 @@ def volume_of(name: str, images: Path) -> Path:
         If there is none.
     """
     for path in sorted(images.glob("*")):
-        if stem(path) == name and (is_volume(path) or path.is_dir()):
+        if stem(path) == name and not path.name.startswith(".") and (is_volume(path) or path.is_dir()):
             return path
     raise NoImageFoundError(f"{images}: no volume of the name {name}.", hint="Leave out --images, or add the volume.")
 

@@ -30,6 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"option --size: found {arguments.size}, expected 2 or 3 numbers of 16 or more.", hint="Try --size 256 256."
         )
+    if min(arguments.in_channels, arguments.out_channels) < 1:
+        raise UsageError(
+            f"options --in-channels and --out-channels: found {arguments.in_channels} and {arguments.out_channels}, "
+            "expected 1 or more."
+        )
     channels = {"in_channels": arguments.in_channels, "out_channels": arguments.out_channels}
     networks = {
         "UNet": UNet(dims, **channels),

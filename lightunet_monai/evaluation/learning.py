@@ -43,21 +43,19 @@ def read_learning_curves(folder: Path) -> LearningCurves:
     LearningCurves
         Without curves, and with the reason, if the folder holds none or the package ``tensorboard`` is missing.
     """
-    has_events = any(folder.rglob(EVENT_FILES))
+    has_events, why = any(folder.rglob(EVENT_FILES)), ""
     if has_events:
         try:
-            curves = _read_events(folder)
+            curves, why = _read_events(folder), "the event files hold no curve that can be read"
         except ImportError:
-            curves = {}
+            curves, why = {}, "the package tensorboard is not installed (pip install 'lightunet_monai[train]')"
         if curves:
             return LearningCurves(curves, "learning curves from TensorBoard event files")
     curves = _read_logs(folder)
     if curves:
         return LearningCurves(curves, "learning curves from progress lines of the training")
     if has_events:
-        return LearningCurves(
-            {}, "no learning curves: the package tensorboard is not installed (pip install 'lightunet_monai[train]')"
-        )
+        return LearningCurves({}, f"no learning curves: {why}")
     return LearningCurves({}, f"no learning curves: {folder.name} holds no event files and no progress lines")
 
 

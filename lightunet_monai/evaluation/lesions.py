@@ -53,7 +53,7 @@ class CaseScore:
     lesions : tuple of LesionScore
         Of the reference.
     false_positives : int
-        Predicted lesions that touch no lesion of the reference.
+        Predicted lesions that find none of the reference: they touch none, or only some that stay missed.
     dice : float
         Of all voxels; NaN where neither reference nor prediction holds a lesion.
     """
@@ -88,25 +88,25 @@ def score_case(
     reference_sizes = np.bincount(references.reshape(-1, order="A"))
     both = (predicted > 0) & (references > 0)
     pairs, counts = np.unique(np.stack([references[both], predicted[both]]), axis=1, return_counts=True)
-    lesions = []
+    lesions, found = [], np.zeros(len(predicted_sizes), dtype=bool)
     for index in range(1, len(reference_sizes)):
         touching = pairs[0] == index
         shared = int(counts[touching].sum())
         size = int(predicted_sizes[np.unique(pairs[1][touching])].sum())
         volume_ml = float(reference_sizes[index]) * voxel_volume_ml
-        lesions.append(
-            LesionScore(
-                diameter=equivalent_diameter(volume_ml),
-                volume_ml=volume_ml,
-                dice=2 * shared / (int(reference_sizes[index]) + size) if size else 0.0,
-                predicted_ml=size * voxel_volume_ml,
-            )
+        lesion = LesionScore(
+            diameter=equivalent_diameter(volume_ml),
+            volume_ml=volume_ml,
+            dice=2 * shared / (int(reference_sizes[index]) + size) if size else 0.0,
+            predicted_ml=size * voxel_volume_ml,
         )
+        lesions.append(lesion)
+        found[pairs[1][touching]] |= lesion.is_detected
     total = int(prediction.sum()) + int(reference.sum())
     return CaseScore(
         name=name,
         lesions=tuple(lesions),
-        false_positives=len(predicted_sizes) - 1 - len(np.unique(pairs[1])),
+        false_positives=len(predicted_sizes) - 1 - int(found.sum()),
         dice=2 * int(both.sum()) / total if total else math.nan,
     )
 

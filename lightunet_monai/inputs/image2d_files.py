@@ -25,7 +25,12 @@ SCREEN_DENSITIES = (72, 75, 90, 96, 100, 120, 144, 150, 180, 192, 200, 220, 240,
 DENSITY_TOLERANCE = 0.6
 """PNG stores whole pixels per metre, so a density comes back rounded."""
 
+PLAUSIBLE_SPACING_MM = (0.001, 5.0)
+"""Pixels of pictures of tissue, from microscopes to coarse ultrasound; what a header says beyond is no measurement."""
+
 _ORIENTATION = 0x0112
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -53,13 +58,20 @@ def read_picture(path: Path) -> Plane2D:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on size and on metadata; the size is checked here
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            # Given the path, Pillow maps plain TIFF files with their sides already exchanged by the orientation.
+            with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
                 return _decode(image, path)
         except Image.DecompressionBombError:
             raise UnsupportedImageError(
                 f"{path}: far too many pixels; it was not decoded.", hint="Save the image smaller.", reason="too-large"
             ) from None
         except UnidentifiedImageError:
+            if _has_signature_of_tiff(path):
+                raise UnsupportedImageError(
+                    f"{path}: a TIFF file of a kind of pixel that is not read, expected 8 or 16 bits without sign, "
+                    "or 32-bit numbers.",
+                    hint="Save it as PNG.",
+                ) from None
             raise UnreadableFileError(
                 f"{path}: damaged, or no {', '.join(FORMATS)} file.", hint="Save it again."
             ) from None
@@ -67,6 +79,14 @@ def read_picture(path: Path) -> Plane2D:
             raise UnreadableFileError(
                 f"{path}: cannot be decoded: {type(error).__name__}.", hint="Copy or save the file again."
             ) from None
+
+
+def _has_signature_of_tiff(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) in _TIFF_SIGNATURES
+    except OSError:
+        return False
 
 
 def _decode(image: Image.Image, path: Path) -> Plane2D:
@@ -82,9 +102,17 @@ def _decode(image: Image.Image, path: Path) -> Plane2D:
         notes.append(f"{path.name}: EXIF orientation {orientation} was applied; the mask is as viewers show the image.")
         if orientation >= 5 and spacing is not None:  # rows become columns
             spacing = spacing[1], spacing[0]
+    is_inverted = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
     image.load()
     upright: Image.Image = ImageOps.exif_transpose(image)
-    return Plane2D(_brightness(upright, path), spacing, tuple(notes))
+    brightness = _brightness(upright, path)
+    if is_inverted and upright.mode not in ("1", "L", "RGB"):  # Pillow has turned those
+        if not upright.mode.startswith("I;16"):
+            raise UnsupportedImageError(
+                f"{path}: 32-bit numbers where 0 is white, expected 0 to be black.", hint="Save it as PNG."
+            )
+        brightness = np.float32(65535.0) - brightness
+    return Plane2D(brightness, spacing, tuple(notes))
 
 
 def _brightness(image: Image.Image, path: Path) -> NDArray[np.float32]:
@@ -120,4 +148,6 @@ def _spacing(image: Image.Image, path: Path) -> tuple[tuple[float, float] | None
         return None, [f"{path.name}: {across:.0f} pixels per inch is a density of screens and printers, not taken."]
     spacing = (25.4 / across, 25.4 / down)
     text = f"{spacing[0]:.4g} x {spacing[1]:.4g} mm"
+    if not all(PLAUSIBLE_SPACING_MM[0] <= value <= PLAUSIBLE_SPACING_MM[1] for value in spacing):
+        return None, [f"{path.name}: a pixel spacing of {text} in the PNG header (pHYs) is no picture's, not taken."]
     return spacing, [f"{path.name}: pixel spacing {text} from the PNG header (pHYs); check that it is that of tissue."]

@@ -60,7 +60,7 @@ def open_nifti(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
     is_packed = path.name.lower().endswith(".gz")
     offset = int(image.dataobj.offset)
     check_file_size(path, int(np.prod(shape)) * dtype.itemsize, offset, is_packed=is_packed)
-    affine, warnings = _affine(image.header, path, shape)
+    affine, warnings = nifti_affine(image.header, path, shape)
     return ImageFileHeader(shape, affine, warnings), lambda: _read_voxels(image, path, shape)
 
 
@@ -74,8 +74,14 @@ def _read_voxels(image: Any, path: Path, shape: tuple[int, int, int]) -> NDArray
     return np.asarray(voxels).reshape(shape)
 
 
-def _affine(header: Any, path: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """The affine in mm from the coded forms; never the fallback that nibabel makes from pixdim."""
+def nifti_affine(header: Any, path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Give the affine in mm from the coded forms, and warnings; never the fallback that nibabel makes from pixdim.
+
+    Raises
+    ------
+    GeometryError
+        If qform and sform are missing, damaged or disagree with each other or the spacing, or the unit is no length.
+    """
     scale, warnings = _scale_to_mm(header, path)
     pixdim = np.asarray(header["pixdim"][1:4], np.float64)
     if int(header["qform_code"]) > 0 and (pixdim <= 0).any():
@@ -114,7 +120,7 @@ def _scale_to_mm(header: Any, path: Path) -> tuple[float, tuple[str, ...]]:
 
 
 def _check_forms_agree(
-    sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, int, int], scale: float, path: Path
+    sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, ...], scale: float, path: Path
 ) -> None:
     corners = np.array([[x, y, z, 1] for x in (0, shape[0] - 1) for y in (0, shape[1] - 1) for z in (0, shape[2] - 1)])
     apart = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max()) * scale

@@ -113,8 +113,10 @@ def choose_formats(names: Sequence[str]) -> tuple[Format, ...]:
     Raises
     ------
     UsageError
-        If a name is unknown.
+        If a name is unknown, or there is none.
     """
+    if not names:
+        raise UsageError(f"formats: found none, expected some of {', '.join(FORMATS)}.")
     unknown = [name for name in names if name not in FORMATS]
     if unknown:
         raise UsageError(f"formats: found {', '.join(unknown)}, expected some of {', '.join(FORMATS)}.")

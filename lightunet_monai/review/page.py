@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -251,10 +250,10 @@ def _calibration(calibration: Mapping[str, Any] | None) -> str:
     )
 
 
-def _learning(curves: Mapping[str, Sequence[Sequence[float]]] | None) -> str:
+def _learning(curves: Mapping[str, Sequence[Sequence[float | None]]] | None) -> str:
     charts = []
     for name, points in (curves or {}).items():
-        pairs = [(float(step), float(value)) for step, value in points if math.isfinite(value)]
+        pairs = [(float(step or 0), float(value)) for step, value in points if value is not None]
         charts.append(_chart({name: pairs}, "step (iteration or epoch)", name, f"learning curve of {name}", None))
     return "".join(charts)
 

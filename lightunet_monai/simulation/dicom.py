@@ -1,12 +1,13 @@
 """A simulated case as a DICOM CT series: one CT Image Storage instance a slice.
 
-Headers say that the data are simulated; names and identifiers are made up from the seed, and so are the UIDs, so
-that the same seed always gives the same files.
+Headers say that the data are simulated; names and identifiers are made up from the seed, and the UIDs from
+seed and settings, so that the same case always gives the same files.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -52,10 +53,9 @@ def write_dicom_case(case: SimulatedCase, folder: Path) -> None:
 
 def make_instance(case: SimulatedCase, index: int) -> FileDataset:
     """Return one slice as a CT Image Storage dataset; `index` counts from 0 along the third axis."""
-    seed = case.parameters["seed"]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = _uid(f"{seed}-instance-{index}")
+    meta.MediaStorageSOPInstanceUID = _uid(case, f"instance-{index}")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = IMPLEMENTATION_UID
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
@@ -68,9 +68,11 @@ def make_instance(case: SimulatedCase, index: int) -> FileDataset:
     return dataset
 
 
-def _uid(text: str) -> str:
-    """Return a UID under 2.25, the root for UUIDs, from text and simulator version."""
-    digest = hashlib.sha256(f"lightunet-{SIMULATOR_VERSION}-{text}".encode()).digest()[:16]
+def _uid(case: SimulatedCase, text: str) -> str:
+    """Return a UID under 2.25, the root for UUIDs, from text, seed, settings and simulator version."""
+    settings = json.dumps(case.parameters["settings"], sort_keys=True)
+    identity = f"lightunet-{SIMULATOR_VERSION}-{case.parameters['seed']}-{settings}-{text}"
+    digest = hashlib.sha256(identity.encode()).digest()[:16]
     return f"2.25.{int.from_bytes(digest, 'big') | 1 << 127}"
 
 
@@ -86,7 +88,7 @@ def _add_patient_and_study(dataset: Dataset, case: SimulatedCase) -> None:
     dataset.PatientID = f"SIM-{seed}"
     dataset.PatientBirthDate = ""
     dataset.PatientSex = "F"
-    dataset.StudyInstanceUID = _uid(f"{seed}-study")
+    dataset.StudyInstanceUID = _uid(case, "study")
     dataset.StudyID = str(seed)[-16:]
     dataset.StudyDate, dataset.StudyTime = SIMULATED_TIME
     dataset.StudyDescription = "Simulated breast CT, research only"
@@ -95,10 +97,9 @@ def _add_patient_and_study(dataset: Dataset, case: SimulatedCase) -> None:
 
 
 def _add_series_and_equipment(dataset: Dataset, case: SimulatedCase) -> None:
-    seed = case.parameters["seed"]
     supine = _family(case) != "pendant"
     dataset.Modality = "CT"
-    dataset.SeriesInstanceUID = _uid(f"{seed}-series")
+    dataset.SeriesInstanceUID = _uid(case, "series")
     dataset.SeriesNumber = 1
     dataset.SeriesDescription = f"Simulated {'chest CT' if _family(case) == 'chest' else 'breast CT'}"
     dataset.PatientPosition = "HFS" if supine else "HFP"
@@ -109,7 +110,7 @@ def _add_series_and_equipment(dataset: Dataset, case: SimulatedCase) -> None:
         dataset.Laterality = "R" if breast["side"] == "right" else "L"
     else:
         dataset.BodyPartExamined = "CHEST"
-    dataset.FrameOfReferenceUID = _uid(f"{seed}-frame")
+    dataset.FrameOfReferenceUID = _uid(case, "frame")
     dataset.PositionReferenceIndicator = ""
     dataset.Manufacturer = "lightunet_monai simulator"
     dataset.ManufacturerModelName = "simulated breast CT"

@@ -4,12 +4,12 @@ from .augmentation import AugmentBatch
 from .autocast import AutocastInferer
 from .batch_norm import PreciseBatchNorm
 from .channels import lesion_channels
-from .checkpoints import EarlyStop, KeepBest, ResumeState, fingerprint, start_from
+from .checkpoints import EarlyStop, KeepBest, ResumeState, start_from
 from .gradients import ClipGradients
 from .losses import LesionWeightedLoss
 from .optimizers import MuonAdamW
 from .randomness import RandomStates
-from .sampling import CaseHash, momentum_for, repeated
+from .sampling import CaseHash, fingerprint_cases, momentum_for, repeated
 
 __all__ = [
     "AugmentBatch",
@@ -23,7 +23,7 @@ __all__ = [
     "PreciseBatchNorm",
     "RandomStates",
     "ResumeState",
-    "fingerprint",
+    "fingerprint_cases",
     "lesion_channels",
     "momentum_for",
     "repeated",

@@ -179,6 +179,12 @@ class ResumeState:
         engine.state.iteration = state["iteration"]
         engine.state.epoch = state["epoch"]
         logger.info("resumed after epoch %d from %s", engine.state.epoch, self.path)
+        if engine.state.max_epochs is not None and engine.state.epoch >= engine.state.max_epochs:
+            logger.warning(
+                "this training has had its %d epochs: nothing is trained. Ask for more epochs, or train elsewhere "
+                "(another output_dir, -o)",
+                engine.state.max_epochs,
+            )
 
     def save(self, engine: Engine) -> None:
         """Write the state after an epoch."""

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from monai.data.utils import pickle_hashing
 
+from .checkpoints import fingerprint
+
 Case = TypeVar("Case")
 
 
@@ -58,6 +60,12 @@ class CaseHash:
             states = [_states(case[key]) for key in sorted(case)]
             self._known[name] = pickle_hashing({"case": name, "files": states, "of": self.settings})
         return self._known[name]
+
+
+def fingerprint_cases(sections: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    """Give a short hash of lists of cases, ``{key: path}``: of their paths and of the state of their files."""
+    cases = [[[key, str(case[key]), _states(case[key])] for key in sorted(case)] for part in sections for case in part]
+    return fingerprint([len(part) for part in sections] + cases)
 
 
 def _states(value: Any) -> list[tuple[str, int, int]]:

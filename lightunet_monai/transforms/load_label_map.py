@@ -12,8 +12,9 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
+from ..inputs.image_header import check_affine
 from ..inputs.itk_files import check_name, image_io
-from ..inputs.nifti_files import READ_ERRORS
+from ..inputs.nifti_files import READ_ERRORS, nifti_affine
 from ..labels import LabelTable
 from .label_grid import LabelGrid
 from .read_dicom_seg import is_dicom, paint_dicom_seg
@@ -48,7 +49,7 @@ def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTabl
     UnsupportedImageError
         If it is not three-dimensional, holds values that are not labels 0 to 255, or segments that are not labels.
     GeometryError
-        If it does not lie on the grid of the volume.
+        If its header gives no geometry that a volume can have, or it does not lie on the grid of the volume.
     """
     if is_seg_nrrd(path) or is_dicom(path):
         return _load_segments(path, like, labels or LabelTable.shipped())
@@ -57,7 +58,13 @@ def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTabl
         array = array[..., 0]
     if array.ndim != 3:
         raise UnsupportedImageError(f"{path}: {array.ndim} dimensions, a label map has 3.", reason="dimensions")
-    values = array.astype(np.uint8)
+    if array.dtype.kind not in "iufb":
+        raise UnsupportedImageError(
+            f"{path}: voxels of type {array.dtype}, a label map has one number in each.", reason="label-values"
+        )
+    check_affine(np.asarray(affine, dtype=np.float64), str(path), allow_shear=True)
+    with np.errstate(invalid="ignore"):
+        values = array.astype(np.uint8)
     if not np.array_equal(values, array):
         raise UnsupportedImageError(
             f"{path}: values between {array.min()} and {array.max()}, expected whole numbers from 0 to 255.",
@@ -169,7 +176,7 @@ def check_same_grid(label_map: MetaTensor, volume: MetaTensor, name: str) -> Non
     corners[:, :3] *= np.asarray(volume.shape[1:]) - 1
     difference = np.asarray(label_map.affine, dtype=np.float64) - np.asarray(volume.affine, dtype=np.float64)
     distance = np.linalg.norm((corners @ difference.T)[:, :3], axis=1).max()
-    if distance > SAME_GRID_TOLERANCE_MM:
+    if not distance <= SAME_GRID_TOLERANCE_MM:
         raise GeometryError(
             f"{name}: up to {distance:.3f} mm away from its volume, expected at most {SAME_GRID_TOLERANCE_MM} mm.",
             hint="Draw the label map on the grid of the volume.",
@@ -179,10 +186,12 @@ def check_same_grid(label_map: MetaTensor, volume: MetaTensor, name: str) -> Non
 
 def _read_nifti(path: Path) -> tuple[Any, Any]:
     try:
-        image = nib.load(path)
-        return np.asanyarray(image.dataobj), image.affine
+        image: Any = nib.load(path)
+        array = np.asanyarray(image.dataobj)
+        header = image.header if isinstance(image, (nib.Nifti1Image, nib.Nifti2Image)) else None
     except READ_ERRORS as error:
         raise UnreadableFileError(f"{path}: cannot be read as NIfTI: {error}.") from error
+    return array, image.affine if header is None else nifti_affine(header, path, (*array.shape, 1, 1, 1)[:3])[0]
 
 
 def _read_itk(path: Path) -> tuple[Any, Any]:

@@ -90,3 +90,20 @@ def test_numbers_written_are_never_0_or_1(a_calibrated_bundle, tmp_path):
     settings = json.loads((bundle / "configs" / "inference.json").read_text())
     assert 0 < settings["threshold"] <= settings["sure_threshold"] < 1
     assert Predictor(bundle).segment(datalist.parent / "image_0.nii.gz").segmentation.label_map.shape == (34, 30, 26)
+
+
+def test_a_model_that_finds_nothing_chooses_no_threshold(tmp_path, capsys):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    before = (bundle / "configs" / "inference.json").read_text()
+    voxels, affine = make_voxels((34, 30, 26)), make_affine((1.9, 2.0, 2.1))
+    label = np.zeros(voxels.shape, np.uint8)
+    label[:4, :4, :4] = 1  # in the air, which nothing segments
+    voxels[:20] = -1000
+    image = make_nifti(tmp_path / "image.nii.gz", voxels, affine)
+    label = make_nifti(tmp_path / "label.nii.gz", label, affine)
+    (tmp_path / "list.json").write_text(json.dumps({"validation": [{"image": image.name, "label": label.name}]}))
+    words = ["--bundle", str(bundle), "--engine", "torch", "--progress", "none", "--write"]
+    assert main(["calibrate", "--data", str(tmp_path / "list.json"), *words]) == 2
+    assert "the model found none of the lesions" in capsys.readouterr().err
+    assert main(["calibrate", "--data", str(tmp_path / "list.json"), *words, "--false-positives", "nan"]) == 2
+    assert (bundle / "configs" / "inference.json").read_text() == before

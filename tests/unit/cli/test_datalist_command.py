@@ -121,6 +121,8 @@ def test_a_patient_is_not_divided_between_training_and_validation(tmp_path):
         (("--group", "("), "no regular expression"),
         (("--group", "x"), "matches nothing"),
         (("--group", "images"), "cannot be divided"),
+        (("--folds", "0"), "expected 2 to 4"),
+        (("--folds", "2", "--validation", "0.5"), "expected one of them"),
     ],
 )
 def test_divisions_that_cannot_be_made_are_refused(tmp_path, capsys, words, said):
@@ -128,3 +130,37 @@ def test_divisions_that_cannot_be_made_are_refused(tmp_path, capsys, words, said
     assert main(["datalist", str(images), str(labels), "-o", str(tmp_path / "list.json"), *words]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "list.json").exists()
+
+
+def test_a_large_group_is_not_held_out_where_a_smaller_one_fits(tmp_path):
+    images, labels = _flat(tmp_path, 3, 1)
+    for number in range(8):
+        for folder in (images, labels):
+            (folder / f"p0_more{number}.nii.gz").write_bytes(b"")
+    path = tmp_path / "list.json"
+    for seed in range(6):
+        words = ["datalist", str(images), str(labels), "-o", str(path), "--group", r"p\d+", "--seed", str(seed)]
+        assert main(words) == 0
+        content = json.loads(path.read_text())
+        assert (len(content["training"]), len(content["validation"])) == (9, 2)
+
+
+def test_hidden_files_are_no_volumes_and_missing_folders_are_named(tmp_path, capsys):
+    images, labels = _flat(tmp_path, 2, 1)
+    (images / "._p0_s0.nii.gz").write_bytes(b"")
+    (images / ".cache").mkdir()
+    path = tmp_path / "list.json"
+    assert main(["datalist", str(images), str(labels), "-o", str(path)]) == 0
+    for words in ((tmp_path / "none", labels), (images, tmp_path / "none")):
+        assert main(["datalist", *map(str, words), "-o", str(path)]) == 1
+        assert f"{tmp_path / 'none'}: no such folder" in capsys.readouterr().err
+
+
+def test_a_list_written_through_a_link_names_files_that_are_there(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    images, labels = _flat(tmp_path / "data", 2, 1)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
+    path = tmp_path / "link" / "list.json"
+    assert main(["datalist", str(images), str(labels), "-o", str(path), "--validation", "0"]) == 0
+    assert len(list_labelled_cases(path, "training")) == 2

@@ -4,15 +4,21 @@ import csv
 import json
 import math
 import shutil
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 
 from lightunet_monai.cli import main
 from lightunet_monai.cli.density import read_density
+from lightunet_monai.cli.evaluate import _parse_thresholds, distinct_names
 from lightunet_monai.cli.evaluation_output import Gallery
+from lightunet_monai.outputs import write_seg_nrrd
 from lightunet_monai.simulation.tissues import Tissue, breast_density
 from tests.builders.bundle import tiny_bundle
+from tests.builders.segmentation import make_lesions, make_segmentation
 from tests.builders.volume import make_affine, make_nifti, make_volume, make_voxels
 from tests.unit.review.test_page import check_page
 
@@ -172,6 +178,7 @@ def test_wrong_options_are_told_before_the_work(folders, tmp_path, capsys):
     assert _run(*folders, "-o", tmp_path / "out", "--run", tmp_path / "none") == 2
     assert "none: no such folder" in capsys.readouterr().err
     assert _run("--data", tmp_path / "list.json", "--thresholds", "0.3,x") == 2
+    assert _parse_thresholds("0.5,0.3,0.5") == [0.5, 0.3]
     (tmp_path / "file").write_text("")
     assert _run(*folders, "-o", tmp_path / "file" / "out") == 1
     assert "cannot be written" in capsys.readouterr().err
@@ -316,3 +323,113 @@ def test_the_model_on_labelled_cases_with_tissue_maps(tmp_path, capsys, has_tiss
     assert rows[0] == plane  # muscle is background
     assert rows[2] == (SHAPE[0] - 2) * 8 * SHAPE[2]  # ligaments count as fibroglandular
     assert rows.sum() == np.prod(SHAPE)
+
+
+def test_a_named_model_means_its_own_lesions_and_refuses_other_values(folders, capsys):
+    make_nifti(folders[0] / "whole.nii.gz", _map(CUBE) + 2 * _map(OTHER))
+    assert _run(*folders, "--model", "breast-ct") == 1
+    assert "the values [2], expected some of [0, 1]" in capsys.readouterr().err
+    assert _run(*folders, "--label", 1) == 0
+    assert "| Dice | 0.556 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "said"), [(7, 2, "holds the value 7, found [0, 1]"), (0, 2, "from 1 to 255")]
+)
+def test_a_label_that_is_nowhere_is_refused(folders, capsys, value, code, said):
+    assert _run(*folders, "--label", value) == code
+    assert said in capsys.readouterr().err
+
+
+def _sheared():
+    affine = make_affine()
+    affine[0, 1] = 0.3
+    return affine
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_header_without_a_geometry_is_refused_on_either_side(folders, capsys, side):
+    image = nib.load(folders[side] / "half.nii.gz")
+    image.header["qform_code"] = image.header["sform_code"] = 0
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), folders[side] / "half.nii.gz")
+    assert _run(*folders) == 1
+    assert f"{folders[side] / 'half.nii.gz'}: neither qform nor sform is set" in capsys.readouterr().err
+
+
+def test_micrometres_count_as_such_and_leaning_axes_have_no_distances(folders, tmp_path, capsys):
+    predictions, references = folders
+    in_microns = make_affine()
+    in_microns[:3] *= 1000.0
+    make_nifti(predictions / "half.nii.gz", _map(HALF), in_microns, unit="micron")
+    assert _run(*folders, "-o", tmp_path / "e.json") == 0
+    figures = json.loads((tmp_path / "e.json").read_text())["figures"]
+    assert figures["hausdorff95_mm"]["value"] == pytest.approx((3 * 1.5 + 0) / 2)
+    affine = _sheared()
+    for folder, values in ((predictions, _map(HALF)), (references, _map(CUBE))):
+        image = nib.Nifti1Image(values, affine)
+        image.set_sform(affine, 1)
+        image.header["qform_code"] = 0
+        image.header.set_xyzt_units("mm")
+        nib.save(image, folder / "half.nii.gz")
+    assert _run(*folders) == 1
+    assert "off a right angle" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_is_null_in_the_curves(folders, tmp_path):
+    (tmp_path / "run").mkdir()
+    lines = ['{"event": "progress", "epoch": 1, "loss": 0.5}', '{"event": "progress", "epoch": 2, "loss": NaN}']
+    (tmp_path / "run" / "train.log").write_text("\n".join(lines))
+    out = tmp_path / "out"
+    assert _run(*folders, "-o", out, "--run", tmp_path / "run") == 0
+    assert json.loads((out / "evaluation.json").read_text())["learning_curves"] == {"loss": [[1, 0.5], [2, None]]}
+
+
+def test_a_json_name_that_is_a_folder_is_refused_before_the_work(folders, tmp_path, capsys):
+    (tmp_path / "e.json").mkdir()
+    assert _run(*folders, "-o", tmp_path / "e.json") == 2
+    assert "is a folder, expected a file" in capsys.readouterr().err
+
+
+def test_a_file_and_a_folder_of_results_of_one_name_are_refused(folders, capsys):
+    predictions, _ = folders
+    (predictions / "half").mkdir()
+    shutil.copy(predictions / "half.nii.gz", predictions / "half" / "labelmap.nii.gz")
+    assert _run(*folders) == 2
+    assert "2 label maps of one name: half/labelmap.nii.gz, half.nii.gz" in capsys.readouterr().err
+
+
+def test_a_tissue_map_that_cannot_be_read_is_named(folders, tmp_path, capsys):
+    (tmp_path / "data" / "tissues").mkdir()
+    (tmp_path / "data" / "tissues" / "half.nii.gz").write_bytes(b"no NIfTI")
+    assert _run(*folders) == 1
+    assert f"{tmp_path / 'data' / 'tissues' / 'half.nii.gz'}" in capsys.readouterr().err
+
+
+def test_a_model_for_pictures_is_refused_by_its_name(tmp_path, capsys):
+    make_nifti(tmp_path / "a.nii.gz")
+    (tmp_path / "list.json").write_text(json.dumps({"test": [{"image": "a.nii.gz", "label": "a.nii.gz"}]}))
+    assert _run("--data", tmp_path / "list.json", "--model", "ultrasound") == 2
+    assert "ultrasound takes pictures, expected a model for volumes" in capsys.readouterr().err
+
+
+def test_cases_are_named_by_what_tells_their_files_apart():
+    paths = [Path("/d/a/image.nii.gz"), Path("/d/b/image.nii.gz")]
+    assert distinct_names(paths) == ["a/image.nii.gz", "b/image.nii.gz"]
+    assert distinct_names([Path("/d/x.nii.gz"), Path("/e/y.nii.gz")]) == ["x.nii.gz", "y.nii.gz"]
+    assert distinct_names([paths[0], paths[0]]) == ["image.nii.gz", "image.nii.gz (2)"]
+    assert distinct_names([]) == []
+
+
+def test_a_reference_of_3d_slicer_that_covers_a_part_is_painted_on_the_grid_of_its_prediction(tmp_path, capsys):
+    volume = make_segmentation(make_lesions((40, 36, 20)), make_affine())
+    write_seg_nrrd(volume, tmp_path / "whole.seg.nrrd")
+    image = SimpleITK.ReadImage(str(tmp_path / "whole.seg.nrrd"))
+    filled = np.argwhere(SimpleITK.GetArrayFromImage(image) > 0)
+    low, high = filled.min(0)[::-1].tolist(), filled.max(0)[::-1].tolist()
+    cut = image[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
+    for key in image.GetMetaDataKeys():
+        cut.SetMetaData(key, image.GetMetaData(key))
+    SimpleITK.WriteImage(cut, str(tmp_path / "cut.seg.nrrd"))
+    make_nifti(tmp_path / "pred.nii.gz", volume.label_map, volume.affine)
+    assert _run(tmp_path / "pred.nii.gz", tmp_path / "cut.seg.nrrd") == 0
+    assert "| Dice | 1.000 |" in capsys.readouterr().out

@@ -43,6 +43,12 @@ def test_event_files_give_every_scalar_by_step(tmp_path):
     assert "TensorBoard" in found.note
 
 
+def test_damaged_event_files_are_not_blamed_on_a_missing_package(tmp_path):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(b"no events")
+    assert "no curve that can be read" in read_learning_curves(tmp_path).note
+
+
 def test_without_tensorboard_the_lines_are_taken_and_without_both_the_extra_is_named(tmp_path, monkeypatch):
     (tmp_path / "events.out.tfevents.1.host").write_bytes(b"")
     for name in ("tensorboard", "tensorboard.backend", "tensorboard.backend.event_processing.event_accumulator"):

@@ -33,10 +33,19 @@ def test_a_half_found_a_missed_and_a_false_lesion_are_counted():
 
 
 def test_one_prediction_over_two_lesions_is_no_false_positive():
-    bridge = _mask(((2, 30), (2, 30), (2, 30)))
+    bridge = _mask(CUBE_A, CUBE_B, ((11, 21), (11, 21), (11, 21)))
     score = score_case("case", bridge, _mask(CUBE_A, CUBE_B), 0.001)
     assert score.false_positives == 0
-    assert all(lesion.dice == pytest.approx(2 * 1000 / (1000 + 28**3)) for lesion in score.lesions)
+    assert all(lesion.dice == pytest.approx(2 * 1000 / (1000 + 2998)) for lesion in score.lesions)
+
+
+def test_a_prediction_that_finds_nothing_is_a_false_positive_even_where_it_touches_a_lesion():
+    flood = score_case("flood", np.ones((40, 40, 40), dtype=bool), _mask(CUBE_A), 0.001)
+    assert [lesion.is_detected for lesion in flood.lesions] == [False]
+    assert flood.false_positives == 1
+    grazing = score_case("grazing", _mask(((11, 21), (11, 21), (11, 21))), _mask(CUBE_A), 0.001)
+    assert grazing.lesions[0].predicted_ml > 0
+    assert grazing.false_positives == 1
 
 
 def test_a_clean_case_has_no_dice_and_counts_its_false_positives():

@@ -77,6 +77,48 @@ def test_exif_orientation_is_applied_and_said(tmp_path):
     assert any("orientation 6" in text for text in plane.warnings)
 
 
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_plain_tiff_that_is_turned_comes_as_viewers_show_it(tmp_path, orientation, bits):
+    grey = np.arange(96 * 64).reshape(96, 64).astype(f"uint{bits}")
+    image = Image.fromarray(grey)
+    image.save(tmp_path / "a.tif", tiffinfo={0x0112: orientation})
+    expected = {5: grey.T, 6: np.rot90(grey, -1), 7: np.rot90(grey, 2).T, 8: np.rot90(grey)}[orientation]
+    np.testing.assert_array_equal(read_image2d(tmp_path / "a.tif").pixels, expected)
+
+
+def test_white_is_zero_is_turned_for_every_depth_or_refused(tmp_path):
+    ramp = np.linspace(0, 1, 96 * 64).reshape(96, 64)
+    for name, values, largest in (
+        ("8.tif", (ramp * 255).astype(np.uint8), 255),
+        ("16.tif", (ramp * 65535).astype(np.uint16), 65535),
+    ):
+        path = _white_is_zero(tmp_path / name, values)
+        np.testing.assert_array_equal(read_image2d(path).pixels, largest - values.astype(np.float32))
+    with pytest.raises(UnsupportedImageError, match="0 is white"):
+        read_image2d(_white_is_zero(tmp_path / "32.tif", ramp.astype(np.float32)))
+
+
+def _white_is_zero(path, values):
+    Image.fromarray(values).save(path)
+    content = bytearray(path.read_bytes())
+    with Image.open(path) as image:
+        assert image.tag_v2[262] == 1
+    at = content.index(b"\x06\x01\x03\x00\x01\x00\x00\x00\x01")  # tag 262, one short, value 1
+    content[at + 8] = 0
+    path.write_bytes(bytes(content))
+    return path
+
+
+def test_a_tiff_of_another_kind_of_pixel_is_not_called_damaged(tmp_path):
+    Image.fromarray(np.zeros((96, 64), dtype=np.uint8)).save(tmp_path / "a.tif")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[content.index(b"\x02\x01\x03\x00") + 8] = 7  # bits of a sample
+    (tmp_path / "a.tif").write_bytes(bytes(content))
+    with pytest.raises(UnsupportedImageError, match="kind of pixel"):
+        read_image2d(tmp_path / "a.tif")
+
+
 def test_several_pages_or_frames_are_refused_with_their_number(tmp_path):
     pages = [Image.fromarray(GREY), Image.fromarray(GREY)]
     for name in ("a.tif", "a.png"):
@@ -131,6 +173,7 @@ def test_only_a_measured_density_of_a_png_is_a_spacing(tmp_path):
     measured = read_image2d(make_picture(tmp_path / "a.png", GREY, dpi=(127.0, 254.0)))
     assert measured.spacing == pytest.approx((0.2, 0.1), rel=1e-3)
     assert any("pHYs" in text for text in measured.warnings)
+    assert read_image2d(make_picture(tmp_path / "metre.png", GREY, dpi=(0.0254, 0.0254))).spacing is None
     for name, dpi in (("screen.png", 96), ("print.png", 300), ("a.jpg", 127), ("a.tif", 127)):
         assert read_image2d(make_picture(tmp_path / name, GREY, dpi=(dpi, dpi))).spacing is None
 

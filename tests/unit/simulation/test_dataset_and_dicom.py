@@ -15,7 +15,7 @@ from lightunet_monai.cli import simulate as simulate_command
 from lightunet_monai.errors import OutputError, UsageError
 from lightunet_monai.simulation import SimulatedCase, SimulationSettings, simulate_case
 from lightunet_monai.simulation.dataset import DatasetPlan, simulate_dataset
-from lightunet_monai.simulation.dicom import write_dicom_case
+from lightunet_monai.simulation.dicom import make_instance, write_dicom_case
 from tests.builders.witnesses import dicom_errors
 
 TINY = SimulationSettings(max_voxels=40)
@@ -102,6 +102,15 @@ def test_the_series_is_the_same_every_time_it_is_written(tmp_path: Path) -> None
         write_dicom_case(tiny_case(1), tmp_path / name)
     for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+
+
+def test_cases_of_one_seed_and_other_settings_share_no_uid(tmp_path: Path) -> None:
+    uids = set()
+    for size in (40, 48):
+        case = simulate_case(1, settings=SimulationSettings(max_voxels=size))
+        instance = make_instance(case, 0)
+        uids |= {instance.SOPInstanceUID, instance.SeriesInstanceUID, instance.StudyInstanceUID}
+    assert len(uids) == 6
 
 
 def test_headers_say_that_the_image_is_simulated(tmp_path: Path) -> None:

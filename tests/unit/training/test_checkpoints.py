@@ -124,6 +124,13 @@ def test_a_state_of_other_settings_is_refused_with_both_values(tmp_path):
         train(fold=1, loss="dice")
 
 
+def test_a_training_that_has_had_its_epochs_says_that_nothing_is_trained(tmp_path, caplog):
+    _training(tmp_path)
+    with caplog.at_level("WARNING"):
+        _training(tmp_path)
+    assert "has had its 6 epochs: nothing is trained" in caplog.text
+
+
 def test_a_state_of_another_network_is_refused_by_name(tmp_path):
     torch.save(
         {"model": nn.Linear(5, 1).state_dict(), "optimizer": {}, "iteration": 1, "epoch": 1}, tmp_path / "resume.pt"

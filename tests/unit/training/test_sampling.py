@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lightunet_monai.training import CaseHash, momentum_for, repeated
+from lightunet_monai.training import CaseHash, fingerprint_cases, momentum_for, repeated
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 10), (3, 12), (10, 10), (11, 11)])
@@ -38,3 +38,14 @@ def test_a_case_is_known_by_its_files_and_by_how_it_is_prepared(tmp_path):
     assert changed != first
     os.utime(image, (1, 1))
     assert CaseHash([1.25])(case) not in (first, changed)
+
+
+def test_the_cases_of_a_training_are_others_when_a_file_changes_or_a_section(tmp_path):
+    label = tmp_path / "label.nii.gz"
+    label.write_bytes(b"one")
+    case = {"image": str(tmp_path / "image.nii.gz"), "label": str(label)}
+    known = fingerprint_cases([[case], []])
+    assert fingerprint_cases([[dict(case)], []]) == known
+    assert fingerprint_cases([[], [case]]) != known
+    label.write_bytes(b"corrected")
+    assert fingerprint_cases([[case], []]) != known
