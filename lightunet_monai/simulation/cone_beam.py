@@ -35,7 +35,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _compiled(function: _Function) -> _Function:
-    compiled: _Function = numba.njit(parallel=True, fastmath=True, cache=True)(function)
+    """Compile on the first call; what was compiled is kept, unless there is no folder to keep it in."""
+    options = {"parallel": True, "fastmath": True}
+    try:
+        compiled: _Function = numba.njit(**options, cache=True)(function)
+    except RuntimeError:
+        compiled = numba.njit(**options)(function)
     return compiled
 
 

@@ -119,7 +119,8 @@ def project_and_reconstruct(
     detector = Detector.around(grid, plan)
     circle = cone_beam.Circle(plan.source_axis, plan.source_detector, plan.views)
     parts = split_materials(hu.cpu().numpy(), tissue, plan.beam)
-    present = {name: values for name, values in zip(MATERIALS, parts, strict=True) if values.any()}
+    every = dict(zip(MATERIALS, parts, strict=True))
+    present = {name: values for name, values in every.items() if values.any()} or every
     paths = cone_beam.project(list(present.values()), grid, detector, circle)
     signal = _polychromatic(plan.beam, list(present), paths)
     del paths

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -132,3 +134,14 @@ def test_rays_and_reconstruction_are_those_of_rtk() -> None:
     reference = itk.array_from_image(fdk.GetOutput()).transpose(2, 1, 0)
     result = reconstruct(ours, GRID, detector, CIRCLE, hann_cut=PLAN.hann_cut)
     np.testing.assert_allclose(result, reference, atol=2e-3 * float(reference.max()))
+
+
+def test_without_a_folder_for_what_is_compiled_it_is_compiled_anyway() -> None:
+    program = (
+        "import numba.core.caching as caching\n"
+        "caching.CacheImpl._locator_classes = []\n"
+        "import lightunet_monai.simulation.cone_beam as cone_beam\n"
+        "print(type(cone_beam._project).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "CPUDispatcher"

@@ -92,6 +92,14 @@ def test_reconstruction_gives_back_the_hounsfield_units_in_place() -> None:
     assert float(np.median(result[ball]) - np.median(result[fat])) == pytest.approx(170.0, abs=25.0)
 
 
+@needs_numba
+def test_air_alone_is_reconstructed_as_air() -> None:
+    grid = Grid((24, 16, 24), (3.0, 3.0, 3.0), (-34.5, 0.0, -34.5))
+    plan = ProjectionPlan(BEAMS[1], 650.0, 923.0, 40, 1e6, 0.0, 0.3, 0.0, 0.3, 1.0)
+    result = project_and_reconstruct(plan, torch.full(grid.shape, -1000.0), HU, grid, np.random.default_rng(1))
+    assert float((result + 1000.0).abs().mean()) < 20.0
+
+
 @pytest.mark.slow
 @needs_numba
 def test_a_projection_case_is_complete_and_deterministic() -> None:
