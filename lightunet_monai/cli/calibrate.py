@@ -199,16 +199,18 @@ def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[t
         (low, sure): [] for low in CUTS for sure in SURE_CUTS if sure >= low
     }
     temperature = float(predictor.parts.settings["temperature"])
+    model_grid = _ModelGrid.watch(predictor)
     for index, case in enumerate(cases):
         tell("infer", index / len(cases))
         volume, reference = read_case(case, predictor.parts.labels)
         result = predictor.segment(volume, with_probability=True).segmentation
         calibration.add(result.probability, reference)
         for low in CUTS:
-            pieces, highest = _pieces(cut_at(predictor, result, _sigmoid(low / temperature)), result.probability)
+            pieces = _pieces(cut_at(predictor, result, _sigmoid(low / temperature)))
+            highest = model_grid.highest(pieces, result.affine, low)
             kept, score = None, None
             for sure in (cut for cut in SURE_CUTS if cut >= low):
-                is_sure = highest >= _sigmoid(sure / temperature)
+                is_sure = highest >= sure
                 if kept is None or not np.array_equal(kept, is_sure):
                     kept = is_sure
                     score = score_case(Path(case["image"]).name, kept[pieces], reference, result.voxel_volume_ml)
@@ -217,17 +219,85 @@ def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[t
     return calibration, scores
 
 
-def _pieces(mask: Any, probability: Any) -> tuple[Any, Any]:
-    """Connected pieces of a mask, numbered from 1, and the highest probability in each; that of piece 0 is none."""
+def _pieces(mask: Any) -> Any:
+    """Connected pieces of a mask, numbered from 1."""
     import cc3d
-    import numpy as np
 
     from ..evaluation.lesions import CONNECTIVITY
 
-    pieces = cc3d.connected_components(mask, connectivity=CONNECTIVITY)
-    highest = np.full(int(pieces.max()) + 1, -1.0)
-    np.maximum.at(highest, pieces[mask], probability[mask])
-    return pieces, highest
+    return cc3d.connected_components(mask, connectivity=CONNECTIVITY)
+
+
+class _ModelGrid:
+    """The logits of the case at hand on the model's grid, where `CapDoubtfulPiecesd` decides which pieces are sure.
+
+    On the grid of a volume with larger voxels the highest logit of a piece may lie between voxels.
+    """
+
+    def __init__(self) -> None:
+        self.margin: Any = None
+        self.affine: Any = None
+
+    @classmethod
+    def watch(cls, predictor: Any) -> _ModelGrid:
+        """Give one that looks on whenever the predictor restores probabilities: after the judge, before the grid."""
+        from ..transforms import CapDoubtfulPiecesd
+
+        grid, compose = cls(), predictor.parts.probability
+        steps = tuple(compose.transforms)
+        after = max((i + 1 for i, step in enumerate(steps) if isinstance(step, CapDoubtfulPiecesd)), default=0)
+        compose.transforms = (*steps[:after], grid, *steps[after:])
+        return grid
+
+    def __call__(self, case: dict[Any, Any]) -> dict[Any, Any]:
+        import numpy as np
+        import torch
+
+        from ..transforms.channels import lesion_margin
+
+        self.margin = lesion_margin(torch.as_tensor(case["pred"])).float().cpu().numpy()
+        self.affine = np.asarray(case["image"].affine, dtype=np.float64)
+        return case
+
+    def highest(self, pieces: Any, affine: Any, low: float) -> Any:
+        """Highest logit in each piece of a volume's grid, by its number: that of the pieces below it, drawn at `low`.
+
+        Parameters
+        ----------
+        pieces : ndarray of integers, shape (X, Y, Z)
+        affine : ndarray, shape (4, 4)
+            Of their grid.
+        low : float
+            Logit at which they are drawn.
+
+        Returns
+        -------
+        ndarray of float, shape (pieces + 1,)
+            -inf for number 0.
+        """
+        import cc3d
+        import numpy as np
+        from scipy import ndimage
+
+        from ..transforms.pieces import CONNECTIVITY
+
+        own = cc3d.connected_components(self.margin >= low, connectivity=CONNECTIVITY)
+        sure = np.full(int(own.max()) + 1, -np.inf)
+        np.maximum.at(sure, own.ravel(), self.margin.ravel())
+        sure[0] = -np.inf
+        by_voxel = sure[own]
+        inside = np.argwhere(pieces > 0)
+        to_model = np.linalg.inv(self.affine) @ np.asarray(affine, dtype=np.float64)
+        index = np.rint(inside @ to_model[:3, :3].T + to_model[:3, 3]).astype(int)
+        place = tuple(np.clip(index, 0, np.array(own.shape) - 1).T)
+        found = np.full(int(pieces.max()) + 1, -np.inf)
+        numbers = pieces[pieces > 0]
+        np.maximum.at(found, numbers, by_voxel[place])
+        if np.isinf(found[1:]).any():  # so thin that the voxels nearest to its own are not in the piece
+            beside = np.full_like(found, -np.inf)
+            np.maximum.at(beside, numbers, ndimage.maximum_filter(by_voxel, 3)[place])
+            found = np.where(np.isinf(found), beside, found)
+        return found
 
 
 def _sigmoid(logit: float) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lightunet_monai.cli import main
-from lightunet_monai.cli.calibrate import write_numbers
+from lightunet_monai.cli.calibrate import _ModelGrid, write_numbers
 from lightunet_monai.inference import Predictor
 from tests.builders.bundle import tiny_bundle
 from tests.builders.volume import make_affine, make_nifti, make_voxels
@@ -38,16 +38,18 @@ def test_the_numbers_written_give_what_the_table_says(a_calibrated_bundle, capsy
     assert main(["calibrate", *words, "--false-positives", "50", "--write"]) == 0
     printed = capsys.readouterr().out
     row = next(line for line in printed.splitlines() if " * |" in line)
-    threshold, sure, sensitivity, dice, _ = (float(v) for v in re.findall(r"\d+\.\d+", row))
+    threshold, sure, sensitivity, dice, false_positives = (float(v) for v in re.findall(r"\d+\.\d+", row))
     settings = json.loads((bundle / "configs" / "inference.json").read_text())
     assert (settings["threshold"], settings["piece_threshold"]) == (threshold, threshold)
     assert settings["sure_threshold"] == sure
     assert dice > 0.8
     assert main(["evaluate", *words, "--section", "validation"]) == 0
-    found = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| 5 mm and more"))
+    lines = capsys.readouterr().out.splitlines()
+    found = next(line for line in lines if line.startswith("| 5 mm and more"))
     cells = [cell.strip() for cell in found.split("|")]
     assert float(cells[3]) == pytest.approx(sensitivity, abs=0.01)
     assert float(cells[4]) == pytest.approx(dice, abs=0.02)
+    assert any(f" {false_positives:.2f} false positives per volume" in line for line in lines)
 
 
 def test_each_row_of_the_table_is_beaten_by_no_other_in_both(a_calibrated_bundle, capsys):
@@ -107,3 +109,18 @@ def test_a_model_that_finds_nothing_chooses_no_threshold(tmp_path, capsys):
     assert "the model found none of the lesions" in capsys.readouterr().err
     assert main(["calibrate", "--data", str(tmp_path / "list.json"), *words, "--false-positives", "nan"]) == 2
     assert (bundle / "configs" / "inference.json").read_text() == before
+
+
+def test_how_sure_a_piece_is_counts_where_it_is_decided_on_the_grid_of_the_model():
+    grid = _ModelGrid()
+    margin = np.full((24, 24, 24), -5.0, dtype=np.float32)
+    margin[2:9, 2:9, 2:9], margin[5, 5, 5] = 1.0, 4.0  # the peak lies between voxels of 2 mm
+    margin[14:20, 14:20, 14:20] = 0.5
+    margin[11, 3, 3] = 2.0  # of one voxel, between those of the volume
+    grid.margin, grid.affine = margin, np.eye(4)
+    pieces = np.zeros((12, 12, 12), dtype=np.uint32)
+    pieces[1:5, 1:5, 1:5] = 1
+    pieces[7:10, 7:10, 7:10] = 2
+    pieces[5, 1, 1] = 3
+    highest = grid.highest(pieces, np.diag([2.0, 2.0, 2.0, 1.0]), 0.0)
+    assert highest.tolist() == [-np.inf, 4.0, 0.5, 2.0]
