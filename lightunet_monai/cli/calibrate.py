@@ -110,14 +110,12 @@ def _fit_pieces(arguments: argparse.Namespace, predictor: Any) -> int:
     import json
 
     from ..errors import UsageError
-    from ..inference.bundle_files import find_bundle, pieces_path, read_metadata, takes_pictures
+    from ..inference.bundle_files import find_bundle, pieces_path, read_metadata
     from ..labels import default_model
     from ..outputs.atomic import atomic_file
     from ..transforms.piece_judge import FEATURES, PieceMeasure, fit_judge
 
     model = arguments.model or default_model(read_metadata(find_bundle(arguments.bundle)))
-    if takes_pictures(read_metadata(find_bundle(arguments.bundle)), model):
-        raise UsageError(f"option --pieces: found --model {model}, only pieces in volumes are judged, not in pictures.")
     threshold, temperature = (float(predictor.parts.settings[name]) for name in ("threshold", "temperature"))
     logit = round(temperature * math.log(threshold / (1 - threshold)), 4)
     judges = [getattr(step, "judge", None) for step in predictor.parts.postprocessing.transforms]

@@ -132,4 +132,4 @@ def test_the_model_of_pictures_has_no_pieces_to_judge(cases, capsys):
     bundle, datalist = cases
     words = ["calibrate", "--pieces", "--data", str(datalist), "--bundle", str(bundle), "--model", "ultrasound"]
     assert main([*words, "--progress", "none"]) == 2
-    assert "only pieces in volumes are judged" in capsys.readouterr().err
+    assert "ultrasound takes pictures, expected a model for volumes" in capsys.readouterr().err

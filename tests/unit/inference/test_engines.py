@@ -109,11 +109,12 @@ def test_half_weights_stay_near_the_reference(precision, bound, shipped_network)
 
 def test_float16_keeps_the_label_map_of_the_shipped_weights(shipped_network):
     engine = start_tuned(EngineRequest(shipped_network, CPU, "float16", 1))
-    x = _slices(1, 104, 97, input_channels(shipped_network))
+    x = _slices(4, 104, 97, input_channels(shipped_network))  # of a single one, ten voxels at the cut would decide
     with torch.inference_mode():
         expected, found = _margin(shipped_network(x)), _margin(engine(x))
     cut = expected.median()  # whatever the weights, both labels occur and contours are many
     assert _dice(found > cut, expected > cut) >= 0.999
+    assert (found - expected).abs().max() < 0.05
 
 
 @pytest.mark.skipif(not computes_natively("float16"), reason="this processor has no float16 units")
