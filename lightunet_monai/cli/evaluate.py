@@ -204,17 +204,13 @@ def distinct_names(paths: list[Path]) -> list[str]:
     list of str
         One for each path, no two alike.
     """
-    deepest = max((len(path.parts) for path in paths), default=1)
-    for depth in range(1, deepest + 1):
+    names: list[str] = []
+    for depth in range(1, max((len(path.parts) for path in paths), default=0) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(names)) == len(set(paths)):
             break
-    times = {name: 0 for name in names} if paths else {}
-    result = []
-    for name in names if paths else []:
-        times[name] += 1
-        result.append(name if times[name] == 1 else f"{name} ({times[name]})")
-    return result
+    times = [names[: index + 1].count(name) for index, name in enumerate(names)]
+    return [name if count == 1 else f"{name} ({count})" for name, count in zip(names, times, strict=True)]
 
 
 def _is_json(path: Path) -> bool:

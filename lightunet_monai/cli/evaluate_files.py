@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import GeometryError, UnsupportedImageError, UsageError
+from ..errors import GeometryError, UsageError
 from ..labels import LabelTable
 from .density import read_density
-from .evaluate_structures import StructureTally, named_labels
+from .evaluate_structures import StructureTally, check_values, named_labels
 from .evaluation_output import Gallery, describe, write_evaluation
 from .pairing import pair_label_maps, volume_of
 from .progress import choose_reporter
@@ -34,7 +34,8 @@ def run_on_files(arguments: argparse.Namespace) -> int:
         predicted, expected = load_pair(prediction_path, reference_path, labels)
         affine = np.asarray(expected.affine, dtype=np.float64)
         maps = [item.as_tensor()[0].numpy() for item in (predicted, expected)]
-        _check_values(maps, (prediction_path, reference_path), labels)
+        if labels is not None:
+            check_values(maps, (prediction_path, reference_path), labels)
         seen.update(*(np.unique(values).tolist() for values in maps))
         prediction, reference = (_lesions(values, arguments.label, labels) for values in maps)
         case = evaluate_case(
@@ -78,20 +79,6 @@ def _lesions(values: Any, value: int | None, labels: LabelTable | None) -> Any:
     if value is not None:
         return values == value
     return values > 0 if labels is None else np.isin(values, labels.lesions)
-
-
-def _check_values(maps: list[Any], paths: tuple[Path, Path], labels: LabelTable | None) -> None:
-    """Refuse values that are no labels of the model that was named."""
-    import numpy as np
-
-    for values, path in zip(maps, paths, strict=True):
-        unknown = [] if labels is None else sorted(set(np.unique(values).tolist()) - {0, *labels.values})
-        if labels is not None and unknown:
-            raise UnsupportedImageError(
-                f"{path}: the label map holds the values {unknown}, expected some of {[0, *labels.values]}.",
-                hint="Name the model whose labels these are with --model, or the value of the lesions with --label.",
-                reason="label-values",
-            )
 
 
 def load_pair(prediction: Path, reference: Path, labels: LabelTable | None = None) -> tuple[Any, Any]:

@@ -32,6 +32,26 @@ def named_labels(bundle: Path | None, model: str | None) -> LabelTable | None:
     return LabelTable.from_metadata(metadata_of(metadata, model))
 
 
+def check_values(maps: Sequence[Any], files: Sequence[Path], labels: LabelTable) -> None:
+    """Refuse label maps, arrays (X, Y, Z) from these files, that hold other values than the labels of a model.
+
+    Raises
+    ------
+    UnsupportedImageError
+        Names the file and the values.
+    """
+    import numpy as np
+
+    for values, path in zip(maps, files, strict=True):
+        unknown = sorted(set(np.unique(values).tolist()) - {0, *labels.values})
+        if unknown:
+            raise UnsupportedImageError(
+                f"{path}: the label map holds the values {unknown}, expected some of {[0, *labels.values]}.",
+                hint="Name the model whose labels these are with --model, or the value of the lesions with --label.",
+                reason="label-values",
+            )
+
+
 class StructureTally:
     """Takes cases in, and gives their evaluation; nothing of either where the labels are lesions alone.
 
@@ -71,20 +91,11 @@ class StructureTally:
         UnsupportedImageError
             If one holds a value that is no label.
         """
-        import numpy as np
-
         from ..evaluation import StructureCase, count_structures
 
         if self.labels is None:
             return
-        for values, path in zip(maps, files, strict=True):
-            unknown = sorted(set(np.unique(values).tolist()) - {0, *self.labels.values})
-            if unknown:
-                raise UnsupportedImageError(
-                    f"{path}: the label map holds the values {unknown}, expected some of {[0, *self.labels.values]}.",
-                    hint="Name the model whose labels these are with --model.",
-                    reason="label-values",
-                )
+        check_values(maps, files, self.labels)
         prediction, reference = maps
         self._cases.append(StructureCase(name, count_structures(prediction, reference, self.labels), voxel_volume_ml))
 
