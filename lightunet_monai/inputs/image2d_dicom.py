@@ -96,17 +96,25 @@ def _check(header: Any, path: Path) -> None:
 
 def _decode(header: Any, path: Path, apply_voi: bool) -> Any:
     try:
-        stored = pixel_array(header)  # YBR becomes RGB
+        stored = pixel_array(header)  # YBR becomes RGB; more bytes than the header tells come as more frames
+    except Exception as error:  # each decoder has its own errors; the text of one may quote a header
+        raise _undecodable(path, type(error).__name__) from None
+    plane = (int(header.Rows), int(header.Columns))
+    if stored.shape not in (plane, (*plane, 3)):
+        raise _undecodable(path, f"an array of shape {stored.shape}, expected {plane} or {(*plane, 3)}")
+    try:
         if header.PhotometricInterpretation == "PALETTE COLOR":
             return apply_color_lut(stored, header)[..., :3].astype(np.float64)
         if stored.ndim == 2:
             stored = apply_modality_lut(stored, header)
             stored = apply_voi_lut(stored, header) if apply_voi else stored
-    except Exception as error:  # each decoder has its own errors; the text of one may quote a header
-        raise UnreadableFileError(
-            f"{path}: its pixels cannot be decoded: {type(error).__name__}.", hint="Export it uncompressed."
-        ) from None
+    except Exception as error:  # tables of values can be damaged, too
+        raise _undecodable(path, type(error).__name__) from None
     return stored.astype(np.float64)
+
+
+def _undecodable(path: Path, found: str) -> UnreadableFileError:
+    return UnreadableFileError(f"{path}: its pixels cannot be decoded: {found}.", hint="Export it uncompressed.")
 
 
 def _spacing(header: Any, path: Path) -> tuple[tuple[float, float] | None, list[str]]:

@@ -43,13 +43,14 @@ def make_dicom2d(path: Path, pixels: NDArray[Any] | None = None, *, modality: st
     classes = {"US": "1.2.840.10008.5.1.4.1.1.6.1", "MG": "1.2.840.10008.5.1.4.1.1.1.2"}
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = classes.get(modality, "1.2.840.10008.5.1.4.1.1.7")
-    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[path.name, "image"])  # the same bytes in each run
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header = pydicom.Dataset()
     header.file_meta = meta
     header.SOPClassUID = meta.MediaStorageSOPClassUID
     header.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    header.StudyInstanceUID, header.SeriesInstanceUID = generate_uid(), generate_uid()
+    header.StudyInstanceUID = generate_uid(entropy_srcs=[path.name, "study"])
+    header.SeriesInstanceUID = generate_uid(entropy_srcs=[path.name, "series"])
     header.Modality = modality
     bits = pixels.dtype.itemsize * 8
     is_colour = pixels.ndim == 3

@@ -273,6 +273,15 @@ def test_dicom_header_bytes_changed_anywhere_never_raise_anything_else(tmp_path)
             continue
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("size", [{"Columns": 45}, {"Columns": 32}, {"Rows": 35}])
+def test_more_dicom_pixels_than_rows_and_columns_are_refused(tmp_path, size):
+    path = make_dicom2d(tmp_path / "a.dcm", **size)  # 70 rows and 90 columns were stored
+    with pytest.raises(UnreadableFileError, match=r"a\.dcm.*shape \(2, ") as caught:
+        read_image2d(path)
+    assert str((size.get("Rows", 70), size.get("Columns", 90))) in str(caught.value)
+
+
 def test_another_modality_than_ultrasound_is_said(tmp_path):
     assert any("modality MG" in text for text in read_image2d(make_dicom2d(tmp_path / "a.dcm", modality="MG")).warnings)
     assert read_image2d(make_dicom2d(tmp_path / "b.dcm")).warnings == ()
