@@ -58,6 +58,14 @@ class LightUNetError(Exception):
         return _rebuild, (type(self), self.message, self.hint, self.reason)
 
 
+def find_own_error(error: BaseException) -> LightUNetError | None:
+    """Return the error of this package behind another one, or None: MONAI wraps what a transform raises."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, LightUNetError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
 def _rebuild(kind: type[LightUNetError], message: str, hint: str, reason: str) -> LightUNetError:
     return kind(message, hint=hint, reason=reason)
 

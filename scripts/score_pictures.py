@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from lightunet_monai import Predictor
+from lightunet_monai.errors import LightUNetError
+from lightunet_monai.inputs import load_image2d, load_mask2d
 from lightunet_monai.options import RunOptions
 
 RESAMPLES = 2000
@@ -31,6 +33,16 @@ def main() -> int:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--engine", default="torch")
     arguments = parser.parse_args()
+    try:
+        return _print_scores(parser, arguments)
+    except LightUNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except (OSError, ValueError, KeyError) as error:
+        print(f"error: {arguments.datalist}: {type(error).__name__}: {error}", file=sys.stderr)
+    return 1
+
+
+def _print_scores(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     options = RunOptions(threads=arguments.threads, engine=arguments.engine)
     predictor = Predictor(arguments.bundle, options, model=arguments.model)
     lists = json.loads(arguments.datalist.read_text(encoding="utf-8"))
@@ -49,9 +61,9 @@ def main() -> int:
 
 def _score(predictor: Predictor, folder: Path, case: dict[str, object]) -> tuple[float | None, bool]:
     """Dice (None without a lesion), and whether anything was marked."""
-    found = predictor.segment(folder / str(case["image"])).segmentation.label_map[:, :, 0].T > 0
-    with Image.open(folder / str(case["label"])) as image:
-        truth = np.asarray(image) > 0
+    path = folder / str(case["image"])
+    truth = load_mask2d(folder / str(case["label"]), load_image2d(path))[0, :, :, 0].numpy() > 0  # (X, Y)
+    found = predictor.segment(path).segmentation.label_map[:, :, 0] > 0
     if not truth.any():
         return None, bool(found.any())
     return 2 * float((found & truth).sum()) / float(found.sum() + truth.sum()), bool(found.any())

@@ -24,8 +24,11 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--held-out", type=int, default=0, help="fold listed under 'test' (0)")
     arguments = parser.parse_args()
-    with open(arguments.data / "index.csv", encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        rows = _rows(arguments.data)
+    except (OSError, ValueError) as error:
+        print(f"error: {arguments.data / 'index.csv'}: {error}", file=sys.stderr)
+        return 1
     folds_of_group: dict[str, set[str]] = {}
     for row in rows:
         folds_of_group.setdefault(row["group"], set()).add(row["fold"])
@@ -35,10 +38,33 @@ def main() -> int:
         return 1
     cases = [_case(arguments.data, row, arguments.output.absolute().parent) for row in rows]
     test = [case for case in cases if case["fold"] == arguments.held_out]
+    if not test:
+        print(f"error: no image is in fold {arguments.held_out}, expected some to hold out.", file=sys.stderr)
+        return 1
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps({"training": cases, "test": test}, indent=1) + "\n", encoding="utf-8")
     print(f"{arguments.output}: {len(cases)} images, {len(test)} of them in fold {arguments.held_out}")
     return 0
+
+
+def _rows(data: Path) -> list[dict[str, str]]:
+    """Read the index; each image once, with whole numbers for folds and files that exist."""
+    with open(data / "index.csv", encoding="utf-8-sig", newline="") as stream:
+        rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in csv.DictReader(stream)]
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=2):
+        if missing := [name for name in COLUMNS if not row.get(name)]:
+            raise ValueError(f"line {number} has no {', '.join(missing)}; expected the columns {', '.join(COLUMNS)}.")
+        if not row["fold"].isdigit():
+            raise ValueError(f"line {number}: fold {row['fold']!r}, expected a whole number.")
+        row["fold"] = str(int(row["fold"]))
+        if row["id"] in seen:
+            raise ValueError(f"line {number}: image {row['id']} is listed twice.")
+        seen.add(row["id"])
+        for folder in KEYS.values():
+            if not (data / folder / f"{row['id']}.png").is_file():
+                raise ValueError(f"line {number}: {folder}/{row['id']}.png is missing.")
+    return rows
 
 
 def _case(data: Path, row: dict[str, str], start: Path) -> dict[str, object]:
@@ -52,6 +78,7 @@ def _case(data: Path, row: dict[str, str], start: Path) -> dict[str, object]:
 
 
 KEYS = {"image": "images", "label": "masks"}
+COLUMNS = ("id", "class", "group", "fold")
 
 if __name__ == "__main__":
     raise SystemExit(main())

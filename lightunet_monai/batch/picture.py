@@ -51,7 +51,7 @@ def segment_picture(
         Whatever reading, segmenting or writing refuses.
     """
     seconds: dict[str, float] = {}
-    check_picture_output(folder, settings.formats, overwrite=settings.overwrite)
+    check_picture_output(folder, settings.formats, source=path, overwrite=settings.overwrite)
     start = time.perf_counter()
     predictor = open_model()
     seconds["open"] = time.perf_counter() - start

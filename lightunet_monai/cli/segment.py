@@ -85,6 +85,8 @@ def _segment_picture(session: _Session) -> int:
         ("--series", arguments.series),
         ("--assume-hu", arguments.assume_hu),
         ("--regularize", arguments.regularize),
+        ("--keep-empty-frames", arguments.keep_empty_frames),
+        ("--deterministic-uids", arguments.deterministic_uids),
     ):
         if is_given:
             raise UsageError(f"option {option}: is for CT volumes, found it with --model {arguments.model}.")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import InferenceError, LightUNetError, UsageError
+from ..errors import InferenceError, LightUNetError, UsageError, find_own_error
 from .progress import choose_reporter, print_event
 
 LOSSES = ("weighted_dice_ce", "dice_ce", "dice", "ce", "focal", "dice_focal")
@@ -75,7 +75,8 @@ def _train(arguments: argparse.Namespace) -> int:
         workflow.run()
         workflow.finalize()
     except RuntimeError as error:
-        raise _own_cause(error) from error
+        stopped = InferenceError(f"training stopped: {error}.", hint="Give the same command again to go on.")
+        raise find_own_error(error) or stopped from error
     best = arguments.output / "model.pt"
     if not best.exists():
         raise InferenceError(
@@ -164,12 +165,3 @@ def _report(trainer: Any, validator: Any, kind: str) -> None:
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, on_iteration)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, on_epoch)
-
-
-def _own_cause(error: BaseException) -> LightUNetError:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, LightUNetError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return InferenceError(f"training stopped: {error}.", hint="Give the same command again to go on.")

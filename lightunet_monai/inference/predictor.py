@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from ..errors import DeviceMemoryError, InferenceError, LightUNetError
+from ..errors import DeviceMemoryError, InferenceError, LightUNetError, find_own_error
 from ..options import RunOptions
 from ..segmentation import Provenance, Segmentation
 from ..sources import DicomSeries, ImageFile, ImageSource
@@ -224,9 +224,4 @@ def _own_errors() -> Iterator[None]:
     except MemoryError as error:
         raise DeviceMemoryError("the machine ran out of memory.", hint="Lower --sw-batch-size.") from error
     except RuntimeError as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, LightUNetError):
-                raise cause from error
-            cause = cause.__cause__ or cause.__context__
-        raise InferenceError(f"{error}") from error
+        raise find_own_error(error) or InferenceError(f"{error}") from error

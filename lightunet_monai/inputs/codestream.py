@@ -16,6 +16,9 @@ _JPEG_2000 = frozenset(f"{_JPEG_FAMILY}{number}" for number in ("90", "91", "201
 _JPEG_LS = frozenset(f"{_JPEG_FAMILY}{number}" for number in ("80", "81"))
 _JPEG = frozenset(f"{_JPEG_FAMILY}{number}" for number in ("50", "51", "53", "55", "57", "70"))
 
+JPEG_FAMILY = _JPEG_2000 | _JPEG_LS | _JPEG
+"""Those of them with a frame header of their own."""
+
 COMPRESSED = _JPEG_2000 | _JPEG_LS | _JPEG | {RLE}
 """Transfer syntaxes with compressed pixels that can be decoded."""
 
@@ -59,7 +62,7 @@ def check_codestream(frame: bytes, syntax: str, rows: int, columns: int, bits_al
         if syntax == RLE:
             _check_rle(frame, rows * columns, bits_allocated)
             return
-        size = _jpeg_2000_size(frame) if syntax in _JPEG_2000 else _jpeg_size(frame)
+        size = plane_size(frame, syntax)
     except (struct.error, IndexError, ValueError):
         raise UnreadableFileError("the compressed pixels are damaged: no readable frame header.") from None
     if (size.rows, size.columns) != (rows, columns):
@@ -70,6 +73,11 @@ def check_codestream(frame: bytes, syntax: str, rows: int, columns: int, bits_al
         raise UnsupportedImageError(f"the compressed pixels have {size.components} components, expected 1.")
     if size.bits > bits_allocated:
         raise UnreadableFileError(f"the compressed pixels have {size.bits} bits, the header allots {bits_allocated}.")
+
+
+def plane_size(frame: bytes, syntax: str) -> PlaneSize:
+    """Read the frame header of a plane of the `JPEG_FAMILY`; struct.error, IndexError or ValueError if damaged."""
+    return _jpeg_2000_size(frame) if syntax in _JPEG_2000 else _jpeg_size(frame)
 
 
 def _jpeg_size(frame: bytes) -> PlaneSize:

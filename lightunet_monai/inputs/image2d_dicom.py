@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
 from ..errors import UnreadableFileError, UnsupportedImageError
+from .codestream import JPEG_FAMILY, plane_size
 from .functional_groups import PARSE_ERRORS
 from .image2d_files import LUMINANCE
-from .image2d_pixels import Plane2D, check_size
+from .image2d_pixels import Plane2D, check_size, is_plausible_spacing
 
 MODALITIES = ("US", "MG", "DX", "CR", "XC", "SM", "GM", "ES", "OT", "SC", "IVUS", "")
 """Modalities of single images; volumes (CT, MR, PT, NM) are not segmented slice by slice."""
@@ -59,6 +61,9 @@ def read_dicom2d(path: Path, *, apply_voi: bool = False) -> Plane2D:
         raise UnreadableFileError(
             f"{path}: damaged DICOM file: {type(error).__name__}.", hint="Export it again."
         ) from None
+    if spacing is not None and not is_plausible_spacing(spacing):
+        text = " x ".join(f"{value:g}" for value in spacing)
+        spacing, notes = None, [f"{path.name}: a pixel spacing of {text} mm is no picture's, not taken."]
     pixels = _decode(header, path, apply_voi)
     if pixels.ndim == 3:
         pixels = (pixels @ np.array(LUMINANCE)).round(4)
@@ -87,6 +92,13 @@ def _check(header: Any, path: Path) -> None:
         raise UnsupportedImageError(
             f"{path}: {frames} frames, expected 1.", hint="Export the frame that is meant.", reason="frames"
         )
+    stored, high_bit = header.get("BitsStored"), header.get("HighBit")
+    if stored is not None and high_bit is not None and int(high_bit) != int(stored) - 1:
+        raise UnsupportedImageError(
+            f"{path}: high bit {high_bit} of {stored} bits, expected {int(stored) - 1}.",
+            hint="Export it again; the standard has known no other high bit since 2006.",
+            reason="high-bit",
+        )
     kind = str(header.get("PhotometricInterpretation", ""))
     if kind not in (*GREY, *COLOUR):
         raise UnsupportedImageError(
@@ -96,7 +108,10 @@ def _check(header: Any, path: Path) -> None:
 
 def _decode(header: Any, path: Path, apply_voi: bool) -> Any:
     try:
+        _check_components(header, path)
         stored = pixel_array(header)  # YBR becomes RGB; more bytes than the header tells come as more frames
+    except UnreadableFileError:
+        raise
     except Exception as error:  # each decoder has its own errors; the text of one may quote a header
         raise _undecodable(path, type(error).__name__) from None
     plane = (int(header.Rows), int(header.Columns))
@@ -113,6 +128,19 @@ def _decode(header: Any, path: Path, apply_voi: bool) -> Any:
     return stored.astype(np.float64)
 
 
+def _check_components(header: Any, path: Path) -> None:
+    """A decoder that gives three bytes a pixel where the header says one would be cut to a third of its rows."""
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax not in JPEG_FAMILY:
+        return
+    found = plane_size(next(generate_frames(header.PixelData, number_of_frames=1)), syntax).components
+    if found != int(header.SamplesPerPixel):
+        raise UnreadableFileError(
+            f"{path}: its compressed pixels have {found} components, the header says {header.SamplesPerPixel}.",
+            hint="Export it again.",
+        )
+
+
 def _undecodable(path: Path, found: str) -> UnreadableFileError:
     return UnreadableFileError(f"{path}: its pixels cannot be decoded: {found}.", hint="Export it uncompressed.")
 
@@ -122,7 +150,7 @@ def _spacing(header: Any, path: Path) -> tuple[tuple[float, float] | None, list[
     regions = _region_spacings(header)
     if regions:
         first = regions[0]
-        if all(np.allclose(other, first, rtol=SPACING_TOLERANCE) for other in regions):
+        if len(regions) == 1 or all(np.allclose(other, first, rtol=SPACING_TOLERANCE) for other in regions):
             return first, []
         return None, [f"{path.name}: {len(regions)} ultrasound regions of different spacing; none was taken."]
     if plain := _pair(header.get("PixelSpacing")):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UnreadableFileError, UnsupportedImageError
-from .image2d_pixels import Plane2D, check_size
+from .image2d_pixels import Plane2D, check_size, is_plausible_spacing
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 
@@ -24,9 +24,6 @@ SCREEN_DENSITIES = (72, 75, 90, 96, 100, 120, 144, 150, 180, 192, 200, 220, 240,
 
 DENSITY_TOLERANCE = 0.6
 """PNG stores whole pixels per metre, so a density comes back rounded."""
-
-PLAUSIBLE_SPACING_MM = (0.001, 5.0)
-"""Pixels of pictures of tissue, from microscopes to coarse ultrasound; what a header says beyond is no measurement."""
 
 _ORIENTATION = 0x0112
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
@@ -148,6 +145,6 @@ def _spacing(image: Image.Image, path: Path) -> tuple[tuple[float, float] | None
         return None, [f"{path.name}: {across:.0f} pixels per inch is a density of screens and printers, not taken."]
     spacing = (25.4 / across, 25.4 / down)
     text = f"{spacing[0]:.4g} x {spacing[1]:.4g} mm"
-    if not all(PLAUSIBLE_SPACING_MM[0] <= value <= PLAUSIBLE_SPACING_MM[1] for value in spacing):
+    if not is_plausible_spacing(spacing):
         return None, [f"{path.name}: a pixel spacing of {text} in the PNG header (pHYs) is no picture's, not taken."]
     return spacing, [f"{path.name}: pixel spacing {text} from the PNG header (pHYs); check that it is that of tissue."]

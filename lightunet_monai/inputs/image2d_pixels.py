@@ -17,6 +17,9 @@ from .limits import MAX_IMAGE_PIXELS, MIN_IMAGE_SIDE
 IMAGE2D_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Files that Pillow decodes; DICOM is recognised by its content."""
 
+PLAUSIBLE_SPACING_MM = (0.001, 5.0)
+"""Pixels of pictures of tissue, from microscopes to coarse ultrasound; what a header says beyond is no measurement."""
+
 
 @dataclass(frozen=True)
 class Plane2D:
@@ -35,6 +38,11 @@ class Plane2D:
     pixels: NDArray[np.float32]
     spacing: tuple[float, float] | None
     warnings: tuple[str, ...] = ()
+
+
+def is_plausible_spacing(spacing: tuple[float, float]) -> bool:
+    """Tell whether both distances, mm, can be those of a picture of tissue."""
+    return all(PLAUSIBLE_SPACING_MM[0] <= value <= PLAUSIBLE_SPACING_MM[1] for value in spacing)
 
 
 def is_image2d(path: Path) -> bool:

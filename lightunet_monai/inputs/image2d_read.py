@@ -23,10 +23,16 @@ def read_image2d(path: Path, *, apply_voi: bool = False) -> Plane2D:
     InputError
         As `load_image2d`.
     """
-    if not path.exists():
+    try:
+        is_there, is_folder = path.exists(), path.is_dir()
+    except OSError as error:  # a name that is too long
+        raise NoImageFoundError(f"{path}: cannot be opened: {error.strerror}.", hint="Check the path.") from error
+    if not is_there:
         raise NoImageFoundError(f"{path}: no such file.", hint="Check the path.")
-    if path.is_dir():
+    if is_folder:
         raise UnsupportedImageError(f"{path}: a folder, expected one 2-D image file.", hint=_CT_HINT, reason="folder")
+    if not path.is_file():
+        raise UnsupportedImageError(f"{path}: no regular file.", hint="Save the image as a file.", reason="format")
     if has_image_suffix(path):
         raise UnsupportedImageError(f"{path}: a volume, expected a 2-D image.", hint=_CT_HINT, reason="volume")
     if is_dicom(path):

@@ -1,4 +1,4 @@
-"""Do these numbers look like Hounsfield units of a breast in air? Warnings for the report, never a refusal."""
+"""Do these numbers look like Hounsfield units of a breast in air?"""
 
 from __future__ import annotations
 
@@ -7,14 +7,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UnsupportedImageError
+
 _SAMPLES = 2_000_000
 _AIR_HU, _TISSUE_HU = -500.0, (-250.0, 250.0)
 _LOWEST_HU, _HIGHEST_HU = -4096.0, 32767.0
 _MIN_AIR_FRACTION = 0.02
 """A breast hangs in air: even a tightly cropped volume has some."""
 
+_LARGEST_ATTENUATION = 20.0
+"""Of bone per cm at 30 keV and more."""
+
 _MIN_TISSUE_FRACTION = 0.01
 _MIN_BORDER_AIR = 0.1
+
+
+def refuse_other_units(voxels: NDArray[Any], *, what: str) -> None:
+    """Refuse a volume without a single negative value, which no breast has in Hounsfield units.
+
+    Attenuation coefficients, grey levels from 0 on and values stored with 1024 or 1000 added are such volumes; the
+    model would take their air for tissue and find nothing.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (X, Y, Z)
+        What should be Hounsfield units.
+    what : str
+        Begins the message.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If it is one; flat volumes are left to `ct_warnings`.
+    """
+    low, high = float(voxels.min()), float(voxels.max())
+    if low < 0 or low == high:
+        return
+    if high <= _LARGEST_ATTENUATION:
+        hint = "If these are attenuation coefficients mu, convert them: HU = 1000 (mu / mu_water - 1)."
+    else:
+        hint = "Air is -1000 HU, fat about -100: take away what was added (1000 or 1024), or calibrate the volume."
+    raise UnsupportedImageError(
+        f"{what}: values from {low:g} to {high:g}, expected Hounsfield units.", hint=hint, reason="units"
+    )
 
 
 def ct_warnings(voxels: NDArray[Any], *, what: str) -> list[str]:

@@ -13,7 +13,7 @@ from monai.utils.enums import MetaKeys, SpaceKeys
 
 from ..sources import ImageSource
 from .hounsfield import read_hu
-from .plausibility import ct_warnings
+from .plausibility import ct_warnings, refuse_other_units
 from .regularize import plan_regularization
 
 
@@ -52,6 +52,7 @@ def load_volume(source: ImageSource, *, assume_hu: bool = False, regularize: boo
     if regularization is not None:
         voxels, affine = regularization.to_regular(voxels), regularization.affine
         warnings.append(regularization.describe())
+    refuse_other_units(voxels, what=source.name)
     warnings += ct_warnings(voxels, what=source.name)
     meta = {
         MetaKeys.ORIGINAL_AFFINE: torch.from_numpy(affine.copy()),

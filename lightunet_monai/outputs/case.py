@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from lightunet_monai.errors import OutputError
 from lightunet_monai.segmentation import Segmentation
-from lightunet_monai.sources import ImageSource
+from lightunet_monai.sources import ImageFile, ImageSource
 
 from .atomic import COMMIT_MARKER, atomic_folder, check_folder
 from .findings import Findings, measure_lesions, write_findings_csv, write_findings_json
@@ -65,6 +66,8 @@ def check_output(
     check_formats(choose_formats(formats), source)
     if not overwrite:
         refuse_existing(output_dir)
+    if isinstance(source, ImageFile):
+        refuse_source(output_dir, source.path)
     check_folder(output_dir)
 
 
@@ -162,6 +165,18 @@ def refuse_existing(output_dir: Path) -> None:
             hint="Choose another output folder, or ask to overwrite.",
             reason="exists",
         )
+
+
+def refuse_source(output_dir: Path, source: Path) -> None:
+    """Refuse a folder in which a result would replace the image that it is made from."""
+    clash = [name for name in RESULT_NAMES if (output_dir / name).exists() and source.exists()]
+    for name in clash:
+        if os.path.samefile(output_dir / name, source):
+            raise OutputError(
+                f"{source}: is the image itself, and {name} of its result would replace it.",
+                hint="Choose another output folder.",
+                reason="source",
+            )
 
 
 def _is_failed(report: Path) -> bool:

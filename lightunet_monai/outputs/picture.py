@@ -15,7 +15,7 @@ from lightunet_monai.errors import OutputError, UsageError
 from lightunet_monai.segmentation import Segmentation
 
 from .atomic import atomic_file, atomic_folder, check_folder
-from .case import MASK, OVERVIEW, REPORT, RESULT_NAMES, describe_files, refuse_existing
+from .case import MASK, OVERVIEW, REPORT, RESULT_NAMES, describe_files, refuse_existing, refuse_source
 from .formats import FORMATS
 from .report import CaseReport, write_report
 
@@ -33,7 +33,9 @@ class PictureOverviewWriter(Protocol):
         """Draw to `path`."""
 
 
-def check_picture_output(output_dir: Path, formats: Sequence[str] = ("mask",), *, overwrite: bool = False) -> None:
+def check_picture_output(
+    output_dir: Path, formats: Sequence[str] = ("mask",), *, source: Path | None = None, overwrite: bool = False
+) -> None:
     """Check, before anything is computed, that the results of a picture could be written.
 
     Raises
@@ -41,7 +43,7 @@ def check_picture_output(output_dir: Path, formats: Sequence[str] = ("mask",), *
     UsageError
         If a format does not exist for pictures.
     OutputError
-        If a result is there already or the folder cannot be written.
+        If a result is there already, `source` is one of the files to replace, or the folder cannot be written.
     """
     unknown = [name for name in formats if name not in PICTURE_FORMATS]
     if unknown:
@@ -50,6 +52,8 @@ def check_picture_output(output_dir: Path, formats: Sequence[str] = ("mask",), *
         )
     if not overwrite:
         refuse_existing(Path(output_dir))
+    if source is not None:
+        refuse_source(Path(output_dir), source)
     check_folder(Path(output_dir))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .piece_judge import PieceJudge
     from .piece_outline import PieceOutline
     from .predict_logits import PredictLogitsd
+    from .prefetch import PrefetchDataLoader
     from .rank_brightness import RankBrightnessd
     from .remove_small import RemoveSmallPiecesd
     from .restore import RestoreLabelMapd, RestoreProbabilityd
@@ -35,6 +36,7 @@ _HOMES = {
     "PieceJudge": "piece_judge",
     "PieceOutline": "piece_outline",
     "PredictLogitsd": "predict_logits",
+    "PrefetchDataLoader": "prefetch",
     "RandSampleSlicesd": "sample_slices",
     "RankBrightnessd": "rank_brightness",
     "RemoveSmallPiecesd": "remove_small",
@@ -58,6 +60,7 @@ __all__ = [
     "PieceJudge",
     "PieceOutline",
     "PredictLogitsd",
+    "PrefetchDataLoader",
     "RandSampleSlicesd",
     "RankBrightnessd",
     "RemoveSmallPiecesd",

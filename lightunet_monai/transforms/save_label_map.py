@@ -19,6 +19,10 @@ SCANNER_COORDINATES = 1
 """NIfTI code of qform and sform: RAS+ mm of the patient."""
 
 
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+"""Of volumes in one file; left out of the name of a label map."""
+
+
 class SaveImageLabelMapd(SaveImaged):
     """Write label maps as NIfTI, named after their source: ``NAME_POSTFIX.nii.gz``.
 
@@ -37,7 +41,7 @@ class SaveImageLabelMapd(SaveImaged):
     Raises
     ------
     OutputError
-        If a file cannot be written; nothing half-written is left.
+        If the file is there already beside its volume, or cannot be written; nothing half-written is left.
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str | Path, output_postfix: str = "seg") -> None:
@@ -55,13 +59,22 @@ class SaveImageLabelMapd(SaveImaged):
         return out
 
     def _write(self, label_map: Any) -> None:
-        path = self.output_dir / self._name(str(label_map.meta.get("filename_or_obj", "volume")))
+        stem = Path(str(label_map.meta.get("filename_or_obj", "volume"))).name
+        for suffix in SUFFIXES:
+            stem = stem.removesuffix(suffix)
+        path = self.output_dir / self._name(stem)
         part = path.with_name(f".{path.name}.part.nii.gz")
         array = label_map.as_tensor()[0].cpu().numpy().astype(np.uint8)
         image = nib.Nifti1Image(array, np.asarray(label_map.affine, dtype=np.float64))
         image.set_qform(image.affine, SCANNER_COORDINATES)
         image.set_sform(image.affine, SCANNER_COORDINATES)
         image.header.set_xyzt_units("mm")
+        if path.exists() and any((self.output_dir / f"{stem}{suffix}").exists() for suffix in SUFFIXES):
+            raise OutputError(
+                f"{path}: is there already, beside the volume; it may be its reference.",
+                hint="Choose another --output_dir.",
+                reason="exists",
+            )
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             nib.save(image, part)
@@ -73,10 +86,7 @@ class SaveImageLabelMapd(SaveImaged):
                 f"{path}: cannot be written: {error.strerror}.", hint="Choose another --output_dir."
             ) from error
 
-    def _name(self, source: str) -> str:
-        stem = Path(source).name
-        for suffix in (".nii.gz", ".nii", ".nrrd", ".mha"):
-            stem = stem.removesuffix(suffix)
+    def _name(self, stem: str) -> str:
         name, number = f"{stem}_{self.output_postfix}.nii.gz", 1
         while name in self.written:
             number += 1

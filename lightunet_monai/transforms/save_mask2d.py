@@ -22,8 +22,8 @@ LESION_GREY = 255
 class SaveImageMask2Dd(SaveImaged):
     """Write masks as 8-bit grey PNG, 0 and 255, named after their source: ``NAME_POSTFIX.png``.
 
-    Takes a `MetaTensor` (1, X, Y, 1) of labels under each key. A name that this run has written already gets a
-    number, so that two images of one name do not replace each other.
+    Takes a `MetaTensor` (1, X, Y, 1) of labels under each key. Where this run has written that name, the
+    name keeps the suffix of the image (``a.png_mask.png``), so that two images of one name do not replace each other.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class SaveImageMask2Dd(SaveImaged):
     Raises
     ------
     OutputError
-        If a file cannot be written; nothing half-written is left.
+        If the file is there already beside its image, or cannot be written; nothing half-written is left.
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str | Path, output_postfix: str = "mask") -> None:
@@ -54,9 +54,16 @@ class SaveImageMask2Dd(SaveImaged):
         return out
 
     def _write(self, label_map: Any) -> None:
-        path = self.output_dir / self._name(str(label_map.meta.get("filename_or_obj", "image")))
+        source = str(label_map.meta.get("filename_or_obj", "image"))
+        path = self.output_dir / self._name(source)
         part = path.with_name(f".{path.name}.part.png")
         mask = label_map.as_tensor()[0, :, :, 0].cpu().numpy().T > 0  # (X, Y) -> (rows, columns)
+        if path.exists() and (self.output_dir / source).exists():
+            raise OutputError(
+                f"{path}: is there already, beside the image; it may be its reference.",
+                hint="Choose another --output_dir.",
+                reason="exists",
+            )
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             Image.fromarray(mask.astype(np.uint8) * LESION_GREY).save(part)
@@ -69,10 +76,9 @@ class SaveImageMask2Dd(SaveImaged):
             ) from error
 
     def _name(self, source: str) -> str:
-        stem = Path(source).stem
-        name, number = f"{stem}_{self.output_postfix}.png", 1
-        while name in self.written:
-            number += 1
-            name = f"{stem}_{number}_{self.output_postfix}.png"
+        name, number = f"{Path(source).stem}_{self.output_postfix}.png", 1
+        while name in self.written:  # a.png beside a.jpg: a number alone could be the name of a third image
+            end = f"_{number}" if number > 1 else ""
+            name, number = f"{Path(source).name}{end}_{self.output_postfix}.png", number + 1
         self.written.add(name)
         return name

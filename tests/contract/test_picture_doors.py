@@ -11,11 +11,12 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from lightunet_monai.cli import main
-from lightunet_monai.errors import BundleError, UnsupportedImageError, WeightsError
+from lightunet_monai.errors import BundleError, UnsupportedImageError, WeightsError, find_own_error
 from lightunet_monai.inference import Predictor
 from lightunet_monai.inference.bundle import open_bundle
 from lightunet_monai.inference.bundle_files import weights_path
 from lightunet_monai.inputs import load_image2d, load_mask2d
+from lightunet_monai.inputs.image2d_read import read_image2d
 from lightunet_monai.options import RunOptions
 from lightunet_monai.outputs.areas import measure_areas
 from lightunet_monai.transforms import LoadImage2Dd, RemoveSmallPiecesd, RestoreLabelMapd, ToModelSized
@@ -263,3 +264,42 @@ def test_a_training_on_pictures_writes_a_bundle_that_segments_pictures(a_bundle,
     parts = open_bundle(new, TORCH, model=NAME)
     assert parts.metadata["version"].endswith("+new")
     assert _segment(new, tmp_path / "images" / "0.png", tmp_path / "out", "--model", NAME) == 0
+
+
+@pytest.mark.parametrize("name", ["mask.png", "overview.png"])
+def test_a_result_never_replaces_the_image_it_is_made_from(a_bundle, tmp_path, capsys, name):
+    path = make_picture(tmp_path / "case" / name, make_pixels((150, 101)))
+    before = path.read_bytes()
+    assert _segment(a_bundle, path, path.parent, "--model", NAME, "--overwrite") == 1
+    assert f"{name} of its result would replace it" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == [name]
+
+
+def test_the_bundle_command_replaces_no_reference_beside_the_image(a_bundle, tmp_path):
+    folder = tmp_path / "in"
+    make_picture(folder / "b (1).png", make_pixels((150, 101)))
+    reference = folder / "b (1)_mask.png"
+    make_picture(reference, make_pixels((150, 101)))
+    before = reference.read_bytes()
+    with pytest.raises(RuntimeError) as caught:
+        _by_bundle_command(a_bundle, folder, folder)
+    assert "b (1)_mask.png: is there already, beside the image" in str(find_own_error(caught.value))
+    assert reference.read_bytes() == before
+
+
+def test_images_of_one_stem_get_masks_that_name_them(a_bundle, tmp_path):
+    sizes = {"a.jpg": (150, 101), "a.png": (120, 90), "a_2.png": (100, 80)}
+    for name, size in sizes.items():
+        make_picture(tmp_path / "in" / name, make_pixels(size))
+    _by_bundle_command(a_bundle, tmp_path / "in", tmp_path / "out")
+    masks = {path.name: read_image2d(path).pixels.shape for path in (tmp_path / "out").iterdir()}
+    expected = {"a_mask.png": "a.jpg", "a.png_mask.png": "a.png", "a_2_mask.png": "a_2.png"}
+    assert masks == {mask: read_image2d(tmp_path / "in" / name).pixels.shape for mask, name in expected.items()}
+
+
+@pytest.mark.parametrize("option", ["--keep-empty-frames", "--deterministic-uids"])
+def test_options_of_dicom_objects_are_refused_for_pictures(a_bundle, tmp_path, capsys, option):
+    path = make_picture(tmp_path / "a.png")
+    assert _segment(a_bundle, path, tmp_path / "out", "--model", NAME, option) == 2
+    assert option in capsys.readouterr().err

@@ -5,12 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "ultrasound_datalist.py"
 
 
-def _run(folder, rows):
-    (folder / "index.csv").write_text("id,class,group,fold\n" + "".join(f"{row}\n" for row in rows))
-    command = [sys.executable, str(SCRIPT), str(folder), "-o", str(folder / "lists" / "datalist.json")]
+def _run(folder, rows, *options, files="abc", encoding="utf-8"):
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+        for name in files:
+            (folder / part / f"{name}.png").touch()
+    (folder / "index.csv").write_text("id,class,group,fold\n" + "".join(f"{row}\n" for row in rows), encoding=encoding)
+    command = [sys.executable, str(SCRIPT), str(folder), "-o", str(folder / "lists" / "datalist.json"), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -30,3 +36,30 @@ def test_a_group_in_two_folds_is_refused(tmp_path):
     assert done.returncode == 1
     assert "1 groups lie in several folds, the first is 7" in done.stderr
     assert not (tmp_path / "lists").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "expected"),
+    [
+        (["a,benign,0,0", "a,benign,1,1"], (), "line 3: image a is listed twice"),
+        (["a,benign,7,0", "b,benign,7 , 1"], (), "1 groups lie in several folds"),
+        (["a,benign,0,0", "d,benign,1,1"], (), "line 3: images/d.png is missing"),
+        (["a,benign,0,x"], (), "line 2: fold 'x', expected a whole number"),
+        (["a;benign;0;0"], (), "line 2 has no class, group, fold"),
+        (["a,benign,0,0"], ("--held-out", "9"), "no image is in fold 9"),
+        ([], (), "no image is in fold 0"),
+    ],
+)
+def test_an_index_that_would_leak_or_is_wrong_is_refused_in_one_line(tmp_path, rows, options, expected):
+    done = _run(tmp_path, rows, *options)
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "lists").exists()
+
+
+def test_an_index_from_a_spreadsheet_is_read(tmp_path):
+    done = _run(tmp_path, ["a,benign,0, 0", "b,normal,1,01"], encoding="utf-8-sig")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "lists" / "datalist.json").read_text())
+    assert [case["fold"] for case in content["training"]] == [0, 1]

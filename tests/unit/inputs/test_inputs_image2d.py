@@ -1,11 +1,14 @@
 """2-D images from files: what is read, what is refused, and where a spacing comes from. No torch needed."""
 
 import csv
+import io
+import os
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -280,6 +283,52 @@ def test_more_dicom_pixels_than_rows_and_columns_are_refused(tmp_path, size):
     with pytest.raises(UnreadableFileError, match=r"a\.dcm.*shape \(2, ") as caught:
         read_image2d(path)
     assert str((size.get("Rows", 70), size.get("Columns", 90))) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"PixelSpacing": [1e-9, 1e-9]}, "1e-09 x 1e-09 mm"),
+        ({"PixelSpacing": [1e300, 1e300]}, "1e+300 x 1e+300 mm"),
+        ({"SequenceOfUltrasoundRegions": [make_region(float("inf"), 0.01)]}, "inf x 0.1 mm"),
+        ({"SequenceOfUltrasoundRegions": [make_region(float("nan"), 0.01)]}, "nan x 0.1 mm"),
+        ({"SequenceOfUltrasoundRegions": [make_region(1000.0, 0.01)]}, "10000 x 0.1 mm"),
+    ],
+)
+def test_a_dicom_spacing_that_no_picture_has_is_not_taken_and_said(tmp_path, values, text):
+    plane = read_image2d(make_dicom2d(tmp_path / "a.dcm", **values))
+    assert plane.spacing is None
+    assert any(f"{text} is no picture's" in warning for warning in plane.warnings), plane.warnings
+
+
+def test_another_high_bit_is_refused(tmp_path):
+    path = make_dicom2d(tmp_path / "a.dcm", GREY.astype(np.uint16) << 4, BitsStored=12, HighBit=15)
+    with pytest.raises(UnsupportedImageError, match=r"a\.dcm: high bit 15 of 12 bits, expected 11"):
+        read_image2d(path)
+
+
+def test_a_colour_jpeg_under_a_grey_header_is_refused(tmp_path):
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    for name, image in (("grey.dcm", GREY), ("colour.dcm", _colour(GREY))):
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "JPEG", quality=95)
+        dataset = pydicom.dcmread(make_dicom2d(tmp_path / name, GREY))
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        dataset.PixelData = encapsulate([stream.getvalue()])
+        dataset.save_as(tmp_path / name, enforce_file_format=True)
+    assert np.abs(read_image2d(tmp_path / "grey.dcm").pixels - GREY).mean() < 3
+    with pytest.raises(UnreadableFileError, match=r"colour\.dcm: its compressed pixels have 3 components"):
+        read_image2d(tmp_path / "colour.dcm")
+
+
+def test_names_that_are_too_long_and_pipes_are_refused(tmp_path):
+    with pytest.raises(NoImageFoundError, match="cannot be opened"):
+        read_image2d(tmp_path / f"{'a' * 300}.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UnsupportedImageError, match=r"pipe\.png: no regular file"):
+        read_image2d(tmp_path / "pipe.png")
 
 
 def test_another_modality_than_ultrasound_is_said(tmp_path):

@@ -1,13 +1,16 @@
 """The volume tensor: what MONAI gets, and the warnings that reach the report."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from lightunet_monai import inputs
-from lightunet_monai.errors import GeometryError
+from lightunet_monai.errors import GeometryError, UnsupportedImageError
 from lightunet_monai.inputs import choose_series, discover_sources, load_volume, plan_regularization
 from lightunet_monai.inputs.plausibility import ct_warnings
+from lightunet_monai.sources import ImageFile
 from tests.builders.multi_frame import make_enhanced
 from tests.builders.series import make_series
 from tests.builders.volume import make_affine, make_nifti, make_voxels
@@ -128,3 +131,19 @@ def test_every_public_name_can_be_imported():
         assert getattr(inputs, name) is not None
     with pytest.raises(AttributeError):
         _ = inputs.nothing
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "hint"),
+    [
+        (lambda hu: np.maximum(hu / 1000 + 1, 0) * 0.023, "values from 0 to 0.0", "1000 (mu / mu_water - 1)"),
+        (lambda hu: np.maximum(hu / 1000 + 1, 0) * 0.23, "values from 0 to 0.", "1000 (mu / mu_water - 1)"),
+        (lambda hu: np.maximum(hu + 1024, 0), "values from 0 to 1", "take away what was added"),
+    ],
+)
+def test_a_volume_that_is_not_in_hounsfield_units_is_refused(tmp_path, change, found, hint):
+    path = make_nifti(tmp_path / "mu.nii.gz", change(make_voxels().astype(np.float32)), make_affine())
+    with pytest.raises(UnsupportedImageError, match=re.escape(f"mu: {found}")) as caught:
+        load_volume(ImageFile(path))
+    assert hint in caught.value.hint
+    assert caught.value.reason == "units"
