@@ -195,6 +195,8 @@ def _without_volume(unit: Unit, found: Survey) -> FoundCase:
         return _refused(unit, SeriesNotFoundError("the series that the list asks for is not here."))
     if found.errors:
         return _refused(unit, found.errors[0])
+    if any(item.code == "link-outside" for item in found.set_aside):
+        return _refused(unit, UnreadableFileError(_LINK, hint="Name it in a list.", reason="link-outside"))
     kinds = sorted({item.code for item in found.set_aside})
     message = f"no volume; found {', '.join(kinds)}." if kinds else "no volume."
     return FoundCase(unit.place, unit.place, cause=Cause("NoImageFoundError", "no-volume", message), is_skipped=True)

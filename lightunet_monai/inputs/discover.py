@@ -124,7 +124,7 @@ def survey(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
         aside += strays
     images = [ImageFile(path) for path in found.images]
     return Survey(
-        sources=(*images, *sorted(_with_damage_warnings(series, errors, found.errors), key=_sort_key)),
+        sources=(*images, *sorted(_with_damage_warnings(series, errors, found), key=_sort_key)),
         set_aside=tuple(found.set_aside + aside),
         errors=tuple(found.errors + errors),
     )
@@ -307,11 +307,18 @@ def _modality_hint(modality: str) -> str:
 
 
 def _with_damage_warnings(
-    series: Iterable[DicomSeries], errors: Sequence[InputError], walk_errors: Sequence[InputError]
+    series: Sequence[DicomSeries], errors: Sequence[InputError], files: FoundFiles
 ) -> list[DicomSeries]:
     """What cannot be read hides a slice: at the end of a series nothing else would show that it is missing."""
-    folders = sum(error.reason == FOLDER_REASON for error in walk_errors)
-    found = ((len(errors), "damaged DICOM files were left out"), (folders, "folders could not be opened"))
+    folders = sum(error.reason == FOLDER_REASON for error in files.errors)
+    suffixes = {slice_suffix(part.path.name) for item in series for part in item.slices}
+    aside = [Path(item.what).name for item in files.set_aside if item.code == "link-outside"]
+    links = sum(may_be_a_slice(name, suffixes) for name in aside)
+    found = (
+        (len(errors), "damaged DICOM files were left out"),
+        (folders, "folders could not be opened"),
+        (links, "symbolic links that leave the folder were left out"),
+    )
     texts = [f"{count} {what}; slices may be missing at the ends of the volume." for count, what in found if count]
     return [replace(item, warnings=(*item.warnings, *texts)) for item in series]
 

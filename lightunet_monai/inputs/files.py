@@ -249,6 +249,9 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
             f"{path}: {text}.", hint="The archive may be hostile; it was not unpacked.", reason=reason
         )
 
+    names = [member.filename for member in members]
+    if twice := len(names) - len(set(names)):
+        refuse(f"{twice} archive members have the name of another one", "archive-names")
     for member in members:
         name = member.orig_filename.replace("\\", "/")
         windows = PureWindowsPath(name)

@@ -103,6 +103,10 @@ def simulate_dataset(plan: DatasetPlan, *, jobs: int = 1, on_case: Callable[[str
     return _write_datalist(plan, names)
 
 
+KINDS = ("images", "labels", "tissues", "parameters")
+"""Folders of a data set."""
+
+
 def case_name(number: int) -> str:
     """Return the file stem of a case, counted from 1."""
     return f"case_{number:04d}"
@@ -154,7 +158,9 @@ def _check_folder(plan: DatasetPlan) -> None:
     facts = {"simulator_version": SIMULATOR_VERSION, "seed": plan.seed, "format": plan.file_format}
     recipe = json.loads(json.dumps({**facts, "settings": plan.settings.as_dict()}))
     try:
-        for kind in ("images", "labels", "tissues", "parameters"):
+        if not path.exists():
+            _refuse_other_files(plan.folder)
+        for kind in KINDS:
             (plan.folder / kind).mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _replace_text(path, json.dumps(recipe, indent=1))
@@ -168,6 +174,20 @@ def _check_folder(plan: DatasetPlan) -> None:
             f"{plan.folder}: holds cases of another seed, recipe or simulator version.",
             hint="Name another folder or repeat the options.",
         )
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """Without a recipe nothing here is ours to replace."""
+    found = [name for name in (*KINDS, "datalist.json") if (folder / name).is_file() or _is_filled(folder / name)]
+    if found:
+        raise OutputError(
+            f"{folder}: holds {', '.join(found)} without a recipe.json, expected a new folder or simulated cases.",
+            hint="Name another folder.",
+        )
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _write_datalist(plan: DatasetPlan, names: list[str]) -> Path:

@@ -228,6 +228,28 @@ def test_links_out_of_the_tree_and_broken_links_are_not_followed(tmp_path, truth
     assert "link-outside" in {item.code for item in found.set_aside}
 
 
+def test_slices_that_are_links_out_of_the_tree_are_said(tmp_path, truth):
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for path in truth.files[-3:]:
+        path.rename(moved / path.name)
+        path.symlink_to(moved / path.name)
+    (source,) = survey(tmp_path / "study").sources
+    text = "3 symbolic links that leave the folder were left out; slices may be missing at the ends"
+    assert text in " ".join(source.warnings)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_with_two_members_of_one_name_is_refused(tmp_path, truth):
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        for path in truth.files[:2]:
+            archive.write(path, "IM0001.dcm")
+    found = survey(tmp_path / "twice.zip")
+    assert found.sources == ()
+    assert [error.reason for error in found.errors] == ["archive-names"]
+    assert "1 archive members have the name of another one" in found.errors[0].message
+
+
 def test_links_within_the_tree_do_not_double_a_slice(tmp_path, truth):
     (tmp_path / "study" / "again").symlink_to(truth.files[0])
     assert load(tmp_path / "study").warnings == ()

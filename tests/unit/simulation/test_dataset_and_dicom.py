@@ -53,13 +53,27 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
         simulate_dataset(DatasetPlan(tmp_path, 1, 2, TINY))
 
 
+@pytest.mark.parametrize("name", ["images/case_0001/OWN.dcm", "labels/own.nii.gz", "datalist.json"])
+def test_files_that_no_recipe_explains_are_never_replaced(tmp_path: Path, name: str) -> None:
+    own = tmp_path / name
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text("own")
+    with pytest.raises(OutputError, match=r"without a recipe\.json"):
+        simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
+    assert own.read_text() == "own"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [own]
+
+
 def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="seed: -1"):
         DatasetPlan(tmp_path, 1, -1, TINY)
 
 
 def test_a_case_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "images" / "case_0001.nii.gz").mkdir(parents=True)
+    simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
+    (tmp_path / "parameters" / "case_0001.json").unlink()
+    (tmp_path / "images" / "case_0001.nii.gz").unlink()
+    (tmp_path / "images" / "case_0001.nii.gz").mkdir()
     with pytest.raises(OutputError, match="case_0001"):
         simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
 
