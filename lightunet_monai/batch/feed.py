@@ -160,7 +160,7 @@ def find_cases(unit: Unit) -> Iterator[FoundCase]:
         At least one: a unit without a volume is a case of its own, with the cause.
     """
     if unit.is_link_outside:
-        yield _refused(unit, UnreadableFileError(_LINK, hint="Name it in a list.", reason="link-outside"))
+        yield _link(unit)
         return
     try:
         found = survey(unit.path)
@@ -196,10 +196,14 @@ def _without_volume(unit: Unit, found: Survey) -> FoundCase:
     if found.errors:
         return _refused(unit, found.errors[0])
     if any(item.code == "link-outside" for item in found.set_aside):
-        return _refused(unit, UnreadableFileError(_LINK, hint="Name it in a list.", reason="link-outside"))
+        return _link(unit)
     kinds = sorted({item.code for item in found.set_aside})
     message = f"no volume; found {', '.join(kinds)}." if kinds else "no volume."
     return FoundCase(unit.place, unit.place, cause=Cause("NoImageFoundError", "no-volume", message), is_skipped=True)
+
+
+def _link(unit: Unit) -> FoundCase:
+    return _refused(unit, UnreadableFileError(_LINK, hint="Name it in a list.", reason="link-outside"))
 
 
 def _refused(unit: Unit, error: LightUNetError) -> FoundCase:

@@ -244,14 +244,15 @@ def _members(path: Path, set_aside: list[SetAside]) -> list[Candidate]:
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    def refuse(text: str, reason: str = "archive") -> None:
-        raise UnreadableFileError(
-            f"{path}: {text}.", hint="The archive may be hostile; it was not unpacked.", reason=reason
-        )
+    def refuse(
+        text: str, reason: str = "archive", hint: str = "The archive may be hostile; it was not unpacked."
+    ) -> None:
+        raise UnreadableFileError(f"{path}: {text}.", hint=hint, reason=reason)
 
-    names = [member.filename for member in members]
-    if twice := len(names) - len(set(names)):
-        refuse(f"{twice} archive members have the name of another one", "archive-names")
+    names = [member.filename for member in members if not member.is_dir()]
+    if twice := len(names) - len(set(names)):  # only the last one of a name could be read
+        hint = "Pack it again, each series in a folder of its own."
+        refuse(f"{twice} archive members have the name of another one", "archive-names", hint)
     for member in members:
         name = member.orig_filename.replace("\\", "/")
         windows = PureWindowsPath(name)

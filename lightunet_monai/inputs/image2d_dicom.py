@@ -96,7 +96,7 @@ def _check(header: Any, path: Path) -> None:
     if stored is not None and high_bit is not None and int(high_bit) != int(stored) - 1:
         raise UnsupportedImageError(
             f"{path}: high bit {high_bit} of {stored} bits, expected {int(stored) - 1}.",
-            hint="Export it again; the standard has known no other high bit since 2006.",
+            hint="Export it again, with the pixels in the low bits.",
             reason="high-bit",
         )
     kind = str(header.get("PhotometricInterpretation", ""))

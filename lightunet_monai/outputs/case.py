@@ -60,7 +60,8 @@ def check_output(
     UsageError
         If a format is unknown.
     OutputError
-        If a result is there already, the folder cannot be written, or a format cannot express the source.
+        If a result is there already, the source is one of the files to replace, the folder cannot be written, or a
+        format cannot express the source.
     """
     output_dir = Path(output_dir)
     check_formats(choose_formats(formats), source)
@@ -169,9 +170,8 @@ def refuse_existing(output_dir: Path) -> None:
 
 def refuse_source(output_dir: Path, source: Path) -> None:
     """Refuse a folder in which a result would replace the image that it is made from."""
-    clash = [name for name in RESULT_NAMES if (output_dir / name).exists() and source.exists()]
-    for name in clash:
-        if os.path.samefile(output_dir / name, source):
+    for name in RESULT_NAMES:
+        if (output_dir / name).exists() and source.exists() and os.path.samefile(output_dir / name, source):
             raise OutputError(
                 f"{source}: is the image itself, and {name} of its result would replace it.",
                 hint="Choose another output folder.",

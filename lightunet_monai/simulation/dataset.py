@@ -158,11 +158,12 @@ def _check_folder(plan: DatasetPlan) -> None:
     facts = {"simulator_version": SIMULATOR_VERSION, "seed": plan.seed, "format": plan.file_format}
     recipe = json.loads(json.dumps({**facts, "settings": plan.settings.as_dict()}))
     try:
-        if not path.exists():
+        begins = not path.exists()
+        if begins:
             _refuse_other_files(plan.folder)
         for kind in KINDS:
             (plan.folder / kind).mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        if begins:
             _replace_text(path, json.dumps(recipe, indent=1))
             return
     except OSError as error:

@@ -12,7 +12,7 @@ from ..errors import find_own_error
 
 
 class PrefetchDataLoader(DataLoader):
-    """Prepare one batch ahead in a thread, in the order of MONAI's `DataLoader`; its parameters.
+    """Prepare one batch ahead in a thread, in the order of MONAI's `DataLoader`, whose parameters it has.
 
     What goes wrong while a batch is prepared is raised where the batch would have come. (With MONAI's
     `ThreadDataLoader` the thread dies, the loop ends as if the cases were over, and ignite begins with the first
@@ -38,4 +38,6 @@ def _result(coming: Future[Any]) -> Any:
     try:
         return coming.result()
     except RuntimeError as error:  # as MONAI wraps what a transform raises
-        raise find_own_error(error) or error from error
+        if (own := find_own_error(error)) is None:
+            raise
+        raise own from error

@@ -14,13 +14,10 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, SaveImaged
 
 from ..errors import OutputError
+from ..inputs.files import IMAGE_SUFFIXES
 
 SCANNER_COORDINATES = 1
 """NIfTI code of qform and sform: RAS+ mm of the patient."""
-
-
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
-"""Of volumes in one file; left out of the name of a label map."""
 
 
 class SaveImageLabelMapd(SaveImaged):
@@ -60,7 +57,7 @@ class SaveImageLabelMapd(SaveImaged):
 
     def _write(self, label_map: Any) -> None:
         stem = Path(str(label_map.meta.get("filename_or_obj", "volume"))).name
-        for suffix in SUFFIXES:
+        for suffix in IMAGE_SUFFIXES:
             stem = stem.removesuffix(suffix)
         path = self.output_dir / self._name(stem)
         part = path.with_name(f".{path.name}.part.nii.gz")
@@ -69,7 +66,7 @@ class SaveImageLabelMapd(SaveImaged):
         image.set_qform(image.affine, SCANNER_COORDINATES)
         image.set_sform(image.affine, SCANNER_COORDINATES)
         image.header.set_xyzt_units("mm")
-        if path.exists() and any((self.output_dir / f"{stem}{suffix}").exists() for suffix in SUFFIXES):
+        if path.exists() and any((self.output_dir / f"{stem}{suffix}").exists() for suffix in IMAGE_SUFFIXES):
             raise OutputError(
                 f"{path}: is there already, beside the volume; it may be its reference.",
                 hint="Choose another --output_dir.",

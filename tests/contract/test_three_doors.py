@@ -98,3 +98,15 @@ def test_a_damaged_volume_ends_the_bundle_command_with_its_name_and_no_case_stan
     assert "b.nii.gz" in done.stderr
     assert "UnreadableFileError" in done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_seg.nii.gz"]
+
+
+def test_no_door_replaces_the_volume_or_a_label_map_beside_it(a_bundle, tmp_path):
+    volume = make_nifti(tmp_path / "labelmap.nii.gz", make_voxels(SHAPE), make_affine())
+    reference = make_nifti(tmp_path / "labelmap_seg.nii.gz", make_voxels(SHAPE), make_affine())
+    before = [path.read_bytes() for path in (volume, reference)]
+    by_command = ("lightunet_monai", "segment", volume, "-o", tmp_path, "--overwrite", "--bundle", a_bundle)
+    done = _run(*by_command, fails=True)
+    assert "labelmap.nii.gz of its result would replace it" in done.stderr
+    done = _run_bundle(a_bundle, volume, tmp_path, fails=True)
+    assert "labelmap_seg.nii.gz: is there already, beside the volume" in done.stderr
+    assert [path.read_bytes() for path in (volume, reference)] == before

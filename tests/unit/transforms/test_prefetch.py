@@ -5,8 +5,9 @@ import threading
 import pytest
 import torch
 from monai.data import DataLoader, Dataset
+from monai.transforms import Compose
 
-from lightunet_monai.errors import UnreadableFileError
+from lightunet_monai.errors import UnreadableFileError, find_own_error
 from lightunet_monai.transforms import PrefetchDataLoader
 
 
@@ -34,6 +35,17 @@ def test_what_one_case_raises_comes_after_the_cases_before_it_and_ends_the_round
     with pytest.raises(UnreadableFileError, match="case_3"):
         next(batches)
     assert list(batches) == []
+
+
+def test_another_error_comes_as_monai_raises_it_and_can_be_looked_through():
+    def fails(value):
+        raise ValueError("no number")
+
+    loader = PrefetchDataLoader(Dataset([1], transform=Compose([fails])), batch_size=1, num_workers=0)
+    with pytest.raises(RuntimeError, match="applying transform") as caught:
+        list(loader)
+    assert isinstance(caught.value.__cause__, ValueError)  # not itself, which would have no end
+    assert find_own_error(caught.value) is None
 
 
 def test_the_order_of_a_shuffle_is_that_of_the_plain_loader():
