@@ -9,13 +9,18 @@ import io
 import re
 import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from .errors import InputError, UnreadableFileError
 
 Affine = tuple[tuple[float, float, float, float], ...]
 """4 rows of 4 numbers: voxel index (column, row, slice) to RAS+ patient millimetres."""
+
+
+def folder_of(path: Path, member: str | None = None) -> str:
+    """The folder that a file lies in; of a member of an archive, the archive with the folder in it."""
+    return f"{path}!{PurePosixPath(member).parent}" if member else str(path.parent)
 
 
 @dataclass(frozen=True)
@@ -191,8 +196,12 @@ class DicomSeries:
 
     @property
     def selector(self) -> str:
-        """What `choose_series` takes to name this volume: the series UID, with the volume key if there is one."""
-        return f"{self.series_uid}:{self.volume_key}" if self.volume_key else self.series_uid
+        """What `choose_series` takes to name this volume: the series UID, with the volume key if there is one.
+
+        A series without a UID is named by the folder that it lies in.
+        """
+        uid = self.series_uid or (folder_of(self.slices[0].path, self.slices[0].member) if self.slices else "")
+        return f"{uid}:{self.volume_key}" if self.volume_key else uid
 
     @property
     def paths(self) -> tuple[Path, ...]:

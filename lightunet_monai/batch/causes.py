@@ -13,6 +13,9 @@ _FINAL_ERRORS = (GeometryError, UnsupportedImageError, UsageError, BundleError)
 _FINAL_REASONS = ("needs-dicom", "no-probability")
 """Of an `OutputError`: the source cannot be expressed in a format, at no time."""
 
+OF_THE_FILE = ("UnreadableFileError", "NoImageFoundError")
+"""Kinds that say that a file is damaged or gone: a copy of it elsewhere may be whole."""
+
 
 @dataclass(frozen=True)
 class Cause:

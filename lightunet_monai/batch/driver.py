@@ -159,9 +159,9 @@ class Batch:
                 is_surveyed = False
 
     def _goes_on(self, feed: Feed) -> bool:
-        """Say whether there may be more: another pass finds what a dead run has left behind."""
+        """Say whether there may be more: another pass finds what a dead run left behind, and copies of bad files."""
         worked, self._seen = bool(self._seen), set()
-        if not self.watch and worked and self.ledger.counts()["found"]:
+        if not self.watch and worked and self.ledger.has_waiting(retries=self.retries):
             feed.again()
             return True
         return self.watch is not None
@@ -186,11 +186,11 @@ class Batch:
                 self._queue(case, found.unit.place)
             elif case.cause is not None and case.key not in self._seen:
                 self.tell("skipped" if case.is_skipped else "failed", {"case": case.key, **_said(case.cause)})
-        self.ledger.set_surveyed(found.unit.place, found.signature)
+        self.ledger.set_surveyed(found.unit.place, found.signature, {case.key for case in found.cases})
 
     def _queue(self, case: FoundCase, place: str) -> None:
         row = self.ledger.case(case.key)
-        is_over = row is not None and row.final
+        is_over = (row is not None and row.final) or self.ledger.has_failed_at(case.key, place)
         if case.source is None or is_over or case.key in self._claimed or case.key in self._seen:
             return
         self._seen.add(case.key)
@@ -201,7 +201,7 @@ class Batch:
             if self._waiting is None:
                 task = self._pending.popleft()
                 self._check_space()
-                if not self.ledger.claim(task.key, retries=self.retries):
+                if not self.ledger.claim(task.key, retries=self.retries, place=task.place):
                     continue  # another run has it, or had it
                 self._claimed[task.key] = task
                 if not self._is_there(task):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Full, Queue
 
@@ -14,9 +15,9 @@ from ..errors import LightUNetError, SeriesNotFoundError, UnreadableFileError, U
 from ..inputs import Survey, survey
 from ..sources import DicomSeries, ImageSource
 from .causes import Cause, cause_of, unexpected
-from .keys import case_key, series_hash
+from .keys import case_key, place_hash, series_hash
 from .ledger import Ledger
-from .scrub import secrets_of
+from .scrub import scrub, secrets_of
 from .units import Unit, signature
 
 AHEAD = 4
@@ -126,13 +127,13 @@ class Feed(threading.Thread):
         self._again.set()
 
     def _take(self, unit: Unit, ledger: Ledger) -> bool:
-        state, count, latest = signature(unit.path)
+        state, count, latest = signature(unit.path, self._out)
         if ledger.is_settled(unit.place, state):
             return True
         if self._watch and (not count or time.time() - latest < self._watch.quiet):
             return False
         found = Surveyed(unit, state, _cases_of(unit))
-        if self._watch and signature(unit.path)[0] != state:
+        if self._watch and signature(unit.path, self._out)[0] != state:
             return False  # it changed while it was read
         self._put(found)
         return True
@@ -157,7 +158,7 @@ def find_cases(unit: Unit) -> Iterator[FoundCase]:
     Yields
     ------
     FoundCase
-        At least one: a unit without a volume is a case of its own, with the cause.
+        At least one: a unit without a volume is a case of its own, with the cause; so is an archive that is refused.
     """
     if unit.is_link_outside:
         yield _link(unit)
@@ -169,13 +170,23 @@ def find_cases(unit: Unit) -> Iterator[FoundCase]:
         return
     sources = [source for source in found.sources if not unit.series_uid or _is_asked_for(source, unit.series_uid)]
     for source in sources:
-        yield _case(source)
+        yield _case(_without_names(source, found))
     if not sources:
         yield _without_volume(unit, found)
+    if not unit.series_uid:
+        yield from _refused_archives(unit, found)
 
 
 def _is_asked_for(source: ImageSource, series_uid: str) -> bool:
     return isinstance(source, DicomSeries) and series_uid in (source.series_uid, source.selector)
+
+
+def _without_names(source: ImageSource, found: Survey) -> ImageSource:
+    """Warnings name refused archives, and end up in the report of the case."""
+    archives = {str(path) for path in found.refused_archives}
+    if not archives or not isinstance(source, DicomSeries):
+        return source
+    return replace(source, warnings=tuple(scrub(text, archives) for text in source.warnings))
 
 
 def _case(source: ImageSource) -> FoundCase:
@@ -200,6 +211,15 @@ def _without_volume(unit: Unit, found: Survey) -> FoundCase:
     kinds = sorted({item.code for item in found.set_aside})
     message = f"no volume; found {', '.join(kinds)}." if kinds else "no volume."
     return FoundCase(unit.place, unit.place, cause=Cause("NoImageFoundError", "no-volume", message), is_skipped=True)
+
+
+def _refused_archives(unit: Unit, found: Survey) -> Iterator[FoundCase]:
+    """What is in them is lost without a word where the unit holds a volume, too."""
+    for path, error in found.refused_archives.items():
+        if found.sources or error is not found.errors[0]:  # that one says already why there is no volume
+            key = place_hash(f"{unit.place}/{os.path.relpath(path, unit.path)}")
+            secrets = {str(unit.path), unit.path.name, str(path), path.name, path.stem}
+            yield FoundCase(key, key, cause=cause_of(error, secrets))
 
 
 def _link(unit: Unit) -> FoundCase:

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ..sources import DicomSeries, DicomSlice, ImageSource, StoredPixels
+from ..sources import DicomSeries, DicomSlice, ImageSource, StoredPixels, folder_of
 
 KEY_DIGITS = 24
 """96 bits: among a million cases two share a key with a probability below 1e-16."""
@@ -47,10 +47,13 @@ def case_key(source: ImageSource) -> str:
 
 
 def series_hash(source: ImageSource) -> str:
-    """Name the series of a source, whatever its content is now."""
-    uid = source.series_uid if isinstance(source, DicomSeries) else str(source.path)
-    key = source.volume_key if isinstance(source, DicomSeries) else ""
-    return _short(["series", uid, key])
+    """Name the series of a source, whatever its content is now; one without a UID by its study and folder."""
+    if not isinstance(source, DicomSeries):
+        return _short(["series", str(source.path), ""])
+    if source.series_uid or not source.slices:
+        return _short(["series", source.series_uid, source.volume_key])
+    first = source.slices[0]
+    return _short(["series", source.study_uid, folder_of(first.path, first.member), source.volume_key])
 
 
 def place_hash(relative: str) -> str:

@@ -11,7 +11,7 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import OutputError, UsageError
 from . import audit
-from .causes import Cause
+from .causes import OF_THE_FILE, Cause
 from .lease import Owner
 
 FILE_NAME = "ledger.sqlite"
@@ -49,8 +49,16 @@ CREATE TABLE IF NOT EXISTS cases (
   hint TEXT NOT NULL DEFAULT '', facts TEXT NOT NULL DEFAULT '{{}}', updated REAL NOT NULL, superseded_by TEXT);
 CREATE INDEX IF NOT EXISTS cases_by_state ON cases (state);
 CREATE INDEX IF NOT EXISTS cases_by_place ON cases (place);
+CREATE TABLE IF NOT EXISTS copies (
+  key TEXT NOT NULL, place TEXT NOT NULL, failed INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (key, place)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS copies_by_place ON copies (place);
 {audit.SCHEMA}
 """
+# The same study may lie in several folders: `copies` has all of them, and where its files could not be read. The place
+# of a case is where it was found first, was tried last, or is to be tried next.
+
+_WAITS = "(state = 'found' OR (state = 'failed' AND final = 0 AND attempts <= :retries))"
+"""Condition on a case that may be claimed."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +161,11 @@ class Ledger:
 
     def _begin(self, owner: Owner) -> None:
         with self._transaction():
+            knows_copies = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'copies'").fetchone()
             for statement in _SCHEMA.split(";\n"):
                 self._db.execute(statement)
+            if not knows_copies:  # made by an earlier version: only a new look at all units tells where copies lie
+                self._db.execute("DELETE FROM units")
             now = time.time()
             row = (owner.run, owner.host, owner.pid, owner.started, now, now)
             self._db.execute("INSERT INTO runs (run, host, pid, started, heartbeat, began) VALUES (?,?,?,?,?,?)", row)
@@ -225,13 +236,29 @@ class Ledger:
             query = "SELECT 1 FROM units WHERE place = ? AND signature = ?"
             if not self._db.execute(query, (place, signature)).fetchone():
                 return False
-            query = "SELECT 1 FROM cases WHERE place = ? AND final = 0 AND superseded_by IS NULL LIMIT 1"
-            return self._db.execute(query, (place,)).fetchone() is None
+            query = (
+                "SELECT 1 FROM cases WHERE final = 0 AND superseded_by IS NULL AND "
+                "(place = :place OR key IN (SELECT key FROM copies WHERE place = :place AND failed = 0)) LIMIT 1"
+            )
+            return self._db.execute(query, {"place": place}).fetchone() is None
 
-    def set_surveyed(self, place: str, signature: str) -> None:
-        """Remember that all cases of a unit in this state are in the ledger."""
+    def set_surveyed(self, place: str, signature: str, keys: Collection[str] | None = None) -> None:
+        """Remember that all cases of a unit in this state are in the ledger.
+
+        Parameters
+        ----------
+        place, signature : str
+        keys : collection of str or None
+            Of its cases; an archive that was refused earlier and is not among them is out of date. None asks nothing.
+        """
         with _own_errors(self.path), self._transaction():
             self._db.execute("INSERT OR REPLACE INTO units VALUES (?, ?, ?)", (place, signature, time.time()))
+            if keys is None:
+                return
+            # An archive that was refused is a series of its own: nobody knows which ones are in it.
+            query = "SELECT key FROM cases WHERE place = ? AND series = key AND superseded_by IS NULL"
+            gone = [key for (key,) in self._db.execute(query, (place,)).fetchall() if key not in keys]
+            self._db.executemany("UPDATE cases SET superseded_by = ? WHERE key = ?", [(place, key) for key in gone])
 
     def add(self, key: str, place: str, series: str, cause: Cause | None = None, *, skipped: bool = False) -> None:
         """Enter a case that is not known yet, as found, or with a cause as failed or skipped."""
@@ -241,6 +268,14 @@ class Ledger:
                 "INSERT OR IGNORE INTO cases (key, place, series, state, final, updated) VALUES (?, ?, ?, ?, ?, ?)",
                 (key, place, series, state, state != "found", time.time()),
             )
+            copy = self._db.execute("INSERT OR IGNORE INTO copies (key, place) VALUES (?, ?)", (key, place))
+            if copy.rowcount:  # not known yet: it may be whole where another one was not
+                kinds = ", ".join(map(repr, OF_THE_FILE))
+                self._db.execute(
+                    "UPDATE cases SET place = :place, final = 0, attempts = 0 "
+                    f"WHERE key = :key AND place != :place AND state = 'failed' AND final = 1 AND kind IN ({kinds})",
+                    {"key": key, "place": place},
+                )
             if cause:
                 self._set_cause(key, cause, state)
             # The same series with other content, or a folder that held no volume before: out of date.
@@ -250,8 +285,29 @@ class Ledger:
                 (key, series, place, place, key),
             )
 
-    def claim(self, key: str, *, retries: int) -> bool:
+    def has_failed_at(self, key: str, place: str) -> bool:
+        """Say whether the files of a case could not be read at this place."""
+        with _own_errors(self.path):
+            query = "SELECT failed FROM copies WHERE key = ? AND place = ?"
+            row = self._db.execute(query, (key, place)).fetchone()
+        return row is not None and bool(row[0])
+
+    def has_waiting(self, *, retries: int) -> bool:
+        """Say whether there is a case that could be claimed."""
+        with _own_errors(self.path):
+            query = f"SELECT 1 FROM cases WHERE superseded_by IS NULL AND {_WAITS} LIMIT 1"
+            return self._db.execute(query, {"retries": retries}).fetchone() is not None
+
+    def claim(self, key: str, *, retries: int, place: str | None = None) -> bool:
         """Take a case for this run.
+
+        Parameters
+        ----------
+        key : str
+        retries : int
+            Attempts after the first.
+        place : str, optional
+            The unit where it is tried, if it lies in several.
 
         Returns
         -------
@@ -261,9 +317,9 @@ class Ledger:
         assert self.owner is not None
         with _own_errors(self.path), self._transaction():
             done = self._db.execute(
-                "UPDATE cases SET state = 'running', run = :run, final = 0, updated = :now "
-                "WHERE key = :key AND (state = 'found' OR (state = 'failed' AND final = 0 AND attempts <= :retries))",
-                {"run": self.owner.run, "now": time.time(), "key": key, "retries": retries},
+                "UPDATE cases SET state = 'running', run = :run, final = 0, updated = :now, "
+                f"place = COALESCE(:place, place) WHERE key = :key AND {_WAITS}",
+                {"run": self.owner.run, "now": time.time(), "key": key, "retries": retries, "place": place},
             )
             if done.rowcount:
                 self._set_alive(self.owner)
@@ -286,12 +342,32 @@ class Ledger:
         return self._update(key, f"{change} hint = ''", (text,), record)
 
     def fail(self, key: str, cause: Cause, *, retries: int, record: Mapping[str, Any] | None = None) -> bool:
-        """Count an attempt that failed; returns whether this run will try the case again."""
+        """Count an attempt that failed; returns whether this run will try the case again.
+
+        A case whose files cannot be read here, and that has a copy in another unit, waits to be tried there.
+        """
         row = self.case(key)
-        again = cause.may_pass and row is not None and row.attempts < retries
-        change = "state = 'failed', attempts = attempts + 1, final = ?, kind = ?, reason = ?, message = ?, hint = ?"
-        values = (not again, cause.kind, cause.reason, cause.message, cause.hint)
-        return self._update(key, change, values, None if again else record) and again
+        if row is None:
+            return False
+        again = cause.may_pass and row.attempts < retries
+        is_bad_copy = not again and cause.kind in OF_THE_FILE
+        other = self._other_copy(row) if is_bad_copy else None
+        attempts, place = (row.attempts + 1, row.place) if other is None else (0, other)
+        is_final = not again and other is None
+        change = "state = 'failed', final = ?, attempts = ?, place = ?, kind = ?, reason = ?, message = ?, hint = ?"
+        values = (is_final, attempts, place, cause.kind, cause.reason, cause.message, cause.hint)
+        if not self._update(key, change, values, record if is_final else None):
+            return False
+        if is_bad_copy:
+            with _own_errors(self.path), self._transaction():
+                self._db.execute("UPDATE copies SET failed = 1 WHERE key = ? AND place = ?", (key, row.place))
+        return again
+
+    def _other_copy(self, row: CaseRow) -> str | None:
+        with _own_errors(self.path):
+            query = "SELECT place FROM copies WHERE key = ? AND place != ? AND failed = 0 ORDER BY place LIMIT 1"
+            found = self._db.execute(query, (row.key, row.place)).fetchone()
+        return str(found[0]) if found else None
 
     def reopen(self, key: str) -> None:
         """Set a case that is done back to found, because its result is gone."""
@@ -301,11 +377,10 @@ class Ledger:
 
     def reopen_failed(self) -> None:
         """Let cases that were given up be surveyed and tried again, as often as new ones."""
+        given_up = "state = 'failed' AND final = 1 AND superseded_by IS NULL"
         with _own_errors(self.path), self._transaction():
-            self._db.execute(
-                "UPDATE cases SET final = 0, attempts = 0 "
-                "WHERE state = 'failed' AND final = 1 AND superseded_by IS NULL"
-            )
+            self._db.execute(f"UPDATE copies SET failed = 0 WHERE key IN (SELECT key FROM cases WHERE {given_up})")
+            self._db.execute(f"UPDATE cases SET final = 0, attempts = 0 WHERE {given_up}")
 
     def case(self, key: str) -> CaseRow | None:
         """Give one case."""

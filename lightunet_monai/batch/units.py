@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import NoImageFoundError, UnreadableFileError, UsageError
+from ..inputs.own_results import result_names
 from .keys import place_hash
 
 LIST_SUFFIXES = (".json", ".csv")
@@ -67,7 +68,7 @@ class Shard:
         return int(place[:8], 16) % self.count == self.index - 1
 
 
-def list_units(root: Path, *, depth: int = 1, shard: Shard | None = None) -> Iterator[Unit]:
+def list_units(root: Path, *, depth: int = 1, shard: Shard | None = None, out: Path | None = None) -> Iterator[Unit]:
     """List what to survey, in a stable order.
 
     Parameters
@@ -78,6 +79,8 @@ def list_units(root: Path, *, depth: int = 1, shard: Shard | None = None) -> Ite
         Units are this many levels below the root.
     shard : Shard, optional
         Only its part.
+    out : Path, optional
+        The output folder; left out where it lies below the root.
 
     Yields
     ------
@@ -90,12 +93,12 @@ def list_units(root: Path, *, depth: int = 1, shard: Shard | None = None) -> Ite
     UnreadableFileError
         If the root or a list cannot be read.
     """
-    if not root.exists():
-        raise NoImageFoundError(f"{root}: does not exist, expected a folder or a list.", hint="Check the path.")
+    if why := _why_absent(root):
+        raise NoImageFoundError(f"{root}: {why}, expected a folder or a list.", hint="Check the path.")
     if root.name.upper() == "DICOMDIR" and root.is_file():
         units = iter([Unit(root.parent, place_hash("."))])
     elif root.is_dir():
-        units = _of_folder(root, root, depth)
+        units = _of_folder(root, root, depth, _out_below(root, out))
     elif root.suffix.lower() in LIST_SUFFIXES:
         units = iter(_of_list(root))
     else:
@@ -103,8 +106,15 @@ def list_units(root: Path, *, depth: int = 1, shard: Shard | None = None) -> Ite
     return (unit for unit in units if shard is None or shard.holds(unit.place))
 
 
-def signature(path: Path) -> tuple[str, int, float]:
+def signature(path: Path, out: Path | None = None) -> tuple[str, int, float]:
     """Describe the present state of a unit without reading it.
+
+    Parameters
+    ----------
+    path : Path
+        Of the unit.
+    out : Path, optional
+        The output folder; where it lies in the unit, it is no part of its state.
 
     Returns
     -------
@@ -112,7 +122,7 @@ def signature(path: Path) -> tuple[str, int, float]:
         Hash over names, sizes and times of all its files; number of files; time of the latest change, seconds.
     """
     digest, count, latest = hashlib.sha256(), 0, 0.0
-    for name in _files_below(path):
+    for name in _files_below(path, _out_below(path, out)):
         try:
             status = os.stat(name)
         except OSError:
@@ -124,20 +134,32 @@ def signature(path: Path) -> tuple[str, int, float]:
     return digest.hexdigest()[:32], count, latest
 
 
-def _files_below(path: Path) -> Iterator[str]:
+def _out_below(root: Path, out: Path | None) -> Path | None:
+    """Where a walk of the root meets the output folder; None if it does not."""
+    if out is None:
+        return None
+    try:
+        inner = out.resolve().relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links; not below the root
+        return None
+    return root / inner if inner.parts else None
+
+
+def _files_below(path: Path, left_out: Path | None) -> Iterator[str]:
     if not path.is_dir():
         yield str(path)
         return
     for folder, folders, files in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and Path(folder, name) != left_out)
         for name in sorted(files):
             yield os.path.join(folder, name)
 
 
-def _of_folder(folder: Path, root: Path, depth: int) -> Iterator[Unit]:
+def _of_folder(folder: Path, root: Path, depth: int, left_out: Path | None) -> Iterator[Unit]:
+    results = result_names(folder)
     try:
         with os.scandir(folder) as scan:
-            entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name)
+            entries = [entry for entry in scan if not entry.name.startswith(".") and entry.name not in results]
     except OSError as error:
         if folder == root:
             raise UnreadableFileError(
@@ -145,6 +167,7 @@ def _of_folder(folder: Path, root: Path, depth: int) -> Iterator[Unit]:
             ) from error
         yield _unit(folder, root)  # its survey says what is wrong
         return
+    entries = sorted((entry for entry in entries if Path(entry.path) != left_out), key=lambda entry: entry.name)
     links = {entry.name for entry in entries if entry.is_symlink() and not _is_within(entry.path, root)}
     files = [entry for entry in entries if _is_file(entry) and entry.name not in links]
     # A folder of loose slices is one study with all that is below it, and so is whatever a DICOMDIR describes.
@@ -161,7 +184,7 @@ def _of_folder(folder: Path, root: Path, depth: int) -> Iterator[Unit]:
         elif entry.is_symlink():
             continue  # what it points to is listed where it lies
         elif depth > 1:
-            yield from _of_folder(Path(entry.path), root, depth - 1)
+            yield from _of_folder(Path(entry.path), root, depth - 1, left_out)
         else:
             yield _unit(Path(entry.path), root)
 
@@ -203,13 +226,22 @@ def _of_list(path: Path) -> list[Unit]:
     units = {}
     for where, name, series in rows:
         place = path.parent / name
-        if not name or not place.exists():
-            found = f"names {name}, which does not exist" if name else "names no file or folder"
+        why = _why_absent(place)
+        if not name or why:
+            found = f"names {name}, which {why}" if name else "names no file or folder"
             raise NoImageFoundError(f"{path}: {where} {found}.", hint="Paths start from the list's folder.")
         units[(name, series)] = Unit(place, place_hash(f"{name}\n{series}" if series else name), series)
     if not units:
         raise NoImageFoundError(f"{path}: no entry, expected at least one.", hint="Give one volume a line.")
     return list(units.values())
+
+
+def _why_absent(path: Path) -> str:
+    """Say why nothing can be read at a path; empty if something is there."""
+    try:
+        return "" if path.exists() else "does not exist"
+    except OSError as error:  # a name that is too long, for example
+        return f"cannot be opened ({error.strerror})"
 
 
 def _read_csv(path: Path) -> list[tuple[str, str, str]]:

@@ -266,10 +266,10 @@ def _look(root: Path, arguments: argparse.Namespace) -> Callable[[], Iterator[Un
     from ..batch.units import Shard, list_units
 
     first, separator, second = arguments.shard.partition("/")
-    if not (separator and first.isdigit() and second.isdigit()):
+    if not (separator and first.isdecimal() and second.isdecimal()):  # ² is a digit, and no number
         raise UsageError(f"option --shard: found {arguments.shard!r}, expected I/N such as 1/4.")
     shard = Shard(int(first), int(second))
-    return lambda: list_units(root, depth=max(1, arguments.depth), shard=shard)
+    return lambda: list_units(root, depth=max(1, arguments.depth), shard=shard, out=arguments.output)
 
 
 def _list(root: Path, arguments: argparse.Namespace) -> int:

@@ -91,7 +91,7 @@ def _study_text(study: dict[str, Any] | None) -> str:
             lines.append(f"  {source['selector']}: cannot be used: {source['problem']['message']}")
             lines.append(f"    {source['problem']['hint']}")
     lines += _set_aside_lines(study["set_aside"])
-    if study["choice"]["selector"]:
+    if study["choice"]["selector"] is not None:
         lines.append(f"segment would take {study['choice']['selector']}.")
     else:
         error = study["choice"]["error"]

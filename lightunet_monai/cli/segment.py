@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import gc
-from collections.abc import Iterator
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LightUNetError, UsageError
+from ..sources import ImageFile
 from . import DISCLAIMER, RESEARCH_ONLY, print_error
 from .progress import choose_reporter, print_event
 from .run_options import add_run_options, run_options
@@ -18,6 +22,9 @@ if TYPE_CHECKING:
     from ..inference import Predictor
     from ..outputs import CaseReport
     from ..sources import ImageSource
+
+HASH_DIGITS = 8
+"""Of the name of a folder: two series whose UIDs end alike share it with a probability of 2e-10."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +141,7 @@ class _Session:
                 check_output(self.arguments.output, self.formats, overwrite=self.arguments.overwrite)
             sources = discover_sources(self.arguments.study)
             if self.arguments.all:
-                return [(source, self.arguments.output / name) for source, name in _folder_names(sources)]
+                return list(_folders(sources, self.arguments.study, self.arguments.output))
             return [(choose_series(sources, self.arguments.series), self.arguments.output)]
         except LightUNetError as error:
             self.tell_error(error)
@@ -187,16 +194,39 @@ def _takes_pictures(arguments: argparse.Namespace) -> bool:
     return takes_pictures(read_metadata(find_bundle(arguments.bundle)), arguments.model)
 
 
-def _folder_names(sources: list[ImageSource]) -> Iterator[tuple[ImageSource, str]]:
-    """Name a folder for each source; sources of one name get a number, and no two have the same folder."""
-    taken: set[str] = set()
+def _folders(sources: Sequence[ImageSource], study: Path, output: Path) -> Iterator[tuple[ImageSource, Path]]:
+    """Give each source a folder of its own, and the one that holds its result already, whatever joined the study since.
+
+    It is called like the source; with a hash, where several are called so or the folder holds the result of another.
+    """
+    count = Counter(source.name.casefold() for source in sources)  # some file systems do not tell upper from lower case
     for source in sources:
-        name, number = source.name, 1
-        while name.casefold() in taken:  # some file systems do not tell upper from lower case
-            number += 1
-            name = f"{source.name}_{number}"
-        taken.add(name.casefold())
-        yield source, name
+        plain = output / source.name
+        hashed = output / f"{source.name}_{_short_hash(source, study)}"
+        own = [folder for folder in (plain, hashed) if _holds_result_of(folder, source)]
+        is_free = count[source.name.casefold()] == 1 and _holds_result_of(plain, source) is None
+        yield source, own[0] if own else plain if is_free else hashed
+
+
+def _short_hash(source: ImageSource, study: Path) -> str:
+    from ..batch.keys import place_hash, series_hash
+
+    if isinstance(source, ImageFile):  # wherever the study lies
+        return place_hash(os.path.relpath(source.path, study))[:HASH_DIGITS]
+    return series_hash(source)[:HASH_DIGITS]
+
+
+def _holds_result_of(folder: Path, source: ImageSource) -> bool | None:
+    """Whether the report in a folder is of this source; None if nothing says so: a path is no name for good."""
+    try:
+        found = json.loads((folder / "report.json").read_text(encoding="utf-8"))["source"]
+        if isinstance(source, ImageFile):
+            return os.path.abspath(found["path"]) == os.path.abspath(source.path) or None
+        if not source.series_uid:
+            return None
+        return (found["series_uid"], found["volume_key"]) == (source.series_uid, source.volume_key)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _print_summary(report: CaseReport, folder: Path) -> None:

@@ -17,10 +17,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
-from ..sources import DicomSeries, DicomSlice, ImageFile, ImageSource, StoredPixels
+from ..sources import DicomSeries, DicomSlice, ImageFile, ImageSource, StoredPixels, folder_of
 from .clusters import FoundPlane
 from .element_scan import BlankFileError, NotDicomError
-from .files import FOLDER_REASON, READ_ERRORS, Candidate, FoundFiles, find_files, may_be_a_slice, slice_suffix
+from .files import (
+    ARCHIVE_REASON,
+    FOLDER_REASON,
+    READ_ERRORS,
+    Candidate,
+    FoundFiles,
+    find_files,
+    may_be_a_slice,
+    slice_suffix,
+)
 from .geometry import to_tuple
 from .headers import InstanceHeader, read_header
 from .image2d_pixels import why_not_ct
@@ -34,6 +43,8 @@ Progress = Callable[[int, int], None]
 
 _THREADS = min(8, (os.cpu_count() or 1) + 2)
 _PROGRESS_EVERY = 50
+_NAMED = 3
+"""How many of the refused archives a warning names; `Survey.set_aside` lists them all."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,16 @@ class Survey:
     sources: tuple[ImageSource, ...]
     set_aside: tuple[SetAside, ...]
     errors: tuple[InputError, ...] = ()
+
+    @property
+    def refused_archives(self) -> dict[Path, InputError]:
+        """Archives that were refused, each with the (first) reason; nothing in them is among the sources."""
+        places = {item.reason: Path(item.what) for item in self.set_aside if item.code.startswith(ARCHIVE_REASON)}
+        refused: dict[Path, InputError] = {}
+        for error in self.errors:
+            if error.message in places:  # a refusal is set aside under its message, too
+                refused.setdefault(places[error.message], error)
+        return refused
 
 
 def discover_sources(path: str | os.PathLike[str], *, progress: Progress | None = None) -> list[ImageSource]:
@@ -118,8 +139,8 @@ def survey(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
     files, errors = _read_headers(found, progress)
     slices, aside = _set_objects_aside(files)
     series = []
-    for (_, uid, number), planes in _group(slices).items():
-        volumes, strays = _volumes(planes, uid, number)
+    for (_, _, number), planes in _group(slices).items():
+        volumes, strays = _volumes(planes, planes[0].file.header.series_uid, number)
         series += volumes
         aside += strays
     images = [ImageFile(path) for path in found.images]
@@ -253,14 +274,20 @@ def _group(files: Sequence[DicomFile]) -> dict[tuple[str, str, int], list[FoundP
     """Planes by patient and series; the number tells patients apart who share a series UID."""
     patients: dict[str, list[str]] = defaultdict(list)
     for file in files:
-        if file.header.patient_hash not in patients[file.header.series_uid]:
-            patients[file.header.series_uid].append(file.header.patient_hash)
+        if file.header.patient_hash not in patients[_series_of(file)]:
+            patients[_series_of(file)].append(file.header.patient_hash)
     groups: dict[tuple[str, str, int], list[FoundPlane]] = defaultdict(list)
     for file in files:
-        uid, patient = file.header.series_uid, file.header.patient_hash
-        number = patients[uid].index(patient) + 1 if len(patients[uid]) > 1 else 0
-        groups[(patient, uid, number)] += [FoundPlane(file, plane) for plane in file.header.planes]
+        series, patient = _series_of(file), file.header.patient_hash
+        number = patients[series].index(patient) + 1 if len(patients[series]) > 1 else 0
+        groups[(patient, series, number)] += [FoundPlane(file, plane) for plane in file.header.planes]
     return groups
+
+
+def _series_of(file: DicomFile) -> str:
+    """The series UID; where there is none, what is left to tell series apart: the study and the folder."""
+    header = file.header
+    return header.series_uid or f"{header.study_uid} {folder_of(file.path, file.member)}"
 
 
 def _volumes(planes: list[FoundPlane], uid: str, patient: int) -> tuple[list[DicomSeries], list[SetAside]]:
@@ -311,12 +338,15 @@ def _with_damage_warnings(
 ) -> list[DicomSeries]:
     """What cannot be read hides a slice: at the end of a series nothing else would show that it is missing."""
     folders = sum(error.reason == FOLDER_REASON for error in files.errors)
+    archives = list(dict.fromkeys(item.what for item in files.set_aside if item.code.startswith(ARCHIVE_REASON)))
+    shown = ", ".join([*archives[:_NAMED], *(["..."] if len(archives) > _NAMED else [])])
     suffixes = {slice_suffix(part.path.name) for item in series for part in item.slices}
     aside = [Path(item.what).name for item in files.set_aside if item.code == "link-outside"]
     links = sum(may_be_a_slice(name, suffixes) for name in aside)
     found = (
         (len(errors), "damaged DICOM files were left out"),
         (folders, "folders could not be opened"),
+        (len(archives), f"zip archives were refused ({shown})"),
         (links, "symbolic links that leave the folder were left out"),
     )
     texts = [f"{count} {what}; slices may be missing at the ends of the volume." for count, what in found if count]

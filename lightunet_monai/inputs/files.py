@@ -23,6 +23,7 @@ from .limits import (
     MAX_MEMBER_BYTES,
     RATIO_MATTERS_BYTES,
 )
+from .own_results import result_names
 
 READ_ERRORS = (OSError, EOFError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 """What opening and reading a file or an archive member may raise, as damaged as it may be."""
@@ -31,6 +32,9 @@ IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _NOT_IMAGES = (".seg.nrrd", ".seg.nhdr")
 _SIDE_FILES = (".json", ".txt", ".csv", ".xml", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".py", ".md", ".log")
 FOLDER_REASON = "folder-unreadable"
+ARCHIVE_REASON = "archive"
+"""What the reason of each refusal of an archive begins with."""
+
 _SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
@@ -160,7 +164,22 @@ def _add_folder(root: Path, shown: Path, found: FoundFiles) -> None:
             raise UnsupportedImageError(
                 f"{shown}: more than {MAX_FILES} files, expected a study.", hint="Give the folder of one study."
             )
+        if path.name.startswith(".") and has_image_suffix(path):
+            # Of macOS, beside each file on a foreign disk, or of a writer that was killed.
+            found.set_aside.append(SetAside(str(path), 1, "hidden", "a hidden file"))
+            continue
         _add_file(path, found)
+    _set_results_aside(found)
+
+
+def _set_results_aside(found: FoundFiles) -> None:
+    """Results may lie in the study that they were made from; one that is named by itself is read."""
+    names = {folder: result_names(folder) for folder in {path.parent for path in found.images}}
+    results = [path for path in found.images if path.name in names[path.parent]]
+    found.images = [path for path in found.images if path.name not in names[path.parent]]
+    found.set_aside += [
+        SetAside(str(path), 1, "result", "a result of an earlier run, no CT volume") for path in results
+    ]
 
 
 def _walk(root: Path, shown: Path, found: FoundFiles) -> Iterator[tuple[Path, os.DirEntry[str]]]:

@@ -21,6 +21,9 @@ from ..errors import UnsupportedImageError
 from .image2d_pixels import Plane2D
 from .image2d_read import read_image2d
 
+FLAT_PERCENTILES = (0.5, 99.5)
+"""Where they are equal, what differs is too little for a picture: a model has nothing to scale brightness by."""
+
 
 def load_image2d(path: str | os.PathLike[str], *, apply_voi: bool = False) -> MetaTensor:
     """Load one 2-D image.
@@ -44,7 +47,8 @@ def load_image2d(path: str | os.PathLike[str], *, apply_voi: bool = False) -> Me
     NoImageFoundError
         If the file does not exist.
     UnsupportedImageError
-        If it is no 2-D image of a supported kind, has several pages or frames, or too many pixels.
+        If it is no 2-D image of a supported kind, has several pages or frames, too many pixels, or one value in
+        nearly all of them.
     UnreadableFileError
         If it is damaged.
     """
@@ -99,10 +103,11 @@ def load_mask2d(path: str | os.PathLike[str], like: MetaTensor) -> MetaTensor:
 
 
 def _refuse_flat(plane: Plane2D, path: Path) -> None:
-    low, high = float(plane.pixels.min()), float(plane.pixels.max())
+    low, high = np.percentile(plane.pixels, FLAT_PERCENTILES)
     if low == high:
+        share = "every" if plane.pixels.min() == plane.pixels.max() else "nearly every"
         raise UnsupportedImageError(
-            f"{path}: every pixel has the value {low:g}, expected a picture.", hint="Check the file.", reason="flat"
+            f"{path}: {share} pixel has the value {low:g}, expected a picture.", hint="Check the file.", reason="flat"
         )
 
 

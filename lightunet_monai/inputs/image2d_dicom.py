@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.encaps import generate_frames
+from pydicom.encaps import generate_fragments, generate_frames, parse_basic_offsets
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from ..errors import UnreadableFileError, UnsupportedImageError
-from .codestream import JPEG_FAMILY, plane_size
+from ..errors import InputError, UnreadableFileError, UnsupportedImageError
+from .codestream import JPEG_FAMILY, RLE, plane_size
+from .element_scan import NotDicomError, scan_header
 from .functional_groups import PARSE_ERRORS
 from .image2d_files import LUMINANCE
 from .image2d_pixels import Plane2D, check_size, is_plausible_spacing
@@ -30,15 +33,20 @@ _REGION_IS_2D, _UNIT_IS_CM = 1, 3
 SPACING_TOLERANCE = 1e-3
 """How far the spacings of several regions may differ, relative, to be one spacing."""
 
-_PREFIX = b"DICM"
+_STARTS = (b"\xff\xd8", b"\xff\x4f\xff\x51")
+"""What a compressed frame begins with: JPEG and JPEG-LS, JPEG 2000. A fragment that continues one does not."""
 
 
 def is_dicom(path: Path) -> bool:
-    """By content: the prefix after 128 bytes, as every file of the standard has it."""
+    """By content, with or without the 128 bytes and the prefix that a file of the standard begins with, as for CT."""
     try:
         with path.open("rb") as stream:
-            stream.seek(128)
-            return stream.read(4) == _PREFIX
+            scan_header(stream, frozenset())
+        return True
+    except NotDicomError:
+        return False
+    except UnreadableFileError:  # it begins like one
+        return True
     except OSError as error:
         raise UnreadableFileError(f"{path}: cannot be opened: {error.strerror}.", hint="Check the path.") from error
 
@@ -54,7 +62,8 @@ def read_dicom2d(path: Path, *, apply_voi: bool = False) -> Plane2D:
         If it is damaged or cannot be decoded.
     """
     try:
-        header = pydicom.dcmread(path)
+        header = pydicom.dcmread(path, force=True)  # without the prefix, too
+        _add_missing_syntax(header)
         _check(header, path)
         spacing, notes = _spacing(header, path)
     except PARSE_ERRORS as error:  # pydicom converts a value when it is asked for
@@ -75,6 +84,14 @@ def read_dicom2d(path: Path, *, apply_voi: bool = False) -> Plane2D:
     return Plane2D(pixels.astype(np.float32), spacing, tuple(notes))
 
 
+def _add_missing_syntax(header: Any) -> None:
+    """A data set without file meta information is in the encoding that it was read in."""
+    if "TransferSyntaxUID" not in header.file_meta:
+        is_implicit, is_little = header.original_encoding
+        explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
+
+
 def _check(header: Any, path: Path) -> None:
     modality = str(header.get("Modality", ""))
     if modality not in MODALITIES:
@@ -87,11 +104,7 @@ def _check(header: Any, path: Path) -> None:
     if "PixelData" not in header or not rows or not columns:
         raise UnsupportedImageError(f"{path}: a DICOM object without pixels.", hint="Give the image.", reason="pixels")
     check_size(int(columns), int(rows), path)
-    frames = int(header.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise UnsupportedImageError(
-            f"{path}: {frames} frames, expected 1.", hint="Export the frame that is meant.", reason="frames"
-        )
+    _refuse_frames(int(header.get("NumberOfFrames") or 1), path)
     stored, high_bit = header.get("BitsStored"), header.get("HighBit")
     if stored is not None and high_bit is not None and int(high_bit) != int(stored) - 1:
         raise UnsupportedImageError(
@@ -106,11 +119,20 @@ def _check(header: Any, path: Path) -> None:
         )
 
 
+def _refuse_frames(frames: int, path: Path) -> None:
+    if frames > 1:
+        raise UnsupportedImageError(
+            f"{path}: {frames} frames, expected 1.", hint="Export the frame that is meant.", reason="frames"
+        )
+
+
 def _decode(header: Any, path: Path, apply_voi: bool) -> Any:
     try:
+        if header["PixelData"].is_undefined_length:  # the number of frames may be missing or wrong
+            _refuse_frames(_stored_frames(header), path)
         _check_components(header, path)
         stored = pixel_array(header)  # YBR becomes RGB; more bytes than the header tells come as more frames
-    except UnreadableFileError:
+    except InputError:
         raise
     except Exception as error:  # each decoder has its own errors; the text of one may quote a header
         raise _undecodable(path, type(error).__name__) from None
@@ -126,6 +148,17 @@ def _decode(header: Any, path: Path, apply_voi: bool) -> Any:
     except Exception as error:  # tables of values can be damaged, too
         raise _undecodable(path, type(error).__name__) from None
     return stored.astype(np.float64)
+
+
+def _stored_frames(header: Any) -> int:
+    """Count the frames of compressed pixels: by a table of offsets, else by how their fragments begin."""
+    if "ExtendedOffsetTable" in header:
+        return len(header.ExtendedOffsetTable) // 8
+    stream = BytesIO(header.PixelData)
+    if offsets := parse_basic_offsets(stream):
+        return len(offsets)
+    is_rle = header.file_meta.TransferSyntaxUID == RLE  # each frame is one fragment
+    return sum(is_rle or fragment.startswith(_STARTS) for fragment in generate_fragments(stream))
 
 
 def _check_components(header: Any, path: Path) -> None:

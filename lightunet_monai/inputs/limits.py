@@ -38,6 +38,9 @@ MAX_ARCHIVE_RATIO = 200
 RATIO_MATTERS_BYTES = 256 * 2**20
 """Below this unpacked size a high ratio does no harm."""
 
+MAX_REPORT_BYTES = 16 * 2**20
+"""A report of an earlier run; one with a hundred lesions has some 100 kB."""
+
 MAX_INFLATED_EXTRA_BYTES = 2**20
 """What a deflated instance may hold after its header and pixels."""
 

@@ -84,7 +84,8 @@ def atomic_folder(
     """
     folder = Path(folder)
     # A folder that is there may be a mount point or a link: only what lies in it is on its file system for sure.
-    is_new = not folder.exists()
+    with as_output_error(folder):
+        is_new = not folder.exists()
     room = (folder.parent if is_new else folder) / f".{uuid.uuid4().hex[:12]}.part"
     try:
         (room / "new").mkdir(parents=True)
@@ -117,14 +118,27 @@ def check_folder(folder: Path) -> None:
         If they cannot, or if `folder` is a file.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, expected a folder.", hint="Choose another output folder.")
-    probe = (folder if folder.exists() else _nearest_existing(folder)) / f".{uuid.uuid4().hex[:12]}.part"
-    try:
+    with as_output_error(folder):
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder}: is a file, expected a folder.", hint="Choose another output folder.")
+        probe = (folder if folder.exists() else _nearest_existing(folder)) / f".{uuid.uuid4().hex[:12]}.part"
         probe.mkdir()
         probe.rmdir()
+
+
+@contextlib.contextmanager
+def as_output_error(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into one of ours; asking for a name that is too long is one already.
+
+    Raises
+    ------
+    OutputError
+        If the block raises an OSError.
+    """
+    try:
+        yield
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise _cannot_write(path, error) from error
 
 
 def sync_file(path: Path) -> None:

@@ -17,7 +17,7 @@ from lightunet_monai.errors import OutputError
 from lightunet_monai.segmentation import Segmentation
 from lightunet_monai.sources import ImageFile, ImageSource
 
-from .atomic import COMMIT_MARKER, atomic_folder, check_folder
+from .atomic import COMMIT_MARKER, as_output_error, atomic_folder, check_folder
 from .findings import Findings, measure_lesions, write_findings_csv, write_findings_json
 from .formats import FORMATS, Format, check_formats, choose_formats
 from .report import CaseReport, WrittenFile, describe_case, write_report
@@ -159,7 +159,8 @@ def _write_format(
 
 def refuse_existing(output_dir: Path) -> None:
     """Refuse a folder that holds a result already."""
-    present = [name for name in RESULT_NAMES if (output_dir / name).exists()]
+    with as_output_error(output_dir):
+        present = [name for name in RESULT_NAMES if (output_dir / name).exists()]
     if present and not (present == [REPORT] and _is_failed(output_dir / REPORT)):
         raise OutputError(
             f"{output_dir}: holds a result already ({', '.join(present)}).",
@@ -170,13 +171,15 @@ def refuse_existing(output_dir: Path) -> None:
 
 def refuse_source(output_dir: Path, source: Path) -> None:
     """Refuse a folder in which a result would replace the image that it is made from."""
-    for name in RESULT_NAMES:
-        if (output_dir / name).exists() and source.exists() and os.path.samefile(output_dir / name, source):
-            raise OutputError(
-                f"{source}: is the image itself, and {name} of its result would replace it.",
-                hint="Choose another output folder.",
-                reason="source",
-            )
+    with as_output_error(output_dir):
+        present = [name for name in RESULT_NAMES if (output_dir / name).exists()]
+        same = [name for name in present if source.exists() and os.path.samefile(output_dir / name, source)]
+    if same:
+        raise OutputError(
+            f"{source}: is the image itself, and {same[0]} of its result would replace it.",
+            hint="Choose another output folder.",
+            reason="source",
+        )
 
 
 def _is_failed(report: Path) -> bool:

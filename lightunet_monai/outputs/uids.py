@@ -56,7 +56,8 @@ def derived_uid(*facts: str) -> str:
     >>> derived_uid("a", "b") == derived_uid("a", "b")
     True
     """
-    digest = hashlib.sha256("\n".join(facts).encode("utf-8")).hexdigest()
+    # The name of a file need not be text.
+    digest = hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()
     return f"2.25.{uuid.uuid5(NAMESPACE, digest).int}"
 
 

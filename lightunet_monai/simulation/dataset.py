@@ -5,24 +5,28 @@ OUT/labels/case_0001.nii.gz       1 is tumour
 OUT/tissues/case_0001.nii.gz      the full tissue map
 OUT/parameters/case_0001.json     every sampled number; written last, so it marks a finished case
 OUT/datalist.json                 Decathlon style, relative paths
+OUT/recipe.json                   settings and seed, written first
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import OutputError, UsageError
+from ..errors import DeviceMemoryError, OutputError, UsageError
 from .case import SimulatedCase, simulate_case
 from .dicom import write_dicom_case
 from .settings import SIMULATOR_VERSION, SimulationSettings
@@ -70,7 +74,7 @@ class DatasetPlan:
 
 
 def simulate_dataset(plan: DatasetPlan, *, jobs: int = 1, on_case: Callable[[str, bool], None] | None = None) -> Path:
-    """Write all cases that are not there yet, then the datalist.
+    """Write all cases that are not there yet, then the datalist of every complete case in the folder.
 
     Parameters
     ----------
@@ -89,18 +93,19 @@ def simulate_dataset(plan: DatasetPlan, *, jobs: int = 1, on_case: Callable[[str
     Raises
     ------
     OutputError
-        The folder holds cases of another recipe or cannot be written.
+        The folder holds cases of another recipe or cannot be written, or a process was killed.
+    DeviceMemoryError
+        A case does not fit into memory.
     """
     _check_folder(plan)
-    names = [case_name(number) for number in range(1, plan.count + 1)]
-    missing = [n for n, name in enumerate(names, 1) if not _parameters_path(plan.folder, name).exists()]
+    missing = [number for number in range(1, plan.count + 1) if not _is_complete(plan, case_name(number))]
     for number in sorted(set(range(1, plan.count + 1)) - set(missing)):
         if on_case:
             on_case(case_name(number), False)
     for number in _write_all(plan, missing, jobs):
         if on_case:
             on_case(case_name(number), True)
-    return _write_datalist(plan, names)
+    return _write_datalist(plan)
 
 
 KINDS = ("images", "labels", "tissues", "parameters")
@@ -125,7 +130,7 @@ def write_case(case: SimulatedCase, folder: Path, name: str, *, file_format: str
 
 def write_parameters(case: SimulatedCase, path: Path) -> None:
     """Write every sampled number of a case as JSON."""
-    _replace_text(path, json.dumps(case.parameters, indent=1))
+    _write_text(path, json.dumps(case.parameters, indent=1))
 
 
 def _write_all(plan: DatasetPlan, numbers: list[int], jobs: int) -> Iterable[int]:
@@ -135,7 +140,14 @@ def _write_all(plan: DatasetPlan, numbers: list[int], jobs: int) -> Iterable[int
         return
     # Spawned workers: forked ones inherit torch's thread pool in an unusable state.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
-        yield from pool.map(_write_one, [plan] * len(numbers), numbers)
+        try:
+            yield from pool.map(_write_one, [plan] * len(numbers), numbers)
+        except BrokenProcessPool as error:
+            raise OutputError(
+                f"{plan.folder}: one of {jobs} processes was killed, most likely because memory ran out.",
+                hint="Repeat the command with fewer --jobs: it continues where it was.",
+                reason="process-killed",
+            ) from error
 
 
 def _use_one_thread() -> None:
@@ -144,7 +156,15 @@ def _use_one_thread() -> None:
 
 
 def _write_one(plan: DatasetPlan, number: int) -> int:
-    case = simulate_case(plan.case_seed(number), settings=plan.settings)
+    try:
+        case = simulate_case(plan.case_seed(number), settings=plan.settings)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # what PyTorch says
+            raise
+        raise DeviceMemoryError(
+            f"{plan.folder}: {case_name(number)} does not fit into memory.",
+            hint="Choose a larger --spacing, a smaller --size or fewer --jobs.",
+        ) from error
     try:
         write_case(case, plan.folder, case_name(number), file_format=plan.file_format)
     except OSError as error:
@@ -153,28 +173,58 @@ def _write_one(plan: DatasetPlan, number: int) -> int:
 
 
 def _check_folder(plan: DatasetPlan) -> None:
-    """A folder continues only the recipe and seed it was begun with."""
+    """A folder continues only the recipe and seed it was begun with; a recipe that made no case is replaced."""
     path = plan.folder / "recipe.json"
-    facts = {"simulator_version": SIMULATOR_VERSION, "seed": plan.seed, "format": plan.file_format}
-    recipe = json.loads(json.dumps({**facts, "settings": plan.settings.as_dict()}))
+    wanted = _recipe(plan)
     try:
-        begins = not path.exists()
-        if begins:
+        for name in ("recipe.json", "datalist.json"):
+            if (plan.folder / name).is_dir():
+                raise OutputError(
+                    f"{plan.folder / name}: is a folder, expected a file.", hint="Name another folder or remove it."
+                )
+        found = _read_recipe(path)
+        if found is None:
             _refuse_other_files(plan.folder)
+        elif found != wanted and _holds_cases(plan.folder):
+            raise OutputError(
+                f"{plan.folder}: holds cases of another seed, recipe or simulator version.",
+                hint="Name another folder or repeat the options.",
+            )
         for kind in KINDS:
             (plan.folder / kind).mkdir(parents=True, exist_ok=True)
-        if begins:
-            _replace_text(path, json.dumps(recipe, indent=1))
-            return
+        if found != wanted:
+            _write_text(path, json.dumps(wanted, indent=1))
     except OSError as error:
+        raise _cannot_write(plan.folder, error) from error
+
+
+def _recipe(plan: DatasetPlan) -> dict[str, Any]:
+    """What all cases of a folder have in common, as JSON gives it back."""
+    facts = {"simulator_version": SIMULATOR_VERSION, "seed": plan.seed, "format": plan.file_format}
+    return dict(json.loads(json.dumps({**facts, "settings": plan.settings.as_dict()})))
+
+
+def _read_recipe(path: Path) -> dict[str, Any] | None:
+    """Return the recipe of a folder, or None if it has none; a setting that is younger has its default."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, RecursionError):
+        found = None
+    is_ours = isinstance(found, dict) and "simulator_version" in found and isinstance(found.get("settings"), dict)
+    if not is_ours:
         raise OutputError(
-            f"{plan.folder}: cannot be written ({error.strerror}).", hint="Name another folder."
-        ) from error
-    if json.loads(path.read_text()) != recipe:
-        raise OutputError(
-            f"{plan.folder}: holds cases of another seed, recipe or simulator version.",
-            hint="Name another folder or repeat the options.",
+            f"{path}: damaged or of another program, expected the recipe of simulated cases in JSON.",
+            hint="Name another folder.",
         )
+    defaults = json.loads(json.dumps(SimulationSettings().as_dict()))
+    return {**found, "settings": {**defaults, **found["settings"]}}
+
+
+def _holds_cases(folder: Path) -> bool:
+    """Whether a case was finished here: its parameters come last, and the datalist behind all."""
+    return (folder / "datalist.json").exists() or any((folder / "parameters").glob("case_*.json"))
 
 
 def _refuse_other_files(folder: Path) -> None:
@@ -191,21 +241,41 @@ def _is_filled(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _write_datalist(plan: DatasetPlan, names: list[str]) -> Path:
+def _is_complete(plan: DatasetPlan, name: str) -> bool:
+    files = [plan.folder / path for path in _entry(plan, name).values()]
+    return all(path.exists() for path in (*files, _parameters_path(plan.folder, name)))
+
+
+def _complete_cases(plan: DatasetPlan) -> list[str]:
+    """Names of all complete cases of the folder, those of a larger count too, in their order."""
+    stems = [path.stem.removeprefix("case_") for path in (plan.folder / "parameters").glob("case_*.json")]
+    names = [case_name(number) for number in sorted({int(stem) for stem in stems if stem.isdecimal()})]
+    return [name for name in names if _is_complete(plan, name)]
+
+
+def _entry(plan: DatasetPlan, name: str) -> dict[str, str]:
+    """Return what the datalist says of a case."""
     suffix = "" if plan.file_format == "dicom" else ".nii.gz"
-    entries = [
-        {"image": f"images/{name}{suffix}", "label": f"labels/{name}.nii.gz", "tissue": f"tissues/{name}.nii.gz"}
-        for name in names
-    ]
+    return {"image": f"images/{name}{suffix}", "label": f"labels/{name}.nii.gz", "tissue": f"tissues/{name}.nii.gz"}
+
+
+def _write_datalist(plan: DatasetPlan) -> Path:
     path = plan.folder / "datalist.json"
     content = {
         "name": f"simulated breast CT, recipe {plan.settings.name}",
         "modality": {"0": "CT"},
         "labels": {"0": "background", "1": "tumour"},
-        plan.split: entries,
+        plan.split: [_entry(plan, name) for name in _complete_cases(plan)],
     }
-    _replace_text(path, json.dumps(content, indent=1))
+    try:
+        _write_text(path, json.dumps(content, indent=1))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
     return path
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path}: cannot be written ({error.strerror}).", hint="Name another folder.")
 
 
 def _parameters_path(folder: Path, name: str) -> Path:
@@ -213,19 +283,28 @@ def _parameters_path(folder: Path, name: str) -> Path:
 
 
 def _write_nifti(array: NDArray[np.generic], affine: NDArray[np.float64], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     image = nibabel.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
+    with _part_of(path) as part:
+        nibabel.save(image, part)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with _part_of(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """Give a hidden sibling to write to; it becomes `path` when the block ends, and is gone if the block fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     # The name must end in .nii.gz for nibabel to compress it.
     part = path.with_name(f".part-{path.name}")
-    nibabel.save(image, part)
-    os.replace(part, path)
-
-
-def _replace_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
-    part.write_text(text + "\n")
-    os.replace(part, path)
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

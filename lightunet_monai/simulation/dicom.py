@@ -44,11 +44,14 @@ def write_dicom_case(case: SimulatedCase, folder: Path) -> None:
     part = folder.with_name(f".part-{folder.name}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    for index in range(case.volume_hu.shape[2]):
-        instance = make_instance(case, index)
-        instance.save_as(part / f"CT{index + 1:04d}.dcm", enforce_file_format=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
+    try:
+        for index in range(case.volume_hu.shape[2]):
+            instance = make_instance(case, index)
+            instance.save_as(part / f"CT{index + 1:04d}.dcm", enforce_file_format=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+    finally:  # nothing is left of a series that could not be written
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def make_instance(case: SimulatedCase, index: int) -> FileDataset:

@@ -13,6 +13,12 @@ from ..errors import UsageError
 SIMULATOR_VERSION = 5
 """Raised whenever a seed of a recipe no longer gives the same volume."""
 
+MAX_SPACING_MM = 20.0
+"""The coarsest voxels that this package reads back."""
+
+MAX_VOXELS = 2048
+"""Of an axis: more than any dedicated scanner delivers, and a cube of it is 34 GB of numbers."""
+
 Span = tuple[float, float]
 
 
@@ -44,6 +50,8 @@ class SimulationSettings:
         Their shares; they add to 1.
     noise_hu : (float, float)
         Standard deviation in adipose tissue for 0.3 mm voxels, log-uniform.
+    photons : (float, float)
+        Of a detector pixel of 0.388 mm and a view without the breast, log-uniform; projection domain.
     blur_mm : (float, float)
         Full width at half maximum of the system blur.
     cupping : (float, float)
@@ -73,6 +81,7 @@ class SimulationSettings:
     families: tuple[str, ...] = ("pendant", "supine", "chest")
     family_weights: tuple[float, ...] = (0.72, 0.22, 0.06)
     noise_hu: Span = (15.0, 60.0)
+    photons: Span = (1.0e4, 1.0e5)
     blur_mm: Span = (0.3, 1.4)
     cupping: Span = (-0.05, 0.15)
     gain: Span = (0.85, 1.15)
@@ -87,20 +96,21 @@ class SimulationSettings:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if (
-                name.endswith(("spacing", "_fraction", "_diameter", "_hu", "_mm", "cupping", "gain"))
+                name.endswith(("spacing", "_fraction", "_diameter", "_hu", "_mm", "cupping", "gain", "photons"))
                 and value[0] > value[1]
             ):
                 raise UsageError(f"{name}: the lower end {value[0]:g} is above the upper end {value[1]:g}.")
-        if self.spacing[0] <= 0:
-            raise UsageError(f"spacing: {self.spacing[0]:g} mm found, more than 0 expected.")
+        for value in self.spacing:
+            if not 0 < value <= MAX_SPACING_MM:  # nor a value that is no number
+                raise UsageError(f"spacing: {value:g} mm found, above 0 and at most {MAX_SPACING_MM:g} mm expected.")
         if len(self.families) != len(self.family_weights) or abs(sum(self.family_weights) - 1.0) > 1e-6:
             raise UsageError("family_weights: one share per family expected, adding to 1.")
         if self.acquisition not in ("image", "projection"):
             raise UsageError(f"acquisition: {self.acquisition!r} found, image or projection expected.")
         if self.acquisition == "projection" and "chest" in self.families:
             raise UsageError("acquisition: the projection domain scans single breasts, not the chest.")
-        if self.max_voxels < 32:
-            raise UsageError(f"max_voxels: {self.max_voxels} found, at least 32 expected.")
+        if not 32 <= self.max_voxels <= MAX_VOXELS:
+            raise UsageError(f"max_voxels: {self.max_voxels} found, 32 to {MAX_VOXELS} expected.")
 
     def as_dict(self) -> dict[str, object]:
         """Return the ranges by name."""

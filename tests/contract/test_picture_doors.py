@@ -210,6 +210,16 @@ def test_the_loader_keeps_pixels_in_place_and_masks_must_fit(tmp_path):
         load_image2d(make_picture(tmp_path / "flat.png", np.full((30, 30), 7, np.uint8)))
 
 
+def test_a_picture_of_one_value_but_for_a_few_pixels_is_refused(tmp_path):
+    pixels = np.full((100, 100), 7, np.uint8)
+    pixels[:4, :10] = 200  # 0.4 %
+    with pytest.raises(UnsupportedImageError, match="nearly every pixel has the value 7") as caught:
+        load_image2d(make_picture(tmp_path / "dot.png", pixels))
+    assert caught.value.reason == "flat"
+    pixels[:10, :10] = 200
+    assert load_image2d(make_picture(tmp_path / "disc.png", pixels)).max() == 200
+
+
 @pytest.mark.parametrize("size", [(90, 70), (300, 200), (64, 201)])
 def test_model_size_and_back_lands_on_the_same_pixels(tmp_path, size):
     path = make_picture(tmp_path / "a.png", make_mask(size) * 255)

@@ -350,6 +350,15 @@ def test_a_dry_run_lists_and_writes_nothing(studies, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_an_output_folder_within_the_root_is_no_study_of_it(studies, a_bundle, tmp_path):
+    shutil.copytree(studies / f"{PATIENT} 0", tmp_path / "study")
+    for _ in range(2):
+        done = _run(*_command(tmp_path, tmp_path / "out", a_bundle, "--jobs", "1"))
+        assert (done.returncode, done.stdout.splitlines()[0]) == (0, "1 done"), done.stderr
+    listed = _run(*_command(tmp_path, tmp_path / "other", a_bundle, "--dry-run"))
+    assert "1 to do, 1 skipped" in listed.stdout  # an output folder of another run: nothing but results
+
+
 def test_shards_of_a_root_make_one_whole(studies, a_bundle, undisturbed, tmp_path):
     for part in ("1/2", "2/2"):
         _run(*_command(studies, tmp_path, a_bundle, "--shard", part))
@@ -361,6 +370,7 @@ def test_shards_of_a_root_make_one_whole(studies, a_bundle, undisturbed, tmp_pat
     [
         (("--shard", "3/2"), "--shard"),
         (("--shard", "x"), "expected I/N"),
+        (("--shard", "²/²"), "expected I/N"),
         (("--jobs", "0"), "--jobs"),
         (("--formats", "pdf"), "pdf"),
         (("--model", "ultrasound"), "is for single 2-D images"),

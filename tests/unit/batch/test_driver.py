@@ -1,17 +1,20 @@
 """A run over a root with a stand-in for the workers: it ends, whatever is found, and tries again what it should."""
 
+import shutil
 import threading
+import zipfile
 
 import pytest
 
 from lightunet_monai.batch import feed
-from lightunet_monai.batch.causes import Cause
+from lightunet_monai.batch.causes import Cause, cause_of
 from lightunet_monai.batch.driver import Batch
 from lightunet_monai.batch.lease import Owner
 from lightunet_monai.batch.ledger import Ledger
 from lightunet_monai.batch.task import Outcome
 from lightunet_monai.batch.units import list_units
 from lightunet_monai.errors import LightUNetError
+from lightunet_monai.inputs import read_hu
 from tests.builders.series import make_series
 
 
@@ -38,6 +41,35 @@ class FailingPool:
         pass
 
 
+class ReadingPool(FailingPool):
+    """Every case is done whose volume can be read; folders of these names go away right before."""
+
+    def __init__(self, lost=""):
+        super().__init__()
+        self.lost = lost
+
+    def poll(self, seconds):
+        tasks, self.tasks = self.tasks, []
+        return [self._read(task) for task in tasks]
+
+    def _read(self, task):
+        folder = task.source.paths[0].parent
+        if folder.name in self.lost:
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            read_hu(task.source)
+        except LightUNetError as error:
+            return Outcome(task.key, cause=cause_of(error))
+        return Outcome(task.key, facts={})
+
+
+class BusyPool(FailingPool):
+    """No worker is free."""
+
+    def submit(self, task):
+        return False
+
+
 @pytest.fixture
 def run(tmp_path):
     """Runs a batch over a root; gives its progress and how many attempts were made."""
@@ -61,6 +93,75 @@ def test_a_link_to_itself_in_the_root_is_listed_as_failed_and_the_run_ends(run, 
     assert state.counts["failed"] == 2  # the link, and the study that fails here
     with Ledger(tmp_path / "out") as ledger:
         assert sorted(row.reason for row in ledger.cases()) == ["device-memory", "link-outside"]
+
+
+def _copies(root):
+    make_series(root / "a")
+    for name in "bc":
+        shutil.copytree(root / "a", root / name)
+    return root
+
+
+def _counts(state):
+    return {name: count for name, count in state.counts.items() if count}
+
+
+def test_a_copy_of_a_study_is_read_where_the_first_is_gone_before_its_turn(tmp_path):
+    root, out, stop = _copies(tmp_path / "root"), tmp_path / "out", threading.Event()
+
+    def stop_when_surveyed(event, facts):
+        if event == "progress" and facts["state"].is_surveyed:
+            stop.set()
+
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        busy = BusyPool()
+        state = Batch(lambda: list_units(root), ledger, busy, tell=stop_when_surveyed).run(stop)
+    assert _counts(state) == {"found": 1}
+    shutil.rmtree(root / "a")
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        state = Batch(lambda: list_units(root), ledger, ReadingPool()).run(threading.Event())
+    assert _counts(state) == {"done": 1}
+
+
+@pytest.mark.parametrize(("lost", "attempts", "counts"), [
+    ("", 1, {"done": 1}), ("a", 3, {"done": 1}), ("ab", 5, {"done": 1}), ("abc", 6, {"failed": 1}),
+])  # fmt: skip
+def test_copies_of_a_study_are_tried_until_one_can_be_read(tmp_path, lost, attempts, counts):
+    root, out = _copies(tmp_path / "root"), tmp_path / "out"
+    pool = ReadingPool(lost)
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        state = Batch(lambda: list_units(root), ledger, pool, retries=1).run(threading.Event())
+        (row,) = ledger.cases()
+    assert (_counts(state), pool.attempts) == (counts, attempts)
+    assert row.final
+
+
+def test_a_copy_that_comes_after_all_others_have_failed_is_tried(tmp_path):
+    root, out = _copies(tmp_path / "root"), tmp_path / "out"
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        state = Batch(lambda: list_units(root), ledger, ReadingPool("abc")).run(threading.Event())
+        assert _counts(state) == {"failed": 1}
+        make_series(root / "later")
+        state = Batch(lambda: list_units(root), ledger, ReadingPool()).run(threading.Event())
+    assert _counts(state) == {"done": 1}
+
+
+def test_an_archive_beside_a_series_has_failed_until_it_is_mended(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_series(root / "study")
+    other = make_series(tmp_path / "other", series=2)
+    (root / "study" / "more.zip").write_bytes(b"PK cut off")
+
+    def run_once():
+        with Ledger(out, Owner.of_this_process()) as ledger:
+            state = Batch(lambda: list_units(root), ledger, FailingPool(may_pass=False)).run(threading.Event())
+            return _counts(state), sorted(row.reason for row in ledger.cases() if row.superseded_by is None)
+
+    assert run_once() == run_once() == ({"failed": 2}, ["archive", "device-memory"])
+    with zipfile.ZipFile(root / "study" / "more.zip", "w") as archive:
+        for path in other.files:
+            archive.write(path, path.name)
+    assert run_once() == ({"failed": 2}, ["device-memory", "device-memory"])
 
 
 def test_a_study_whose_survey_breaks_is_listed_and_the_others_have_their_turn(run, tmp_path, monkeypatch):

@@ -125,3 +125,13 @@ def test_a_name_that_is_no_text_has_a_hash_too():
     assert len(place_hash("study\udcff")) == KEY_DIGITS
     assert place_hash("a") != place_hash("b")
     assert len(uid_hash("1.2.3")) == 64
+
+
+def test_series_without_a_uid_in_two_folders_have_different_names(tmp_path):
+    def change(index, dataset):
+        del dataset.SeriesInstanceUID
+
+    for name, seed in (("a", 0), ("b", 5)):
+        make_series(tmp_path / name, seed=seed, change=change)
+    sources = discover_sources(tmp_path)
+    assert len({case_key(source) for source in sources}) == len({series_hash(source) for source in sources}) == 2

@@ -16,6 +16,7 @@ from lightunet_monai.batch.ledger import FILE_NAME, STATES, Ledger, is_network_p
 from lightunet_monai.errors import OutputError, UnreadableFileError, UsageError
 
 MAY_PASS = Cause("OutputError", "not-writable", "cannot be written.", may_pass=True)
+GONE = Cause("UnreadableFileError", "unreadable", "is no file.", may_pass=True)
 FOR_GOOD = Cause("GeometryError", "gap", "gap of 5.0 mm, expected 2.5 mm.")
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and limits of POSIX")
@@ -249,6 +250,108 @@ def test_a_unit_is_settled_when_it_is_unchanged_and_all_its_cases_are_final(ledg
     assert ledger.is_settled("place", "now")
     assert not ledger.is_settled("place", "later")
     assert not ledger.is_settled("elsewhere", "now")
+
+
+def _add_copies(ledger, *places):
+    for place in places:
+        ledger.add("a", place, "series")
+        ledger.set_surveyed(place, "now", ["a"])
+
+
+def _settled(ledger, *places):
+    return [place for place in places if ledger.is_settled(place, "now")]
+
+
+def test_a_copy_is_tried_where_the_first_folder_is_gone(ledger):
+    _add_copies(ledger, "first", "second")
+    assert _settled(ledger, "first", "second") == []
+    assert ledger.claim("a", retries=0, place="second")
+    assert ledger.case("a").place == "second"
+    ledger.finish("a", {})
+    assert _settled(ledger, "first", "second") == ["first", "second"]
+
+
+def test_a_copy_is_tried_where_the_files_of_the_first_cannot_be_read(ledger):
+    _add_copies(ledger, "first", "second", "third")
+    tried = []
+    while ledger.has_waiting(retries=1):
+        place = ledger.case("a").place
+        tried.append(place)
+        assert not ledger.has_failed_at("a", place)
+        assert ledger.claim("a", retries=1, place=place)
+        ledger.fail("a", GONE, retries=1, record={"case": "a"})
+        assert len(list(ledger.audit_lines())) == (tried == ["first"] * 2 + ["second"] * 2 + ["third"] * 2)
+        assert ledger.counts()["failed"] == 1
+    assert tried == ["first"] * 2 + ["second"] * 2 + ["third"] * 2
+    assert ledger.case("a").final
+    assert all(ledger.has_failed_at("a", place) for place in tried)
+    assert _settled(ledger, *tried) == tried
+
+    ledger.reopen_failed()
+    assert _settled(ledger, *tried) == []
+    assert not any(ledger.has_failed_at("a", place) for place in tried)
+
+
+def test_a_folder_where_a_case_failed_is_settled_while_a_copy_waits(ledger):
+    _add_copies(ledger, "first", "second")
+    ledger.claim("a", retries=0)
+    ledger.fail("a", GONE, retries=0)
+    assert _settled(ledger, "first", "second") == ["first"]
+
+
+def test_a_copy_that_is_found_after_the_first_has_failed_is_tried_too(ledger):
+    _add_copies(ledger, "first")
+    ledger.claim("a", retries=0)
+    ledger.fail("a", GONE, retries=0)
+    assert ledger.case("a").final
+    _add_copies(ledger, "first")  # nothing new
+    assert ledger.case("a").final
+    _add_copies(ledger, "second")
+    assert _settled(ledger, "first", "second") == ["first"]
+    assert ledger.claim("a", retries=0, place="second")
+
+
+@pytest.mark.parametrize("cause", [FOR_GOOD, MAY_PASS])
+def test_a_copy_is_not_tried_for_what_it_has_in_common_with_the_first(ledger, cause):
+    _add_copies(ledger, "first", "second")
+    ledger.claim("a", retries=0)
+    ledger.fail("a", cause, retries=0)
+    _add_copies(ledger, "third")
+    assert ledger.case("a").final
+    assert not ledger.has_waiting(retries=0)
+    assert _settled(ledger, "first", "second", "third") == ["first", "second", "third"]
+
+
+def test_a_run_that_lost_a_case_marks_no_copy(ledger):
+    _add_copies(ledger, "first", "second")
+    ledger.claim("a", retries=0)
+    ledger.release("a")
+    assert not ledger.fail("a", GONE, retries=0)
+    assert (ledger.case("a").state, ledger.has_failed_at("a", "first")) == ("found", False)
+
+
+def test_a_ledger_of_an_earlier_version_looks_at_all_units_again_once(ledger):
+    _add_copies(ledger, "first")
+    _sql(ledger, "DROP TABLE copies")
+    with _second(ledger) as other:
+        assert not other.is_settled("first", "now")
+        _add_copies(other, "first", "second")
+        other.claim("a", retries=0)
+        other.finish("a", {})
+    with _second(ledger) as other:
+        assert _settled(other, "first", "second") == ["first", "second"]
+
+
+def test_an_archive_that_is_refused_no_more_is_out_of_date(ledger):
+    refused = Cause("UnreadableFileError", "archive", "damaged zip archive.")
+    for key in ("x", "y"):
+        ledger.add(key, "place", key, refused)
+    ledger.set_surveyed("place", "then", ["x", "y"])
+    assert ledger.counts()["failed"] == 2
+    ledger.set_surveyed("place", "now", ["y", "a"])
+    assert [ledger.case(key).superseded_by for key in ("x", "y")] == ["place", None]
+    ledger.add("x", "place", "x", refused)
+    assert ledger.counts()["failed"] == 2
 
 
 def test_a_run_with_other_settings_is_refused_by_name(ledger):

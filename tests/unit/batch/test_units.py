@@ -2,12 +2,18 @@ import json
 import os
 import shutil
 import time
+import zipfile
+from pathlib import Path
 
 import pytest
 
 from lightunet_monai.batch.feed import find_cases
 from lightunet_monai.batch.units import Shard, list_units, signature
 from lightunet_monai.errors import NoImageFoundError, UnreadableFileError, UsageError
+from lightunet_monai.outputs import write_case
+from tests.builders.segmentation import make_case
+from tests.builders.series import make_series
+from tests.builders.volume import make_nifti
 
 SLICE = b"\0" * 128 + b"DICM"
 
@@ -104,6 +110,85 @@ def test_a_linked_slice_from_outside_does_not_make_the_root_one_study(tmp_path):
     assert _names(tmp_path / "root") == ["a"]
 
 
+@pytest.mark.parametrize("out", ["out", "p1/out", "elsewhere/../out"])
+def test_the_output_folder_is_left_out_of_the_walk(tmp_path, monkeypatch, out):
+    _make(tmp_path, "root/p1/a/IM1", "root/x.nii", "root/out/cases/k/labelmap.nii.gz", "root/p1/out/cases/k/x.nii")
+    (tmp_path / "root" / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "root")
+    everything = ["out/cases", "p1/a", "p1/out", "x.nii"]
+    kept = [name for name in everything if not Path(name).is_relative_to(os.path.normpath(out))]
+    for root, given in ((tmp_path / "root", tmp_path / "root" / out), (Path(), Path(out)), (Path(), Path.cwd() / out)):
+        assert _names(root, depth=2, out=given) == kept
+    assert _names(tmp_path / "root", depth=2, out=tmp_path / "gone") == everything
+    assert _names(tmp_path / "root", depth=2, out=tmp_path / "root") == everything
+
+
+def test_what_is_written_to_an_output_folder_in_a_unit_does_not_change_the_unit(tmp_path):
+    _make(tmp_path, "IM1", content=SLICE)
+    before = signature(tmp_path, tmp_path / "out")
+    _make(tmp_path, "out/ledger.sqlite")
+    assert signature(tmp_path, tmp_path / "out") == before
+    assert signature(tmp_path) != before
+    _make(tmp_path, "IM2", content=SLICE)
+    assert signature(tmp_path, tmp_path / "out")[1] == 2
+
+
+def test_results_beside_the_studies_are_no_units(tmp_path):
+    case = make_case(tmp_path / "made")
+    root = tmp_path / "root"
+    root.mkdir()
+    make_nifti(root / "ct.nii.gz")
+    write_case(root, case.segmentation, formats=["nifti", "segnrrd", "seg", "probability"], volume=case.volume_hu)
+    assert _names(root) == ["ct.nii.gz"]  # nor does a DICOM result make the root one study of loose slices
+
+
+def _zip_that_leaves(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../x", b"x")
+
+
+def test_each_refused_archive_beside_a_good_series_is_a_case_of_its_own(tmp_path):
+    study = tmp_path / "Doe Jane"
+    make_series(study / "series")
+    _zip_that_leaves(study / "Doe, Jane Ann.zip")
+    (study / "Jane.zip").write_bytes(b"PK\3\4 cut off")
+    (unit,) = list_units(tmp_path)
+    cases = list(find_cases(unit))
+    assert [case.cause and case.cause.reason for case in cases] == [None, "archive-member-outside", "archive"]
+    assert len({case.key for case in cases} | {unit.place}) == 4
+    assert not any(case.is_skipped for case in cases)
+    texts = [text for case in cases[1:] for text in (case.cause.message, case.cause.hint)]
+    (warning,) = cases[0].source.warnings
+    assert warning.startswith("2 zip archives were refused (")
+    assert not any(name in text for text in (*texts, warning) for name in ("Doe", "Jane", "Ann"))
+
+    moved = tmp_path / "moved"
+    shutil.copytree(study, moved / "Doe Jane")
+    (unit,) = list_units(moved)
+    assert [case.key for case in find_cases(unit)] == [case.key for case in cases]
+
+
+def test_refused_archives_without_a_volume_are_told_once_each(tmp_path):
+    for name in ("a.zip", "b.zip"):
+        (tmp_path / "study").mkdir(exist_ok=True)
+        _zip_that_leaves(tmp_path / "study" / name)
+    (unit,) = list_units(tmp_path)
+    cases = list(find_cases(unit))
+    assert [case.cause.reason for case in cases] == ["archive-member-outside"] * 2
+    assert cases[0].key == unit.place
+    (unit,) = list_units(tmp_path / "study" / "a.zip")
+    assert [case.key for case in find_cases(unit)] == [unit.place]
+
+
+def test_a_series_that_a_list_names_comes_without_the_archives_beside_it(tmp_path):
+    truth = make_series(tmp_path / "study")
+    _zip_that_leaves(tmp_path / "study" / "a.zip")
+    (tmp_path / "list.csv").write_text(f"study,series\nstudy,{truth.series_uid}\n")
+    (unit,) = list_units(tmp_path / "list.csv")
+    (case,) = find_cases(unit)
+    assert case.cause is None
+
+
 def test_a_datalist_names_volumes_from_its_folder(studies):
     path = studies / "list.json"
     sections = {"name": "x", "training": [{"image": "d.nii.gz", "label": "l"}, "a"], "test": [{"image": "d.nii.gz"}]}
@@ -125,6 +210,8 @@ def test_a_table_names_volumes_and_series(studies):
         ("l.csv", "image\na\n\ngone\n", NoImageFoundError, "line 4 names gone, which does not exist"),
         ("l.csv", "image,series\na,1\n,2\n", NoImageFoundError, "line 3 names no file or folder"),
         ("l.csv", "image\n", NoImageFoundError, "no entry"),
+        ("l.csv", f"image\n{'a' * 300}\n", NoImageFoundError, "line 2 names a+, which cannot be opened .*too long"),
+        ("l.json", f'{{"test": ["{"a" * 300}"]}}', NoImageFoundError, "which cannot be opened .*too long"),
         ("l.csv", "patient;image\nx;a\n", UnreadableFileError, "found no column image, path, study, file"),
         ("l.csv", "", UnreadableFileError, "found no column"),
         ("l.json", '{"test": ["a", {"image": "gone"}]}', NoImageFoundError, "entry 2 of test names gone"),
@@ -140,8 +227,9 @@ def test_a_list_with_a_mistake_is_refused_by_name_and_line(studies, name, text, 
 
 
 def test_a_root_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(NoImageFoundError, match="does not exist"):
-        list_units(tmp_path / "gone")
+    for name, said in (("gone", "does not exist"), ("a" * 300, "cannot be opened .*too long")):
+        with pytest.raises(NoImageFoundError, match=said):
+            list_units(tmp_path / name)
 
 
 def test_shards_are_disjoint_and_complete(tmp_path):

@@ -35,6 +35,21 @@ def test_an_unusable_study_is_shown_with_the_reason_and_the_hint(tmp_path, capsy
     assert "complete export" in text
 
 
+def test_a_series_without_a_uid_is_named_by_its_folder(tmp_path, capsys):
+    def change(index, dataset):
+        del dataset.SeriesInstanceUID
+
+    make_series(tmp_path / "study", change=change)
+    code, text = inspect(capsys, tmp_path)
+    assert code == 0
+    assert f"segment would take {tmp_path / 'study'}." in text
+    make_series(tmp_path / "other", study=2, change=change)
+    code, text = inspect(capsys, tmp_path)
+    assert code == 1
+    assert "segment would refuse: ambiguous." in text
+    assert text.count("24 x 20 x 12") == 2
+
+
 def test_the_json_document_says_the_same_to_programs(tmp_path, capsys):
     make_series(tmp_path / "dicom", defect="two kernels")
     make_nifti(tmp_path / "case.nii")

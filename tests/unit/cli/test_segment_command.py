@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -280,6 +282,86 @@ def test_every_volume_of_a_study_has_a_folder_of_its_own(a_bundle, tmp_path, cap
     assert sorted(report["source"]["path"] for report in reports) == sorted(
         str(tmp_path / "study" / f"{name}.nii.gz") for name in names
     )
+
+
+def test_results_within_the_study_are_no_volumes_of_it(a_bundle, tmp_path):
+    make_series(tmp_path / "study")
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "study" / "out", "--formats", "nifti,probability,seg") == 0
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "again") == 0
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "all", "--all") == 0
+    assert len(list((tmp_path / "all").iterdir())) == 1
+
+
+def test_an_archive_that_is_refused_beside_the_series_is_a_warning_that_names_it(a_bundle, tmp_path, capsys):
+    make_series(tmp_path / "study")
+    (tmp_path / "study" / "more.zip").write_bytes(b"PK\3\4 cut off")
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "out") == 0
+    warning = f"1 zip archives were refused ({tmp_path / 'study' / 'more.zip'}); slices may be missing"
+    assert f"warning: {warning}" in capsys.readouterr().out
+    assert warning in " ".join(json.loads((tmp_path / "out" / "report.json").read_text())["warnings"])
+
+
+def _series_of_uid(folder, uid):
+    make_series(folder, change=lambda _, dataset: setattr(dataset, "SeriesInstanceUID", uid))
+
+
+def _folders_by_series(out):
+    reports = {path.parent.name: json.loads(path.read_text()) for path in out.glob("*/report.json")}
+    return {report["source"]["series_uid"]: name for name, report in reports.items()}
+
+
+def test_a_study_that_grows_and_shrinks_keeps_the_folder_of_each_series(a_bundle, tmp_path):
+    first, second = "1.2.3.55", "1.2.4.55"
+    words = (a_bundle, tmp_path / "study", tmp_path / "out", "--all", "--overwrite")
+    _series_of_uid(tmp_path / "study" / "b", first)
+    assert _segment(*words) == 0
+    assert _folders_by_series(tmp_path / "out") == {first: "series_55"}
+    _series_of_uid(tmp_path / "study" / "a", second)  # found before the first one
+    assert _segment(*words) == 0
+    folders = _folders_by_series(tmp_path / "out")
+    assert folders[first] == "series_55"
+    assert re.fullmatch("series_55_[0-9a-f]{8}", folders[second])
+    shutil.rmtree(tmp_path / "study" / "b")
+    assert _segment(*words) == 0
+    assert _folders_by_series(tmp_path / "out") == folders
+
+
+def test_series_whose_uids_end_alike_have_the_same_folders_in_any_order(a_bundle, tmp_path):
+    first, second = "1.2.3.55", "1.2.4.55"
+    for out, order in (("one", (first, second)), ("two", (second, first))):
+        for folder, uid in zip("ab", order, strict=True):
+            shutil.rmtree(tmp_path / "study" / folder, ignore_errors=True)
+            _series_of_uid(tmp_path / "study" / folder, uid)
+        assert _segment(a_bundle, tmp_path / "study", tmp_path / out, "--all") == 0
+    assert len(_folders_by_series(tmp_path / "one")) == 2
+    assert _folders_by_series(tmp_path / "one") == _folders_by_series(tmp_path / "two")
+
+
+def test_the_folder_of_another_series_is_not_taken(a_bundle, tmp_path):
+    _series_of_uid(tmp_path / "study", "1.2.3.55")
+    _series_of_uid(tmp_path / "other", "1.2.4.55")
+    assert _segment(a_bundle, tmp_path / "other", tmp_path / "out", "--all") == 0
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "out", "--all", "--overwrite") == 0
+    assert set(_folders_by_series(tmp_path / "out")) == {"1.2.3.55", "1.2.4.55"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file names of other systems are text")
+def test_a_file_whose_name_is_no_text_is_segmented(a_bundle, tmp_path):
+    path = make_nifti(tmp_path / "a.nii.gz", make_voxels((40, 36, 20)))
+    path = path.rename(tmp_path / os.fsdecode(b"M\xfcller.nii.gz"))
+    assert _segment(a_bundle, path, tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["source"]["path"] == str(path)
+    assert report["findings"]["lesions"]  # each has a UID that is made from the name
+
+
+@pytest.mark.parametrize("words", [(), ("--all",), ("--overwrite",)])
+def test_an_output_name_that_is_too_long_is_one_line(a_bundle, tmp_path, capsys, words):
+    path = make_nifti(tmp_path / "a.nii.gz")
+    assert _segment(a_bundle, path, tmp_path / ("a" * 300), *words) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "cannot be written" in lines[0]
 
 
 def test_repeated_runs_with_deterministic_uids_give_the_same_object(a_bundle, tmp_path):

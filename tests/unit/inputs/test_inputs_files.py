@@ -19,8 +19,12 @@ import pytest
 
 from lightunet_monai.errors import InputError, NoImageFoundError, UnreadableFileError
 from lightunet_monai.inputs import choose_series, discover_sources, read_hu, survey
-from lightunet_monai.sources import DicomSeries, DicomSlice
+from lightunet_monai.outputs import write_case
+from lightunet_monai.outputs.formats import FORMATS
+from lightunet_monai.sources import DicomSeries, DicomSlice, ImageFile
+from tests.builders.segmentation import make_case
 from tests.builders.series import make_series
+from tests.builders.volume import make_nifti
 
 MANY = 1500
 
@@ -140,6 +144,57 @@ def test_other_files_are_set_aside(tmp_path, truth):
     assert [source.warnings for source in found.sources] == [()]
     assert {item.code for item in found.set_aside} == {"not-dicom"}
     assert len(found.set_aside) == 9
+
+
+def test_results_in_the_study_they_were_made_from_are_set_aside(tmp_path):
+    case = make_case(tmp_path)  # its series lies in tmp_path/source
+    for folder in (tmp_path / "out", case.folder):
+        write_case(folder, case.segmentation, formats=[*FORMATS], volume=case.volume_hu)
+    found = survey(tmp_path)
+    (source,) = found.sources
+    assert len(source.slices) == 20
+    results = sorted(item.what for item in found.set_aside if item.code == "result")
+    images = ("labelmap.nii.gz", "labelmap.nrrd", "probability.nii.gz")
+    assert results == [str(folder / name) for folder in (tmp_path / "out", case.folder) for name in images]
+    (named,) = discover_sources(tmp_path / "out" / "labelmap.nii.gz")  # who names it means it
+    assert named == ImageFile(tmp_path / "out" / "labelmap.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"files": [{"name": "labelmap.nii.gz", "sha256": "0"}]}',
+        '{"schema": 1, "statement": "", "status": "done", "files": ["labelmap.nii.gz"]}',
+        '{"schema": 1, "statement": "", "status": "done", "files": [{"name": "other.nii.gz", "sha256": "0"}]}',
+        '{"schema": ' + "[" * 100_000,
+    ],
+)
+def test_a_report_that_is_not_ours_or_names_other_files_hides_no_volume(tmp_path, text):
+    path = make_nifti(tmp_path / "labelmap.nii.gz")
+    (tmp_path / "report.json").write_text(text)
+    assert discover_sources(tmp_path) == [ImageFile(path)]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_named_pipe_in_the_place_of_a_report_is_not_opened(tmp_path):
+    path = make_nifti(tmp_path / "labelmap.nii.gz")
+    os.mkfifo(tmp_path / "report.json")
+    assert discover_sources(tmp_path) == [ImageFile(path)]
+
+
+def test_hidden_image_files_are_no_volumes_unless_they_are_named(tmp_path):
+    path = make_nifti(tmp_path / "ct.nii.gz")
+    (tmp_path / "._ct.nii.gz").write_bytes(b"\0\5\x16\7" + b"\0" * 60)  # of macOS, on disks of others
+    hidden = make_nifti(tmp_path / ".part-ct.nii.gz")
+    (tmp_path / ".x.NRRD").write_bytes(b"NRRD0004")
+    found = survey(tmp_path)
+    assert found.sources == (ImageFile(path),)
+    assert [(Path(item.what).name, item.code) for item in found.set_aside] == [
+        ("._ct.nii.gz", "hidden"), (".part-ct.nii.gz", "hidden"), (".x.NRRD", "hidden"),
+    ]  # fmt: skip
+    assert discover_sources(hidden) == [ImageFile(hidden)]
 
 
 DAMAGE = {
@@ -323,8 +378,21 @@ def test_a_good_study_beside_a_hostile_archive_is_still_found(tmp_path, truth):
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr("../x", b"x")
     found = survey(tmp_path)
-    assert len(found.sources) == 1
+    (source,) = found.sources
     assert found.errors[0].reason == "archive-member-outside"
+    text = f"1 zip archives were refused ({tmp_path / 'evil.zip'}); slices may be missing at the ends of the volume."
+    assert source.warnings == (text,)
+    assert found.refused_archives == {tmp_path / "evil.zip": found.errors[0]}
+
+
+def test_of_many_refused_archives_three_are_named(tmp_path, truth):
+    for number in range(5):
+        (tmp_path / f"{number}.zip").write_bytes(b"PK\3\4 cut off")
+    found = survey(tmp_path)
+    (text,) = found.sources[0].warnings
+    assert text.startswith("5 zip archives were refused (")
+    assert [name in text for name in ("0.zip", "2.zip", "3.zip", "...")] == [True, True, False, True]
+    assert len(found.refused_archives) == 5
 
 
 def meta(syntax):

@@ -130,6 +130,39 @@ def test_several_pages_or_frames_are_refused_with_their_number(tmp_path):
             read_image2d(tmp_path / name)
 
 
+def _compressed(path, count, *, syntax, has_table, fragments):
+    """A DICOM image of `count` compressed frames whose header does not say how many."""
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import UID, RLELossless
+
+    dataset = pydicom.dcmread(make_dicom2d(path, GREY))
+    if syntax == RLELossless:
+        dataset.compress(RLELossless)
+        frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    else:
+        stream = io.BytesIO()
+        options = {"no_jp2": True} if syntax.endswith("90") else {}
+        Image.fromarray(GREY).save(stream, "JPEG2000" if options else "JPEG", **options)
+        frame = stream.getvalue()
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    dataset.PixelData = encapsulate([frame] * count, fragments_per_frame=fragments, has_bot=has_table)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5"])
+def test_compressed_frames_that_the_header_does_not_count_are_refused(tmp_path, syntax, has_table):
+    several = _compressed(tmp_path / "a.dcm", 3, syntax=syntax, has_table=has_table, fragments=1)
+    with pytest.raises(UnsupportedImageError, match=r"a\.dcm: 3 frames, expected 1") as caught:
+        read_image2d(several)
+    assert caught.value.reason == "frames"
+    pieces = 1 if syntax.endswith("2.5") else 3
+    one = _compressed(tmp_path / "b.dcm", 1, syntax=syntax, has_table=has_table, fragments=pieces)
+    assert read_image2d(one).pixels.shape == GREY.shape
+
+
 def _png_chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -191,6 +224,24 @@ def test_dicom_grey_colour_and_inverted_grey(tmp_path):
     np.testing.assert_array_equal(
         read_image2d(make_dicom2d(tmp_path / "12.dcm", deep, BitsStored=12, HighBit=11)).pixels, deep
     )
+
+
+@pytest.mark.parametrize("encoding", ["file meta", "explicit", "implicit", "big endian"])
+def test_dicom_without_preamble_is_read_as_with_it(tmp_path, encoding):
+    path = make_dicom2d(tmp_path / "a.dcm", GREY)
+    dataset = pydicom.dcmread(path)
+    dataset.preamble = None
+    if encoding == "file meta":
+        pydicom.dcmwrite(path, dataset, enforce_file_format=False)
+    else:
+        bare = pydicom.Dataset(dataset)
+        is_little = encoding != "big endian"
+        pydicom.dcmwrite(path, bare, implicit_vr=encoding == "implicit", little_endian=is_little)
+    assert b"DICM" not in path.read_bytes()[:200]
+    np.testing.assert_array_equal(read_image2d(path).pixels, GREY)
+    (tmp_path / "b.dcm").write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"b\.dcm: (damaged DICOM|a DICOM object without)"):
+        read_image2d(tmp_path / "b.dcm")
 
 
 def test_dicom_ybr_becomes_the_brightness_of_its_colours(tmp_path):

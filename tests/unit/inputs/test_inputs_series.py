@@ -1,5 +1,7 @@
 """Each defect of a series: what becomes of it, and what the user reads."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -148,6 +150,46 @@ def test_two_series_in_one_folder_are_two_sources(tmp_path):
     for truth in (first, second):
         volume = read_hu(choose_series(sources, truth.series_uid))
         np.testing.assert_array_equal(volume.voxels, truth.voxels)
+
+
+def without_series_uid(index, dataset):
+    del dataset.SeriesInstanceUID
+
+
+@pytest.mark.parametrize("second_study", [1, 2])
+def test_series_without_a_uid_in_two_folders_are_two_sources(tmp_path, second_study):
+    truths = [
+        make_series(tmp_path / name, seed=seed, study=study, change=without_series_uid)
+        for name, seed, study in (("a", 0, 1), ("b", 5, second_study))
+    ]
+    sources = discover_sources(tmp_path)
+    assert [source.selector for source in sources] == [str(truth.folder) for truth in truths]
+    with pytest.raises(AmbiguousSeriesError, match=str(tmp_path / "b")):
+        choose_series(sources)
+    for truth in truths:
+        volume = read_hu(choose_series(sources, str(truth.folder)))
+        np.testing.assert_array_equal(volume.voxels, truth.voxels)
+        assert volume.warnings == ()
+
+
+def test_series_without_a_uid_in_two_folders_of_an_archive_are_two_sources(tmp_path):
+    truths = [make_series(tmp_path / name, seed=seed, change=without_series_uid) for name, seed in (("a", 0), ("b", 5))]
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for truth in truths:
+            for path in truth.files:
+                archive.write(path, f"{truth.folder.name}/{path.name}")
+    sources = discover_sources(tmp_path / "study.zip")
+    assert [source.selector for source in sources] == [f"{tmp_path / 'study.zip'}!{name}" for name in ("a", "b")]
+    for source, truth in zip(sources, truths, strict=True):
+        np.testing.assert_array_equal(read_hu(source).voxels, truth.voxels)
+
+
+def test_a_series_with_a_uid_may_lie_in_several_folders(tmp_path):
+    truth = make_series(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    for path in truth.files[6:]:
+        path.rename(tmp_path / "b" / path.name)
+    np.testing.assert_array_equal(load(tmp_path).voxels, truth.voxels)
 
 
 def test_a_series_that_is_not_there_is_reported_with_those_that_are(tmp_path):

@@ -146,6 +146,19 @@ def test_everything_that_would_be_refused_is_refused_before_inference(tmp_path: 
     check_output(tmp_path / "out", overwrite=True)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_name_that_is_too_long_is_an_output_error(tmp_path: Path, overwrite: bool) -> None:
+    segmentation = make_segmentation(np.ones((4, 4, 4), np.uint8))
+    for work in (
+        lambda: check_output(tmp_path / ("a" * 300), source=segmentation.source, overwrite=overwrite),
+        lambda: write_case(tmp_path / ("a" * 300), segmentation, overwrite=overwrite),
+    ):
+        with pytest.raises(OutputError, match="cannot be written") as caught:
+            work()
+        assert caught.value.reason == "not-writable"
+    assert os.listdir(tmp_path) == []
+
+
 def test_probabilities_that_are_missing_are_reported_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="format probability: the segmentation carries no probability map"):
         write_case(tmp_path / "out", make_segmentation(np.ones((4, 4, 4), np.uint8)), formats=["probability"])

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import shutil
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -51,6 +55,107 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
     with pytest.raises(OutputError, match="another seed"):
         simulate_dataset(DatasetPlan(tmp_path, 1, 2, TINY))
+
+
+def test_a_case_whose_files_are_gone_is_made_again(tmp_path: Path) -> None:
+    simulate_dataset(DatasetPlan(tmp_path, 3, 1, TINY))
+    (tmp_path / "images/case_0001.nii.gz").unlink()
+    (tmp_path / "tissues/case_0003.nii.gz").unlink()
+    seen: list[tuple[str, bool]] = []
+    datalist = simulate_dataset(DatasetPlan(tmp_path, 3, 1, TINY), on_case=lambda *case: seen.append(case))
+    assert seen == [("case_0002", False), ("case_0001", True), ("case_0003", True)]
+    for entry in json.loads(datalist.read_text())["training"]:
+        assert all((tmp_path / path).is_file() for path in entry.values())
+
+
+def test_a_smaller_count_keeps_every_complete_case_listed(tmp_path: Path) -> None:
+    simulate_dataset(DatasetPlan(tmp_path, 3, 1, TINY))
+    (tmp_path / "labels/case_0002.nii.gz").unlink()
+    datalist = simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
+    entries = json.loads(datalist.read_text())["training"]
+    assert [entry["image"] for entry in entries] == ["images/case_0001.nii.gz", "images/case_0003.nii.gz"]
+
+
+def test_a_killed_process_is_told_and_the_data_set_continues(tmp_path: Path) -> None:
+    def kill_all(*_: object) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(OutputError, match="killed, most likely because memory ran out") as caught:
+        simulate_dataset(DatasetPlan(tmp_path, 8, 1, TINY), jobs=2, on_case=kill_all)
+    assert "fewer --jobs" in caught.value.hint
+    made: list[bool] = []
+    simulate_dataset(DatasetPlan(tmp_path, 8, 1, TINY), on_case=lambda _, new: made.append(new))
+    assert set(made) == {False, True}
+    assert not list(tmp_path.rglob(".part-*"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of a process")
+def test_a_case_that_does_not_fit_into_memory_is_one_line(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys, lightunet_monai.simulation.dataset\n"
+        "from lightunet_monai.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))\n"
+        "sys.exit(main(['simulate', '-o', sys.argv[1], '--spacing', '0.05', '--size', '2048']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path}: case_0001 does not fit into memory.")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_recipe_that_made_no_case_gives_way_to_another_one(tmp_path: Path) -> None:
+    simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
+    (tmp_path / "parameters/case_0001.json").unlink()
+    with pytest.raises(OutputError, match="another seed"):  # the datalist says that cases were finished
+        simulate_dataset(DatasetPlan(tmp_path, 1, 2, TINY))
+    (tmp_path / "datalist.json").unlink()
+    simulate_dataset(DatasetPlan(tmp_path, 1, 2, TINY))
+    assert json.loads((tmp_path / "recipe.json").read_text())["seed"] == 2
+
+
+def test_a_recipe_of_an_older_release_continues_where_younger_settings_have_their_defaults(tmp_path: Path) -> None:
+    simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
+    path = tmp_path / "recipe.json"
+    recipe = json.loads(path.read_text())
+    del recipe["settings"]["photons"]
+    path.write_text(json.dumps(recipe))
+    seen: list[tuple[str, bool]] = []
+    simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY), on_case=lambda *case: seen.append(case))
+    assert seen == [("case_0001", False)]
+    with pytest.raises(OutputError, match="another seed"):
+        simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY.changed(photons=(1.0e3, 1.0e4))))
+
+
+@pytest.mark.parametrize("content", [b"{", b"\x80\x81\0", b"[]", b'{"settings": {}}', b"[" * 100_000])
+def test_a_damaged_recipe_is_named_and_kept(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "recipe.json").write_bytes(content)
+    with pytest.raises(OutputError, match=r"recipe\.json: damaged"):
+        simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
+    assert (tmp_path / "recipe.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "datalist.json"])
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(OutputError, match=f"{name}: is a folder, expected a file"):
+        simulate_dataset(DatasetPlan(tmp_path, 1, 1, TINY))
+
+
+@pytest.mark.parametrize("file_format", ["nifti", "dicom"])
+def test_a_file_that_cannot_take_its_place_leaves_no_part_behind(tmp_path: Path, file_format: str) -> None:
+    plan = DatasetPlan(tmp_path, 1, 1, TINY, file_format=file_format)
+    simulate_dataset(plan)
+    (tmp_path / "parameters/case_0001.json").unlink()
+    if file_format == "nifti":
+        (tmp_path / "labels/case_0001.nii.gz").unlink()
+        (tmp_path / "labels/case_0001.nii.gz").mkdir()
+    else:
+        shutil.rmtree(tmp_path / "images/case_0001")
+        (tmp_path / "images/case_0001").write_text("in the way")
+    with pytest.raises(OutputError, match="case_0001 cannot be written"):
+        simulate_dataset(plan)
+    assert not list(tmp_path.rglob(".part-*"))
 
 
 @pytest.mark.parametrize("name", ["images/case_0001/OWN.dcm", "labels/own.nii.gz", "datalist.json"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cache
 
 import numpy as np
@@ -125,7 +126,11 @@ def test_chest_ct_shows_lungs_and_bone() -> None:
     [
         ({"spacing": (0.8, 0.5)}, "spacing"),
         ({"spacing": (0.0, 0.5)}, "spacing"),
+        ({"spacing": (math.nan, math.nan)}, "spacing"),
+        ({"spacing": (0.5, math.inf)}, "spacing"),
+        ({"spacing": (0.5, 20.5)}, "at most 20"),
         ({"max_voxels": 8}, "max_voxels"),
+        ({"max_voxels": 2049}, "32 to 2048"),
         ({"family_weights": (0.5, 0.5)}, "family_weights"),
     ],
 )
