@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -31,7 +33,7 @@ pytest.importorskip("distributed", reason="the extra cluster is not installed")
 ROOT = Path(__file__).resolve().parents[3]
 PATIENT = "PLANTED^PATIENT"
 LOOPBACK = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds; much more than a quiet machine needs."""
 
 
@@ -53,7 +55,7 @@ def tasks(tmp_path_factory):
 @pytest.fixture(scope="module")
 def large_task(tmp_path_factory):
     """Takes long enough to be caught while it is worked on."""
-    voxels = np.repeat(make_voxels((320, 320, 4)), 16, axis=2)
+    voxels = np.repeat(make_voxels((320, 320, 4)), 4, axis=2)
     path = make_nifti(tmp_path_factory.mktemp("large") / f"{PATIENT}.nii.gz", voxels)
     return CaseTask("f" * 16, "0" * 16, "0" * 16, ImageFile(path))
 
@@ -112,6 +114,7 @@ class Dask:
     def close(self):
         for process in self.processes:
             self.end(process)
+        print(self.logs())  # shown where a test fails
 
     def logs(self):
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
@@ -131,9 +134,16 @@ def dask(tmp_path_factory):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the system gives to connections.
+
+    Among these, one that waits for a scheduler to come back can be given the scheduler's port as its own end and so
+    be connected with itself (TCP allows that), or another test can: the scheduler would then start at another port.
+    """
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 50):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
 
 
 def wait_for(condition):
@@ -157,7 +167,7 @@ def work_off(pool, tasks, *, again=True, between=lambda: None):
     waiting, outcomes, lost = list(tasks), {}, []
     end = time.monotonic() + PATIENCE
     while waiting or pool.in_flight():
-        assert time.monotonic() < end, "waited too long"
+        assert time.monotonic() < end, f"waited too long for {[task.key for task in waiting]} and {describe(pool)}"
         while waiting and pool.submit(waiting[0]):
             waiting.pop(0)
         between()
@@ -169,6 +179,13 @@ def work_off(pool, tasks, *, again=True, between=lambda: None):
                 lost.append(event)
                 waiting += [task for task in tasks if again and task.key == event.key]
     return outcomes, lost
+
+
+def describe(pool):
+    """What dask says of the cases in flight, for a test that waits in vain."""
+    client = pool._client
+    futures = {key: flying.future.status for key, flying in pool._flying.items()}
+    return {"client": client.status, "slots": pool._slots, "futures": futures}
 
 
 def label_maps(plan):
