@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import WeightsError
 
@@ -32,7 +33,7 @@ def load_weights(network: torch.nn.Module, path: Path, expected_sha256: str = ""
     Raises
     ------
     WeightsError
-        If the file is missing, damaged, not the expected one, or of another network.
+        If the file is missing, damaged, not the expected one, of another network, or holds values that are not finite.
     """
     import torch
 
@@ -65,5 +66,17 @@ def load_weights(network: torch.nn.Module, path: Path, expected_sha256: str = ""
             f"the first are {', '.join(differing[:3])}.",
             hint="Use the weights that belong to this bundle's network_def.",
         )
+    wrong = not_finite(state)
+    if wrong:
+        raise WeightsError(
+            f"{path}: {len(wrong)} of {len(own)} entries are not finite, the first are {', '.join(wrong[:3])}.",
+            hint="The training that made them has diverged: train again with a lower --learning-rate.",
+        )
     network.load_state_dict(state)
     return sha256
+
+
+def not_finite(state: Mapping[str, Any]) -> list[str]:
+    """Name the entries of a state dict that hold an infinite value or one that is not a number."""
+    floating = {key: value for key, value in state.items() if value.is_floating_point()}
+    return [key for key, value in floating.items() if not bool(value.isfinite().all())]

@@ -21,6 +21,7 @@ from ..errors import OutputError
 from ..inference import Prediction, Predictor
 from ..inputs import load_volume, plan_regularization, read_hu
 from ..outputs import CaseReport, Findings, Stamp, check_output, describe_case, measure_lesions, write_case
+from ..outputs.case import as_written
 from ..outputs.formats import choose_formats
 from ..review import write_overview
 from ..segmentation import Segmentation
@@ -190,7 +191,7 @@ def write_case_files(
         stamp=Stamp.derived(segmentation) if settings.deterministic_uids else None,
     )
     tell("write", 1.0)
-    return report
+    return as_written(report, folder) if settings.overwrite else report
 
 
 def _on_source_slices(

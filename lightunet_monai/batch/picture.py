@@ -9,6 +9,7 @@ from pathlib import Path
 from ..inference import Predictor
 from ..outputs import CaseReport, describe_case
 from ..outputs.areas import measure_areas
+from ..outputs.case import as_written
 from ..outputs.picture import check_picture_output, write_picture_case
 from ..review import write_picture_overview
 from ..sources import ImageFile
@@ -79,4 +80,4 @@ def segment_picture(
         overview=write_picture_overview,
     )
     tell("write", 1.0)
-    return report
+    return as_written(report, folder) if settings.overwrite else report

@@ -85,6 +85,13 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.data}: section {arguments.section!r}: the model found none of the lesions of 5 mm and more.",
             hint="Check that volumes and label maps belong together; without a lesion found no threshold is better.",
         )
+    if calibration.is_at_bound(factor):
+        raise UsageError(
+            f"{arguments.data}: section {arguments.section!r}: the best factor of the temperature is {factor:.3g} or "
+            "beyond, expected one between 0.05 and 20: the label maps contradict the probabilities, or are too few.",
+            hint="Check that volumes and label maps belong together and that label maps hold lesions alone, or give "
+            "more cases.",
+        )
     chosen = choose_point(points, arguments.false_positives)
     print("\n| threshold | sure threshold | sensitivity, 5 mm and more | mean Dice, 5 mm and more | false positives |")
     print("|---|---|---|---|---|")

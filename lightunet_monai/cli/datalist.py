@@ -42,6 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the datalist."""
+    from ..outputs.atomic import atomic_file
+
+    if arguments.output.is_dir():
+        raise OutputError(f"{arguments.output}: is a folder, expected a file.", hint="Name the datalist to write.")
     share = 0.2 if arguments.validation is None else arguments.validation
     if not 0 <= share < 1:
         raise UsageError(f"option --validation: found {share}, expected 0 or more and below 1.")
@@ -69,13 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     labels = {"0": "background", **{str(label.value): label.name for label in LabelTable.shipped()}}
     content = {"labels": labels, **entries}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = arguments.output.with_name(arguments.output.name + ".part")
+    with atomic_file(arguments.output) as part:
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        part.replace(arguments.output)
-    except OSError as error:
-        raise OutputError(f"{arguments.output}: cannot be written: {error.strerror}.") from error
     counts = ", ".join(f"{len(items)} {name}" for name, items in entries.items())
     print(f"{arguments.output}: {counts} cases" + (f" in {arguments.folds} folds" if arguments.folds else ""))
     return 0

@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for evaluation.html, evaluation.json, cases.csv and lesions.csv; or FILE.json for the JSON alone",
     )
     parser.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="volumes behind the outlines in the pictures of PRED and REF"
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="volumes of PRED and REF: behind the outlines in the pictures, and the grid where both are cropped",
     )
     parser.add_argument(
         "--label",
@@ -86,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check_output(arguments: argparse.Namespace) -> None:
     """Refuse before hours of work what would fail after them."""
     from ..outputs.atomic import check_folder
+    from .evaluation_output import refuse_foreign_files
 
     if arguments.output is not None:
         if _is_json(arguments.output) and arguments.output.is_dir():
@@ -94,6 +98,7 @@ def _check_output(arguments: argparse.Namespace) -> None:
                 hint="Name another file, or a folder whose name does not end with .json.",
             )
         check_folder(arguments.output.absolute().parent if _is_json(arguments.output) else arguments.output.absolute())
+        refuse_foreign_files(arguments.output)
     if arguments.run_folder is not None:
         if arguments.output is None or (arguments.data is not None and _is_json(arguments.output)):
             raise UsageError("option --run: the learning curves need a place.", hint="Add -o FOLDER.")
@@ -138,7 +143,7 @@ def _run_model(arguments: argparse.Namespace) -> int:
     for index, (case, name) in enumerate(zip(cases, names, strict=True)):
         tell("infer", index / len(cases))
         volume, label_map = read_labelled(case, predictor.parts.labels)
-        reference = lesions_of(label_map.as_tensor()[0].numpy(), predictor.parts.labels)
+        reference = lesions_of(label_map, Path(case["label"]), predictor.parts.labels)
         result = predictor.segment(volume, with_probability=has_folder or thresholds != [None]).segmentation
         structures.add_case(name, result, case, label_map)
         for threshold, prediction in _cut_all(predictor, result, thresholds):
@@ -274,7 +279,7 @@ def lesion_mask(segmentation: Any) -> Any:
 def read_case(case: dict[str, Any], labels: LabelTable | None = None) -> tuple[Any, Any]:
     """Load one entry of a datalist: volume (1, X, Y, Z) in Hounsfield units, reference mask (X, Y, Z) of lesions."""
     volume, label_map = read_labelled(case, labels)
-    return volume, lesions_of(label_map.as_tensor()[0].numpy(), labels)
+    return volume, lesions_of(label_map, Path(case["label"]), labels)
 
 
 def read_labelled(case: dict[str, Any], labels: LabelTable | None = None) -> tuple[Any, Any]:
@@ -286,11 +291,23 @@ def read_labelled(case: dict[str, Any], labels: LabelTable | None = None) -> tup
     return volume, load_label_map(Path(case["label"]), volume, labels)
 
 
-def lesions_of(values: Any, labels: LabelTable | None = None) -> Any:
-    """Where a label map has a lesion: every value above 0, unless the label table has tissues, too."""
+def lesions_of(label_map: Any, path: Path, labels: LabelTable | None = None) -> Any:
+    """Where a label map (1, X, Y, Z) has a lesion: its one value above 0, or those of a table of several labels.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If there are several values, and one label; names the file and the values.
+    """
     import numpy as np
 
-    return np.isin(values, labels.lesions) if labels is not None and labels.has_tissues else values > 0
+    from ..transforms.model_grid import check_one_value
+
+    values = label_map.as_tensor()[0]
+    if labels is not None and len(labels) > 1:
+        return np.isin(values.numpy(), labels.lesions)
+    check_one_value(values, str(path))
+    return values.numpy() > 0
 
 
 def cut_at(predictor: Any, result: Any, threshold: float) -> Any:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import GeometryError, UsageError
+from ..errors import GeometryError, UnsupportedImageError, UsageError
 from ..labels import LabelTable
 from .density import read_density
 from .evaluate_structures import StructureTally, check_values, named_labels
 from .evaluation_output import Gallery, describe, write_evaluation
 from .pairing import pair_label_maps, volume_of
 from .progress import choose_reporter
+
+_NAME_VOLUMES = "Name the folder of the volumes that they were drawn on with --images."
 
 
 def run_on_files(arguments: argparse.Namespace) -> int:
@@ -21,17 +24,21 @@ def run_on_files(arguments: argparse.Namespace) -> int:
 
     from ..evaluation import Evaluation, evaluate_case
     from ..review import draw_comparison
+    from ..transforms.load_label_map import check_same_grid
 
     tell = choose_reporter(arguments.progress)
     pairs = pair_label_maps(arguments.pred, arguments.ref)
-    volumes = {name: volume_of(name, arguments.images) for name, _, _ in pairs} if arguments.images else {}
+    volumes = _volumes(arguments, [name for name, _, _ in pairs])
     labels = named_labels(arguments.bundle, arguments.model)
     structures = StructureTally(labels, arguments.bundle, arguments.model)
     cases, gallery = [], Gallery()
     seen: set[int] = set()
     for index, (name, prediction_path, reference_path) in enumerate(pairs):
         tell("read", index / len(pairs))
-        predicted, expected = load_pair(prediction_path, reference_path, labels)
+        volume = _load_volume(volumes[name]) if name in volumes else None
+        predicted, expected = load_pair(prediction_path, reference_path, labels, volume)
+        if volume is not None:
+            check_same_grid(expected, volume, str(reference_path))
         affine = np.asarray(expected.affine, dtype=np.float64)
         maps = [item.as_tensor()[0].numpy() for item in (predicted, expected)]
         if labels is not None:
@@ -49,7 +56,7 @@ def run_on_files(arguments: argparse.Namespace) -> int:
         cases.append(case)
         structures.add(name, maps, case.voxels.voxel_volume_ml, (prediction_path, reference_path))
         if arguments.output is not None:
-            behind = _load_volume(volumes[name], expected, reference_path) if volumes else None
+            behind = None if volume is None else volume.as_tensor()[0].numpy()
             gallery.offer(
                 name,
                 case.voxels.dice,
@@ -81,23 +88,32 @@ def _lesions(values: Any, value: int | None, labels: LabelTable | None) -> Any:
     return values > 0 if labels is None else np.isin(values, labels.lesions)
 
 
-def load_pair(prediction: Path, reference: Path, labels: LabelTable | None = None) -> tuple[Any, Any]:
+def load_pair(
+    prediction: Path, reference: Path, labels: LabelTable | None = None, volume: Any = None
+) -> tuple[Any, Any]:
     """Read a predicted label map and its reference, each (1, X, Y, Z); segments are matched with `labels`.
+
+    Segments of 3D Slicer and DICOM cover a part of a grid only, and are painted by position: on the grid of the other
+    side, or where both are such, on that of their volume (1, X, Y, Z).
 
     Raises
     ------
     GeometryError
         If they do not lie on one grid; names both files and both grids.
+    UnsupportedImageError
+        If both are segments, and nothing tells their grid.
     """
     from ..transforms.load_label_map import check_same_grid, load_label_map
-    from ..transforms.read_seg_nrrd import is_seg_nrrd
 
-    # A segmentation of 3D Slicer covers a part of the grid only, and is painted on it by position.
-    if is_seg_nrrd(reference) and not is_seg_nrrd(prediction):
-        predicted = load_label_map(prediction, labels=labels)
-        return _perpendicular(predicted, prediction), load_label_map(reference, predicted, labels)
+    parts = [path for path in (prediction, reference) if _is_part(path)]
+    if len(parts) == 2:
+        grid = _perpendicular(_joint_grid(prediction, reference) if volume is None else volume, reference)
+        return load_label_map(prediction, grid, labels), load_label_map(reference, grid, labels)
+    if parts == [reference]:
+        predicted = _perpendicular(load_label_map(prediction, labels=labels), prediction)
+        return predicted, load_label_map(reference, predicted, labels)
     expected = _perpendicular(load_label_map(reference, labels=labels), reference)
-    if is_seg_nrrd(prediction):
+    if parts == [prediction]:
         return load_label_map(prediction, expected, labels), expected
     predicted = load_label_map(prediction, labels=labels)
     try:
@@ -109,6 +125,47 @@ def load_pair(prediction: Path, reference: Path, labels: LabelTable | None = Non
             reason="label-grid",
         ) from error
     return predicted, expected
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a file holds segments, which may leave out what is empty around them."""
+    from ..transforms.read_dicom_seg import is_dicom
+    from ..transforms.read_seg_nrrd import is_seg_nrrd
+
+    return is_seg_nrrd(path) or is_dicom(path)
+
+
+def _joint_grid(prediction: Path, reference: Path) -> Any:
+    """An empty label map (1, X, Y, Z) around the boxes of two segmentations of 3D Slicer."""
+    import torch
+    from monai.data import MetaTensor
+
+    from ..transforms.label_grid import joint_grid
+    from ..transforms.read_dicom_seg import is_dicom
+    from ..transforms.read_seg_nrrd import read_seg_nrrd
+
+    of_dicom = [path for path in (prediction, reference) if is_dicom(path)]
+    if of_dicom:
+        raise UnsupportedImageError(
+            f"{of_dicom[0]}: a DICOM Segmentation leaves out empty slices, and {prediction} and {reference} both "
+            "hold segments alone, expected a grid.",
+            hint=_NAME_VOLUMES,
+            reason="label-grid",
+        )
+    boxes = [
+        (segmentation.layers.shape[1:], segmentation.affine)
+        for segmentation in (read_seg_nrrd(reference), read_seg_nrrd(prediction))
+    ]
+    try:
+        shape, affine = joint_grid(*boxes)
+    except GeometryError as error:
+        grids = [_describe_grid(shape, affine) for shape, affine in boxes]
+        raise GeometryError(
+            f"{prediction} has {grids[1]}; {reference} has {grids[0]}; expected voxels of one grid.",
+            hint=_NAME_VOLUMES,
+            reason="label-grid",
+        ) from error
+    return MetaTensor(torch.zeros((1, *shape), dtype=torch.uint8), affine=torch.as_tensor(affine))
 
 
 def _perpendicular(label_map: Any, path: Path) -> Any:
@@ -128,20 +185,31 @@ def _perpendicular(label_map: Any, path: Path) -> Any:
     return label_map
 
 
-def _load_volume(path: Path, reference: Any, reference_path: Path) -> Any:
-    from ..inputs import choose_series, discover_sources, load_volume
-    from ..transforms.load_label_map import check_same_grid
+def _volumes(arguments: argparse.Namespace, names: list[str]) -> dict[str, Path]:
+    """Where the volume of each case is; empty without ``--images``. Of a single case it may be named itself."""
+    images: Path | None = arguments.images
+    if images is None:
+        return {}
+    if len(names) == 1 and images.is_file():
+        return {names[0]: images}
+    return {name: volume_of(name, images) for name in names}
 
-    volume = load_volume(choose_series(discover_sources(path)))
-    check_same_grid(reference, volume, str(reference_path))
-    return volume.as_tensor()[0].numpy()
+
+def _load_volume(path: Path) -> Any:
+    from ..inputs import choose_series, discover_sources, load_volume
+
+    return load_volume(choose_series(discover_sources(path)))
 
 
 def _grid(label_map: Any) -> str:
+    return _describe_grid(label_map.shape[1:], label_map.affine)
+
+
+def _describe_grid(shape: Sequence[int], grid_affine: Any) -> str:
     import numpy as np
 
-    affine = np.asarray(label_map.affine, dtype=np.float64)
-    voxels = " x ".join(str(size) for size in label_map.shape[1:])
+    affine = np.asarray(grid_affine, dtype=np.float64)
+    voxels = " x ".join(str(size) for size in shape)
     spacing = " x ".join(f"{step:.4g}" for step in np.linalg.norm(affine[:3, :3], axis=0))
     origin = ", ".join(f"{value:.4g}" for value in affine[:3, 3])
     return f"{voxels} voxels of {spacing} mm from ({origin}) mm with axes {_axes(affine)}"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import OutputError
+
 if TYPE_CHECKING:
     from ..evaluation import Evaluation, StructureEvaluation
     from ..review import CasePicture
@@ -107,6 +109,45 @@ def describe(
 def _finite(points: Iterable[tuple[int, float]]) -> list[list[float | None]]:
     """Points of a curve as JSON has them: a loss that is no number is null."""
     return [[step, value if math.isfinite(value) else None] for step, value in points]
+
+
+def refuse_foreign_files(target: Path) -> None:
+    """Refuse, before the work, to replace files of these names that no evaluation has written.
+
+    Parameters
+    ----------
+    target : Path
+        As in `write_evaluation`.
+
+    Raises
+    ------
+    OutputError
+        Names the files.
+    """
+    is_json = target.name.lower().endswith(".json")
+    places = [target] if is_json else [target / name for name in (*FILES, STRUCTURES_FILE)]
+    present = [place for place in places if place.is_file() and place.stat().st_size]
+    if not present or _is_evaluation(places[0]):
+        return
+    if is_json:
+        raise OutputError(
+            f"{target}: is no evaluation, and would be replaced.", hint="Choose another name.", reason="exists"
+        )
+    raise OutputError(
+        f"{target}: holds {', '.join(place.name for place in present)} and no evaluation.json of ours: "
+        "they would be replaced.",
+        hint="Choose another folder.",
+        reason="exists",
+    )
+
+
+def _is_evaluation(path: Path) -> bool:
+    """Whether a file is the JSON of an earlier evaluation."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "schema" in content and bool({"figures", "results"} & content.keys())
 
 
 def write_evaluation(

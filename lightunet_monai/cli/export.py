@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> CaseReport:
     from ..inputs import read_hu
     from ..outputs import check_output, describe_case, measure_lesions, write_case
+    from ..outputs.case import as_written
     from ..outputs.uids import Stamp
     from ..review.overview import write_overview
 
@@ -114,7 +115,7 @@ def _export(arguments: argparse.Namespace) -> CaseReport:
         stamp=Stamp.derived(segmentation) if arguments.deterministic_uids else None,
     )
     tell("write", 1.0)
-    return report
+    return as_written(report, arguments.output)
 
 
 def _check_not_replaced(labelmap: Path, output: Path) -> None:

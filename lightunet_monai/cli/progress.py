@@ -56,21 +56,27 @@ class _Silence:
 
 
 class _Clock:
-    """Seconds left of a stage, from what is done of it."""
+    """Seconds left of a stage, from what was done since it was first heard of: a resumed one does not start at 0."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
         self.stage = ""
         self.started = 0.0
+        self.first = 0.0
         self.last = 0.0
 
     def left(self, stage: str, fraction: float) -> float | None:
-        now = time.monotonic()
+        now = self.now()
         if stage != self.stage:
-            self.stage, self.started = stage, now
-        return (now - self.started) * (1 - fraction) / fraction if fraction > 0 else None
+            self.stage, self.started, self.first = stage, now, fraction
+        if fraction >= 1:
+            return 0.0
+        if fraction <= self.first:
+            return None
+        return (now - self.started) * (1 - fraction) / (fraction - self.first)
 
     def is_due(self, stage: str, fraction: float) -> bool:
-        now = time.monotonic()
+        now = self.now()
         if stage == self.stage and fraction < 1 and now - self.last < MINIMUM_INTERVAL_SECONDS:
             return False
         self.last = now

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
-from ..errors import InferenceError, LightUNetError, UsageError, find_own_error
+from ..errors import BundleError, InferenceError, LightUNetError, find_own_error
 from .progress import choose_reporter, print_event
+from .train_options import training_overrides
 
 LOSSES = ("weighted_dice_ce", "dice_ce", "dice", "ce", "focal", "dice_focal")
 """Keys under ``losses`` in train.json."""
@@ -25,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--from-scratch", action="store_true", help="start from random weights, not the bundle's")
     parser.add_argument("--max-epochs", type=int, metavar="N", help="passes over the training cases (the bundle's)")
-    parser.add_argument("--val-interval", type=int, metavar="N", help="epochs between validations (the bundle's)")
+    parser.add_argument(
+        "--val-interval",
+        type=int,
+        metavar="N",
+        help="epochs between validations; the last epoch has one, too (the bundle's)",
+    )
     parser.add_argument("--learning-rate", type=float, metavar="R", help="largest learning rate (the bundle's)")
     parser.add_argument("--loss", choices=LOSSES, help="what is minimised (the bundle's: weighted_dice_ce)")
     parser.add_argument("--fold", type=int, metavar="K", help="cross-validation: hold out this fold of the datalist")
@@ -58,20 +65,19 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     import logging
 
-    from ..inference.bundle import open_training
-    from ..inference.bundle_files import find_bundle, read_metadata, takes_pictures, write_bundle
+    from ..inference.bundle_files import check_new_bundle, find_bundle, read_metadata, takes_pictures, write_bundle
     from ..labels import default_model
+    from ..outputs.atomic import check_folder
 
     logging.getLogger().setLevel(logging.INFO)
     root = find_bundle(arguments.bundle)
     metadata = read_metadata(root)
     model = arguments.model or default_model(metadata)
-    workflow = open_training(root, _overrides(arguments, root, model), model)
+    overrides = training_overrides(arguments, root, model)
+    check_folder(arguments.output)
+    check_new_bundle(root, arguments.output / "bundle")
+    workflow = _set_up(root, overrides, model, arguments.progress)
     try:
-        workflow.initialize()
-        trainer = workflow.parser.get_parsed_content("train#trainer")
-        validator = workflow.parser.get_parsed_content("validate#evaluator")
-        _report(trainer, validator, arguments.progress)
         workflow.run()
         workflow.finalize()
     except RuntimeError as error:
@@ -80,7 +86,8 @@ def _train(arguments: argparse.Namespace) -> int:
     best = arguments.output / "model.pt"
     if not best.exists():
         raise InferenceError(
-            f"{arguments.output}: no validation was reached, so no model was kept.", hint="Lower --val-interval."
+            f"{arguments.output}: no model was kept, the validation gave no figure.",
+            hint="Check the validation cases of the datalist.",
         )
     version = f"{metadata['version']}+{arguments.output.resolve().name}"
     write_bundle(root, best, arguments.output / "bundle", version=version, data_source=arguments.data.name, model=model)
@@ -88,60 +95,42 @@ def _train(arguments: argparse.Namespace) -> int:
         print_event("done", bundle=str(arguments.output / "bundle"))
     else:
         print(f"new model: {arguments.output / 'bundle'}")
-        what = f"IMAGE --model {model}" if takes_pictures(metadata, model) else "STUDY"
-        print(f"use it:    lightunet segment {what} -o OUT --bundle {arguments.output / 'bundle'}")
+        bundle = f"--bundle {arguments.output / 'bundle'}"
+        if takes_pictures(metadata, model):
+            print(f"use it:    lightunet segment IMAGE --model {model} -o OUT {bundle}")
+        else:
+            print(f"calibrate: lightunet calibrate --pieces --data UNSEEN {bundle} --write")
+            print(f"           lightunet calibrate --data VALIDATION {bundle} --write")
+            print(f"use it:    lightunet segment STUDY -o OUT {bundle}")
     return 0
 
 
-def _overrides(arguments: argparse.Namespace, root: Path, model: str) -> dict[str, Any]:
-    from ..inference.bundle_files import training_ids
-
-    overrides: dict[str, Any] = {
-        "datalist": str(arguments.data.absolute()),
-        "output_dir": str(arguments.output.absolute()),
-        "pretrained": "" if arguments.from_scratch else str(_first_weights(root, model)),
-    }
-    for name in ("max_epochs", "val_interval", "learning_rate", "seed", "loss", "fold", "patience"):
-        if getattr(arguments, name) is not None:
-            overrides[name] = getattr(arguments, name)
-    if arguments.mlflow:
-        overrides["mlflow_uri"] = arguments.mlflow
-    if arguments.device:
-        overrides["device"] = f"$torch.device({arguments.device!r})"
-    trained = training_ids(root, model)
-    for item in arguments.set:
-        key, separator, value = item.partition("=")
-        if not separator:
-            raise UsageError(f"option --set: found {item!r}, expected ID=VALUE.")
-        if key.partition("#")[0] not in trained:
-            raise UsageError(
-                f"option --set: found {key}, expected an entry of train.json, such as max_epochs.",
-                hint="What the model does to a volume is the same in training and in use: change it in a copy of the "
-                "bundle, and give that with --bundle.",
-            )
-        overrides[key] = _value(value)
-    return overrides
-
-
-def _first_weights(root: Path, model: str) -> Path:
-    """The weights of the model, or of the bundle's first model where it has none yet: the network is the same."""
-    from ..inference.bundle_files import weights_path
-    from ..labels import DEFAULT_MODEL
-
-    own = weights_path(root, model)
-    return own if own.exists() else weights_path(root, DEFAULT_MODEL)
-
-
-def _value(text: str) -> Any:
-    import json
+def _set_up(root: Path, overrides: dict[str, Any], model: str, progress: str) -> Any:
+    """Open the training of a bundle, make its parts and let it tell how it goes on."""
+    from ..inference.bundle import open_training
 
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        workflow = open_training(root, overrides, model)
+        workflow.initialize()
+        get = workflow.parser.get_parsed_content
+        _report(get("train#trainer"), get("validate#evaluator"), get("validate#handlers#0"), progress)
+    except LightUNetError:
+        raise
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        own = find_own_error(error)
+        if own is not None:
+            raise own from error
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # MONAI names the component that it could not make, each cause why
+            cause = cause.__cause__
+        raise BundleError(
+            f"{root}: the training cannot be set up: {type(cause).__name__}: {cause}.",
+            hint="Check what --set gives, and configs/train.json of the bundle.",
+        ) from error
+    return workflow
 
 
-def _report(trainer: Any, validator: Any, kind: str) -> None:
+def _report(trainer: Any, validator: Any, keep_best: Any, kind: str) -> None:
     from ignite.engine import Events
 
     tell = choose_reporter(kind)
@@ -151,17 +140,18 @@ def _report(trainer: Any, validator: Any, kind: str) -> None:
         tell("train", engine.state.iteration / total)
 
     def on_epoch(engine: Any) -> None:
-        if kind == "json":
-            print_event(
-                "progress",
-                stage="train",
-                fraction=round(engine.state.epoch / engine.state.max_epochs, 4),
-                epoch=engine.state.epoch,
-                loss=round(float(engine.state.output[0]["loss"]), 5),
-                val_dice=round(float(validator.state.best_metric), 5)
-                if validator.state.best_metric_epoch > 0
-                else None,
-            )
+        if kind != "json":
+            return
+        is_validated = validator.state.epoch == engine.state.epoch
+        print_event(
+            "progress",
+            stage="train",
+            fraction=round(engine.state.epoch / engine.state.max_epochs, 4),
+            epoch=engine.state.epoch,
+            loss=round(float(engine.state.output[0]["loss"]), 5),
+            val_dice=round(float(validator.state.metrics["val_mean_dice"]), 5) if is_validated else None,
+            best_dice=round(keep_best.best, 5) if math.isfinite(keep_best.best) else None,
+        )
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, on_iteration)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, on_epoch)

@@ -25,6 +25,9 @@ RELIABILITY_BINS = 10
 LOWEST, HIGHEST = math.log(0.05), math.log(20.0)
 """Range of the logarithm of the temperature."""
 
+BOUND_WIDTH = 0.01
+"""So near to an end of the range, of the logarithm, the search was stopped by the end: there is no minimum inside."""
+
 
 @dataclass(frozen=True)
 class ReliabilityBin:
@@ -100,6 +103,11 @@ class Calibration:
             else:
                 low = left
         return math.exp((low + high) / 2.0)
+
+    @staticmethod
+    def is_at_bound(temperature: float) -> bool:
+        """Whether a temperature lies at an end of the range in which `fit_temperature` looks: no minimum was found."""
+        return not LOWEST + BOUND_WIDTH < math.log(temperature) < HIGHEST - BOUND_WIDTH
 
     def calibration_error(self, temperature: float) -> float:
         """Expected calibration error over ten equal ranges of probability, without the first.

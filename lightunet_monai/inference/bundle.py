@@ -163,7 +163,7 @@ def _read_int8_ranges(root: Path, weights_sha256: str) -> dict[str, tuple[float,
             return {}
         ranges = {str(name): tuple(map(float, values)) for name, values in content["ranges"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path}: cannot be used: {error!r}.", hint="Reinstall the bundle.") from error
+        raise BundleError(f"{path}: cannot be used: {type(error).__name__}.", hint="Reinstall the bundle.") from error
     return {name: (low_in, high_in, low_out, high_out) for name, (low_in, high_in, low_out, high_out) in ranges.items()}
 
 

@@ -12,6 +12,12 @@ from typing import Any
 from ..errors import BundleError, UsageError
 from ..labels import DEFAULT_MODEL, default_model
 
+COPIED = ("configs", "models", "docs", "LICENSE")
+"""What a new bundle takes over from the one it was trained with; whatever else lies there belongs to its owner."""
+
+TRAINED_WITH = "trained_with"
+"""In ``metadata.json``, of a model whose weights `write_bundle` put in: the rest of the bundle is that of others."""
+
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 """The folder of the installed package."""
 
@@ -207,14 +213,22 @@ def write_bundle(
     weights : Path
         A plain state dict.
     target : Path
-        Folder of the new bundle; replaced if it is there.
+        Folder of the new bundle; replaced if it is there. Outside of the other bundle.
     version, data_source : str
         For its ``metadata.json``: what a report will say of results made with it.
     model : str, optional
         Which model of the bundle the weights are for; the others stay as they are. A model of volumes becomes the
         one that the new bundle means where none is asked for.
+
+    Raises
+    ------
+    UsageError
+        As `check_new_bundle`.
+    BundleError
+        If the other bundle is not complete.
     """
     root = find_bundle(template)
+    check_new_bundle(root, target)
     metadata = read_metadata(root)
     metadata["changelog"] = {version: f"Trained on {data_source}", **metadata["changelog"]}
     model = model or default_model(metadata)
@@ -223,12 +237,95 @@ def write_bundle(
     stamped = metadata if model == DEFAULT_MODEL else metadata["models"][model]["metadata"]
     stamped.update(version=version, data_source=data_source, eval_metrics={})
     stamped["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    stamped[TRAINED_WITH] = "lightunet train"
     place = weights_path(root, model).relative_to(root)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(root, part, ignore=shutil.ignore_patterns(place.name, "*.ts", "*.onnx"))
-    (part / place).parent.mkdir(exist_ok=True)
+    part.mkdir(parents=True)
+    for item in (root / name for name in COPIED):
+        if item.is_dir():
+            shutil.copytree(item, part / item.name, ignore=shutil.ignore_patterns(place.name, "*.ts", "*.onnx"))
+        elif item.is_file():
+            shutil.copyfile(item, part / item.name)
+    (part / place).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(weights, part / place)
     (part / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
+
+
+def check_new_bundle(root: Path, target: Path) -> None:
+    """Check, before a training starts, that the bundle it makes leaves the one it starts from as it is.
+
+    Parameters
+    ----------
+    root : Path
+        The bundle that the training starts from.
+    target : Path
+        Folder of the new one; it need not exist.
+
+    Raises
+    ------
+    UsageError
+        If one of the two is the other, or lies in it.
+    """
+    root, target = root.resolve(), target.resolve()
+    if _holds(target, root):
+        raise UsageError(
+            f"{target}: the new bundle would replace {root}, which the training starts from.",
+            hint="Choose another output folder.",
+        )
+    if _holds(root, target):
+        raise UsageError(
+            f"{target}: the new bundle would lie in {root}, which the training starts from.",
+            hint="Choose an output folder outside of the bundle.",
+        )
+
+
+def _holds(folder: Path, path: Path) -> bool:
+    """Whether a path is a folder or lies below it, however the two are spelled."""
+    return folder.exists() and any(place.exists() and place.samefile(folder) for place in (path, *path.parents))
+
+
+def calibration_warnings(root: Path, weights_sha256: str, model: str | None = None) -> list[str]:
+    """Tell what a bundle that ``lightunet train`` made still has from the weights before.
+
+    Parameters
+    ----------
+    root : Path
+        The bundle.
+    weights_sha256 : str
+        Of the weights in use.
+    model : str, optional
+        As in `weights_path`.
+
+    Returns
+    -------
+    list of str
+        Sentences for a report; empty for every other bundle, and once its pieces were fitted to its own weights.
+
+    Raises
+    ------
+    UsageError
+        If the bundle has no such model.
+    BundleError
+        If metadata, configuration or ``pieces.json`` cannot be read.
+    """
+    metadata = read_metadata(root)
+    model = model or default_model(metadata)
+    if takes_pictures(metadata, model):  # of which no pieces are judged
+        return []
+    own = metadata if model == DEFAULT_MODEL else metadata["models"][model].get("metadata", {})
+    path = pieces_path(root, model)
+    if TRAINED_WITH not in own or not path.is_file():
+        return []
+    try:
+        fitted_to = json.loads(path.read_text(encoding="utf-8")).get("weights_sha256", weights_sha256)
+    except (OSError, ValueError, AttributeError) as error:
+        raise BundleError(f"{path}: cannot be read: {type(error).__name__}.") from error
+    if fitted_to == weights_sha256:
+        return []
+    return [
+        "The model was trained anew, but how its pieces are judged was fitted to the weights before: run "
+        "'lightunet calibrate --pieces --write' and then 'lightunet calibrate --write' on its bundle."
+    ]

@@ -18,6 +18,7 @@ from ..options import RunOptions
 from ..segmentation import Provenance, Segmentation
 from ..sources import DicomSeries, ImageFile, ImageSource
 from .bundle import BundleParts, open_bundle
+from .bundle_files import calibration_warnings, find_bundle
 from .engines import Engine, choose_engine
 from .memory import Load, MemoryLadder
 
@@ -89,6 +90,7 @@ class Predictor:
             self.parts.network, self.parts.device, self.options, int8_ranges=self.parts.int8_ranges
         )
         self._ladder = _ladder(self.parts)
+        self._warnings = calibration_warnings(find_bundle(bundle), self.parts.weights_sha256, model)
 
     def segment(
         self,
@@ -150,7 +152,12 @@ class Predictor:
                 has_spacing=bool(restored.meta.get("has_spacing", True)),
             ),
             seconds=seconds,
-            warnings=[*case["image"].meta.get("warnings", []), *self.engine.warnings, *self._ladder.steps],
+            warnings=[
+                *case["image"].meta.get("warnings", []),
+                *self._warnings,
+                *self.engine.warnings,
+                *self._ladder.steps,
+            ],
         )
 
     def _infer(self, volume: torch.Tensor, load: Load, tell: Progress) -> torch.Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -27,7 +28,10 @@ REPORT, FINDINGS_CSV, FINDINGS_JSON, OVERVIEW = COMMIT_MARKER, "findings.csv", "
 MASK = "mask.png"
 
 RESULT_NAMES = (*(item.file_name for item in FORMATS.values()), FINDINGS_CSV, FINDINGS_JSON, OVERVIEW, MASK, REPORT)
-"""Every file name a case may hold; a later case replaces or removes these and nothing else."""
+"""Every file name a case may hold; a later case replaces or removes these and nothing else.
+
+What somebody has changed or put there since is replaced, but never removed.
+"""
 
 
 class OverviewWriter(Protocol):
@@ -104,7 +108,8 @@ def write_case(
     volume : ndarray, shape (X, Y, Z), or None
         Hounsfield units on the same grid, for the findings and the picture.
     overwrite : bool
-        Replace an existing result; other files in the folder stay.
+        Replace an existing result; other files in the folder stay, and so does one of its files that was changed since
+        and that is not written anew. The report warns of it.
     overview : callable or None
         Draws ``overview.png``; needs `volume`. None writes no picture.
     keep_empty_frames : bool
@@ -130,8 +135,13 @@ def write_case(
     findings = findings if findings is not None else measure_lesions(segmentation, volume)
     report = report or describe_case(segmentation.source, segmentation=segmentation, findings=findings)
     stamp = stamp or Stamp.random()
+    written_names = {item.file_name for item in chosen} | {FINDINGS_CSV, FINDINGS_JSON, REPORT}
+    if overview is not None and volume is not None:
+        written_names.add(OVERVIEW)
+    kept = changed_files(output_dir, written_names) if overwrite else ()
+    report = with_kept(report, kept)
     refuse = None if overwrite else partial(refuse_existing, output_dir)
-    with atomic_folder(output_dir, RESULT_NAMES, refuse=refuse) as room:
+    with atomic_folder(output_dir, [name for name in RESULT_NAMES if name not in kept], refuse=refuse) as room:
         for item in chosen:
             _write_format(item, segmentation, findings, room, keep_empty_frames, stamp)
         write_findings_csv(findings, room / FINDINGS_CSV)
@@ -155,6 +165,49 @@ def _write_format(
         item.writer(segmentation, path, stamp=stamp, **item.options)
     else:
         item.writer(segmentation, path, **item.options)
+
+
+def changed_files(output_dir: Path, written: Collection[str]) -> tuple[str, ...]:
+    """Name the results in a folder that are not as its report lists them: somebody's work since then.
+
+    Parameters
+    ----------
+    output_dir : Path
+    written : collection of str
+        File names that a new result replaces anyway; they are not looked at.
+
+    Returns
+    -------
+    tuple of str
+        Some of `RESULT_NAMES`.
+    """
+    with as_output_error(output_dir):
+        present = [name for name in RESULT_NAMES if name not in written and (output_dir / name).is_file()]
+        known = _listed_hashes(output_dir / REPORT) if present else {}
+        return tuple(name for name in present if _sha256(output_dir / name) != known.get(name))
+
+
+def with_kept(report: CaseReport, kept: Sequence[str]) -> CaseReport:
+    """Give a report that warns of the files that `changed_files` named."""
+    warnings = [
+        f"{name} was changed since an earlier result was written, and is kept: it does not belong to this result."
+        for name in kept
+    ]
+    return replace(report, warnings=(*report.warnings, *warnings))
+
+
+def as_written(report: CaseReport, output_dir: Path) -> CaseReport:
+    """Give a report with the warnings that it has in a folder, where `write_case` added to them."""
+    content = json.loads((output_dir / REPORT).read_text(encoding="utf-8"))
+    return replace(report, warnings=tuple(content["warnings"]))
+
+
+def _listed_hashes(report: Path) -> dict[str, str]:
+    try:
+        files = json.loads(report.read_text(encoding="utf-8"))["files"]
+        return {str(item["name"]): str(item["sha256"]) for item in files}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def refuse_existing(output_dir: Path) -> None:

@@ -15,7 +15,17 @@ from lightunet_monai.errors import OutputError, UsageError
 from lightunet_monai.segmentation import Segmentation
 
 from .atomic import atomic_file, atomic_folder, check_folder
-from .case import MASK, OVERVIEW, REPORT, RESULT_NAMES, describe_files, refuse_existing, refuse_source
+from .case import (
+    MASK,
+    OVERVIEW,
+    REPORT,
+    RESULT_NAMES,
+    changed_files,
+    describe_files,
+    refuse_existing,
+    refuse_source,
+    with_kept,
+)
 from .formats import FORMATS
 from .report import CaseReport, write_report
 
@@ -82,7 +92,7 @@ def write_picture_case(
     formats : sequence of str
         Some of `PICTURE_FORMATS`.
     overwrite : bool
-        Replace an existing result; other files in the folder stay.
+        As in `case.write_case`.
     overview : callable or None
         Draws ``overview.png``.
 
@@ -98,8 +108,13 @@ def write_picture_case(
     """
     output_dir = Path(output_dir)
     check_picture_output(output_dir, formats, overwrite=overwrite)
+    written_names = {MASK, REPORT, *(FORMATS[name].file_name for name in formats if name != "mask")}
+    if overview is not None:
+        written_names.add(OVERVIEW)
+    kept = changed_files(output_dir, written_names) if overwrite else ()
+    report = with_kept(report, kept)
     refuse = None if overwrite else partial(refuse_existing, output_dir)
-    with atomic_folder(output_dir, RESULT_NAMES, refuse=refuse) as room:
+    with atomic_folder(output_dir, [name for name in RESULT_NAMES if name not in kept], refuse=refuse) as room:
         write_mask(segmentation, room / MASK)
         for name in formats:
             if name != "mask":

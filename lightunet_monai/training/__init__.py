@@ -5,16 +5,19 @@ from .autocast import AutocastInferer
 from .batch_norm import PreciseBatchNorm
 from .channels import lesion_channels
 from .checkpoints import EarlyStop, KeepBest, ResumeState, start_from
+from .divergence import CheckLoss
 from .gradients import ClipGradients
 from .losses import LesionWeightedLoss
 from .optimizers import MuonAdamW
 from .randomness import RandomStates
 from .sampling import CaseHash, fingerprint_cases, momentum_for, repeated
+from .validation import Validation
 
 __all__ = [
     "AugmentBatch",
     "AutocastInferer",
     "CaseHash",
+    "CheckLoss",
     "ClipGradients",
     "EarlyStop",
     "KeepBest",
@@ -23,6 +26,7 @@ __all__ = [
     "PreciseBatchNorm",
     "RandomStates",
     "ResumeState",
+    "Validation",
     "fingerprint_cases",
     "lesion_channels",
     "momentum_for",

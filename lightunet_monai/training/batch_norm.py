@@ -33,7 +33,7 @@ class PreciseBatchNorm:
     batches : int
         How many are measured, starting over where the loader ends; 0 leaves the running averages.
     interval : int
-        Epochs between measurements, that of the validation.
+        Epochs between measurements, that of the validation; the last epoch is measured, too.
     prepare_batch : callable
         That of the trainer, so that what is measured on is what the network was trained on: (batch, device) to
         (image (B, C, H, W), label).
@@ -55,11 +55,12 @@ class PreciseBatchNorm:
 
     def attach(self, engine: Engine) -> None:
         """Called by MONAI for each handler in a list; stands before the validation in it."""
-        if self.batches > 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=every_or_last(self.interval)), self)
 
     def __call__(self, engine: Engine) -> None:
         """Measure."""
+        if self.batches == 0:
+            return
         norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -80,3 +81,8 @@ class PreciseBatchNorm:
 def _endless(data_loader: Iterable[Any]) -> Iterable[Any]:
     while True:  # not itertools.cycle, which would keep every batch in memory
         yield from data_loader
+
+
+def every_or_last(interval: int) -> Callable[[Engine, int], bool]:
+    """Give a filter of ignite's epoch events: every `interval` epochs, and the last one."""
+    return lambda engine, event: event % interval == 0 or event == engine.state.max_epochs

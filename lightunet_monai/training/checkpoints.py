@@ -18,6 +18,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..errors import WeightsError
+from ..weights import not_finite
+from .divergence import check_state
 from .widening import State, widened
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ def start_from(network: nn.Module, weights: str | Path) -> None:
     Raises
     ------
     WeightsError
-        If the file is missing or belongs to another network.
+        If the file is missing, belongs to another network, or holds values that are not finite.
     """
     if not weights:
         return
@@ -54,6 +56,13 @@ def start_from(network: nn.Module, weights: str | Path) -> None:
             f"{weights}: not usable as a start for {type(network).__name__}: {error}.",
             hint="Give the model.pt of a bundle with the same network, or leave it empty.",
         ) from error
+    wrong = not_finite(network.state_dict())
+    if wrong:
+        raise WeightsError(
+            f"{weights}: not usable as a start: {len(wrong)} entries are not finite, the first are "
+            f"{', '.join(wrong[:3])}.",
+            hint="The training that made them has diverged: give other weights.",
+        )
     logger.info("starting from %s", weights)
 
 
@@ -98,9 +107,16 @@ class KeepBest:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Compare and write."""
+        """Compare and write.
+
+        Raises
+        ------
+        InferenceError
+            If the model to be written is not finite: the last one that was written stays.
+        """
         metric = float(engine.state.metrics[engine.state.key_metric_name])
         if metric > self.best or metric == self.best == 0:
+            check_state(self.model.state_dict())
             self.best = metric
             write_state(self.model.state_dict(), self.path)
             logger.info("best so far: %.4f, written to %s", metric, self.path)
@@ -115,8 +131,8 @@ class KeepBest:
         return {"best": self.best}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Take what `state_dict` gave."""
-        self.best = state["best"]
+        """Take what `state_dict` gave, where the model is still there; a lost one is no measure for the next."""
+        self.best = state["best"] if self.path.exists() else float("-inf")
 
 
 class EarlyStop(EarlyStopHandler):
@@ -144,7 +160,8 @@ class ResumeState:
     path : path
         Where to; replaced in one step, so that a kill at any moment leaves the last whole state.
     settings : mapping of str
-        What makes it this training and no other: a state of other settings is refused.
+        What makes it this training and no other: a state of other settings is refused. One that does not name a
+        setting, as it is older, agrees.
     """
 
     def __init__(self, parts: Mapping[str, Any], path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
@@ -193,7 +210,7 @@ class ResumeState:
         write_state({**state, **counts, "settings": self.settings}, self.path)
 
     def _check_settings(self, saved: Mapping[str, str]) -> None:
-        other = [name for name, value in saved.items() if self.settings.get(name, value) != value]
+        other = [name for name, value in saved.items() if not _agree(value, self.settings.get(name, value))]
         if other:
             found = ", ".join(f"{name} {saved[name]}, now {self.settings[name]}" for name in other)
             raise WeightsError(
@@ -205,6 +222,14 @@ class ResumeState:
 def fingerprint(values: Any) -> str:
     """Give a short hash of lists of cases or of other values that JSON can hold."""
     return hashlib.sha256(json.dumps(values, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _agree(saved: str, now: str) -> bool:
+    """Whether two settings, as `repr` gives them, are the same; 15 and 15.0 are."""
+    try:
+        return float(saved) == float(now)
+    except ValueError:
+        return saved == now
 
 
 def _without_length(part: Any, state: Any) -> Any:

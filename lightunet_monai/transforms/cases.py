@@ -18,6 +18,14 @@ logger = logging.getLogger(__name__)
 MODALITIES = ("CT", "")
 """DICOM modalities that are taken; an empty one is judged when the volume is loaded."""
 
+SECTIONS_NAMED = 8
+"""Of a datalist, in a message."""
+
+_FORM = (
+    "Write the datalist as {'training': [{'image': ..., 'label': ...}], 'validation': [...]}; "
+    "for folds each case under 'training' needs 'fold': NUMBER."
+)
+
 
 def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
     """List every volume below a folder for a MONAI dataset.
@@ -107,16 +115,23 @@ def list_labelled_cases(
     UnreadableFileError
         If the file is not such a datalist.
     NoImageFoundError
-        If the section is empty or names a file that does not exist.
+        If there is no such file, or the section is empty or names a file that does not exist.
     """
     path = Path(datalist)
+    lists = _read_lists(path)
+    if section == "test" and "test" not in lists:
+        section = "testing" if "testing" in lists else section
+    if section.startswith("test"):
+        fold = None
+    name = section if fold is None else "training"
+    if not isinstance(lists.get(name), list):
+        sections = [key for key, value in lists.items() if isinstance(value, list)]
+        raise UnreadableFileError(
+            f"{path}: no section {name!r}, found {', '.join(map(repr, sections[:SECTIONS_NAMED])) or 'none'}.",
+            hint=_FORM,
+        )
     try:
-        lists = json.loads(path.read_text(encoding="utf-8"))
-        if section == "test" and "test" not in lists:
-            section = "testing" if "testing" in lists else section
-        if section.startswith("test"):
-            fold = None
-        items = lists[section] if fold is None else _of_fold(lists["training"], section, fold)
+        items = lists[name] if fold is None else _of_fold(lists[name], section, fold)
         cases = [
             {
                 key: str((path.parent / item[key]).absolute())
@@ -124,17 +139,31 @@ def list_labelled_cases(
             }
             for item in items
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
+        what = f"a case without {error}" if isinstance(error, KeyError) else "a case of another form"
         raise UnreadableFileError(
-            f"{path}: no section {section!r} with image and label for each case ({error!r}).",
-            hint="Write the datalist as {'training': [{'image': ..., 'label': ...}], 'validation': [...]}; "
-            "for folds each case under 'training' needs 'fold': NUMBER.",
+            f"{path}: section {name!r}: found {what}, expected image and label for each case.", hint=_FORM
         ) from error
     missing = [name for case in cases for name in case.values() if not Path(name).exists()]
     if missing or not cases:
         found = f"{len(missing)} files are missing, the first is {missing[0]}" if missing else "no case"
         raise NoImageFoundError(f"{path}: section {section!r}: {found}.", hint="Check the paths in the datalist.")
     return cases
+
+
+def _read_lists(path: Path) -> dict[str, Any]:
+    try:
+        lists = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NoImageFoundError(f"{path}: no such file.", hint="'lightunet datalist' writes one.") from error
+    except OSError as error:
+        raise UnreadableFileError(f"{path}: cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:  # whose text may hold the whole file
+        raise UnreadableFileError(f"{path}: is no JSON, expected a datalist.", hint=_FORM) from error
+    if not isinstance(lists, dict):
+        kind = type(lists).__name__
+        raise UnreadableFileError(f"{path}: is no datalist: found {kind}, expected an object.", hint=_FORM)
+    return lists
 
 
 def _of_fold(items: list[dict[str, Any]], section: str, fold: int) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnsupportedImageError
+from ..inputs.limits import MAX_VOLUME_VOXELS
 
 OFF_VOXEL_TOLERANCE = 0.1
 """How far labelled voxels may lie from those of the volume, in voxels: writers repeat the jitter of slice positions."""
@@ -123,3 +124,40 @@ class LabelGrid:
                 reason="label-grid",
             )
         return places[:, 0], places[:, 1], places[:, 2]
+
+
+def joint_grid(
+    first: tuple[tuple[int, ...], NDArray[np.float64]], second: tuple[tuple[int, ...], NDArray[np.float64]]
+) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """Give the smallest grid around two boxes of voxels of one grid, with the axes of the first.
+
+    Parameters
+    ----------
+    first, second : tuple of shape (X, Y, Z) and affine (4, 4)
+        Voxel index to RAS+ mm.
+
+    Returns
+    -------
+    shape : tuple of int
+    affine : ndarray of float64, shape (4, 4)
+
+    Raises
+    ------
+    GeometryError
+        If the second does not continue the first in whole voxels, or so far away that they are of no one volume.
+    """
+    shape, affine = first
+    to_first = LabelGrid((1, 1, 1), affine, "the segmentation").check_lattice(second[0], second[1])
+    ends = np.array([[0.0, 0.0, 0.0], np.array(second[0]) - 1.0])
+    own = np.rint(ends @ to_first[:3, :3].T + to_first[:3, 3]).astype(int)
+    low = np.minimum(0, own.min(axis=0))
+    size = np.maximum(np.array(shape) - 1, own.max(axis=0)) - low + 1
+    if size.astype(np.float64).prod() > MAX_VOLUME_VOXELS:
+        raise GeometryError(
+            f"{' x '.join(map(str, size))} voxels hold both segmentations, expected at most {MAX_VOLUME_VOXELS}.",
+            hint=_HINT,
+            reason="label-grid",
+        )
+    whole = np.array(affine, dtype=np.float64)
+    whole[:3, 3] = affine[:3, :3] @ low + affine[:3, 3]
+    return (int(size[0]), int(size[1]), int(size[2])), whole

@@ -148,16 +148,34 @@ def holds_one_value(labels: Tensor) -> bool:
     return not bool(((labels != 0) & (labels != labels.max())).any())
 
 
-def _lesions(labels: Tensor, volume: MetaTensor) -> Tensor:
-    """1 where a label map has its one value above 0: half of a voxel is half of it, whatever the value."""
+def check_one_value(labels: Tensor, name: str) -> None:
+    """Refuse a label map with more than one value beside 0, where all lesions have one and there is nothing else.
+
+    Parameters
+    ----------
+    labels : Tensor
+        The label map.
+    name : str
+        What to call it in the message.
+
+    Raises
+    ------
+    UnsupportedImageError
+        Names the values.
+    """
     if not holds_one_value(labels):
         found = ", ".join(f"{value:g}" for value in torch.unique(labels).tolist())
-        name = dict(volume.meta).get("filename_or_obj", "the label map")
         raise UnsupportedImageError(
             f"{name}: holds the values {found}, expected 0 and one other value: lesions.",
-            hint="Write one value for all lesions and 0 for everything else; a model with tissues takes more values.",
+            hint="Write one value for all lesions and 0 for everything else; a model with tissues takes more values "
+            "(--model tissues).",
             reason="label-values",
         )
+
+
+def _lesions(labels: Tensor, volume: MetaTensor) -> Tensor:
+    """1 where a label map has its one value above 0: half of a voxel is half of it, whatever the value."""
+    check_one_value(labels, str(dict(volume.meta).get("filename_or_obj", "the label map")))
     return (labels != 0).float()
 
 

@@ -101,7 +101,7 @@ class PieceJudge:
             self.measure = PieceMeasure(**{**content["measure"], "shell": tuple(content["measure"]["shell"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(
-                f"{path}: cannot be used to judge pieces: {error!r}.",
+                f"{path}: cannot be used to judge pieces: {type(error).__name__}.",
                 hint="Reinstall the bundle, or set piece_judge to null in inference.json and fit it anew: "
                 "'lightunet calibrate --pieces --write'.",
             ) from error

@@ -93,7 +93,7 @@ def test_training_it_misses_no_property_and_labels_are_what_is_left_out(tmp_path
         config_file=[str(CONFIGS / name) for name in ("inference.json", "train.json", "train_left_out.json")],
         meta_file=str(CONFIGS / "metadata.json"), logging_file=False, workflow_type="train",
         bundle_root=str(SHIPPED), dataset_dir=str(tmp_path), output_dir=str(tmp_path / "out"), max_epochs=1,
-        volumes_per_batch=2, precise_batch_norm_batches=0, val_interval=1, tensorboard=False,
+        volumes_per_batch=2, precise_batch_norm_batches=0, tensorboard=False,
     )  # fmt: skip
     workflow.initialize()
     assert workflow.check_properties() == []

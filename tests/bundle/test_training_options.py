@@ -108,7 +108,7 @@ def test_a_fold_with_early_stopping_and_mlflow_ends_early_and_is_tracked(a_datal
 def test_two_processes_train_one_model(a_datalist, tmp_path):
     bundle = tiny_bundle(tmp_path / "bundle")
     configs = [str(bundle / "configs" / name) for name in ("inference.json", "train.json", "multi_gpu_train.json")]
-    overrides = {**SMALL, "max_epochs": 2, "val_interval": 1, "fold": 0, "datalist": str(a_datalist)}
+    overrides = {**SMALL, "max_epochs": 2, "val_interval": 4, "fold": 0, "datalist": str(a_datalist)}
     overrides.update(output_dir=str(tmp_path / "out"), bundle_root=str(bundle), learning_rate=0.01)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle",

@@ -180,6 +180,10 @@ def test_a_result_is_kept_unless_asked(a_bundle, tmp_path, capsys):
     assert _segment(a_bundle, path, tmp_path / "out", "--model", NAME, "--overwrite", "--progress", "json") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1]["event"] == "done"
+    (tmp_path / "out" / "labelmap.nii.gz").write_bytes(b"edited")
+    assert _segment(a_bundle, path, tmp_path / "out", "--model", NAME, "--overwrite") == 0
+    assert "warning: labelmap.nii.gz was changed since" in capsys.readouterr().out
+    assert (tmp_path / "out" / "labelmap.nii.gz").read_bytes() == b"edited"
 
 
 def test_missing_weights_name_the_file_and_the_way_to_get_them(tmp_path):

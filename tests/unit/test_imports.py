@@ -23,7 +23,7 @@ ALLOWED = {
     "inference": BASE,
     "outputs": BASE,
     "inferers": {"errors"},
-    "training": {"errors", "labels"},
+    "training": {"errors", "labels", "weights"},
     "simulation": BASE,
     "evaluation": BASE,
     "review": BASE,

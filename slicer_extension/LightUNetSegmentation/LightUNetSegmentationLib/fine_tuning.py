@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -87,7 +88,9 @@ class FineTuning:
             if event.get("epoch") is None:
                 continue
             self.status = describe(event)
-            if event.get("val_dice") is not None:
+            if event.get("best_dice") is not None:
+                self.bestDice = event["best_dice"]
+            elif event.get("val_dice") is not None:  # an older package, which does not tell the best
                 self.bestDice = max(event["val_dice"], self.bestDice or 0.0)
             if self.curves is not None:
                 self.curves.add(event["epoch"], event.get("loss"), event.get("val_dice"))
@@ -130,10 +133,10 @@ class TrainingCurves:
             self.chart.AddAndObservePlotSeriesNodeID(series.GetID())
 
     def add(self, epoch, loss, valDice):
-        """Add the point of one epoch; a value that is not there is drawn as 0."""
+        """Add the point of one epoch; a value that is not there is not a number, which VTK does not draw."""
         row = self.table.AddEmptyRow()
         for column, value in enumerate((epoch, loss, valDice)):
-            self.table.GetTable().GetColumn(column).SetValue(row, float(value or 0.0))
+            self.table.GetTable().GetColumn(column).SetValue(row, math.nan if value is None else float(value))
         self.table.GetTable().Modified()
         self.table.Modified()
 

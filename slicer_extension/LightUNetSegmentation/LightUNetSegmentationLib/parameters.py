@@ -86,7 +86,7 @@ class TrainParameters:
         options = {
             **modelOption(self.model),
             "--max-epochs": str(self.epochs) if self.epochs else "",
-            # Few epochs could end before the model's own interval; and each one gives a point of the curve.
+            # Each epoch gives a point of the curve.
             "--val-interval": "1" if self.epochs else "",
             "--device": "" if self.device == AUTOMATIC else self.device,
         }

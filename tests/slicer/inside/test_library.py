@@ -1,7 +1,9 @@
 """Training cases, models, installation, diagnostics, DICOM export: the library without a window."""
 
 import json
+import math
 import os
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -127,6 +129,22 @@ def test_training_needs_two_cases_and_draws_its_curves(make_interpreter, tmp_pat
         training.poll()
     assert training.modelFolder == str(tmp_path / "new" / "bundle")
     assert curves.chart.GetNumberOfPlotSeriesNodes() == 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "best", "drawn"), [("uneven", 0.5, [0.4, math.nan, 0.2]), ("old", 0.6, [0.2, 0.4, 0.6])]
+)
+def test_a_model_has_its_best_dice_and_the_curve_what_each_epoch_had(
+    make_interpreter, tmp_path, scene, mode, best, drawn
+):
+    (tmp_path / "datalist.json").write_text('{"training": [{}], "validation": [{}]}')
+    parameters = TrainParameters(str(tmp_path / "datalist.json"), str(tmp_path / "new"), epochs=3)
+    training = FineTuning(parameters, interpreter=make_interpreter(mode), curves=TrainingCurves()).start()
+    while training.isRunning:
+        training.poll()
+        time.sleep(0.02)
+    assert training.bestDice == pytest.approx(best)
+    assert [dice for _epoch, _loss, dice in training.curves.rows()] == pytest.approx(drawn, nan_ok=True)
 
 
 def test_models_are_chosen_and_taken_back_also_after_a_restart(tmp_path):

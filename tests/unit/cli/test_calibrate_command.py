@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from lightunet_monai.cli import main
 from lightunet_monai.cli.calibrate import _ModelGrid, write_numbers
 from lightunet_monai.inference import Predictor
+from lightunet_monai.options import RunOptions
 from tests.builders.bundle import tiny_bundle
 from tests.builders.volume import make_affine, make_nifti, make_voxels
 
@@ -108,6 +110,50 @@ def test_a_model_that_finds_nothing_chooses_no_threshold(tmp_path, capsys):
     assert main(["calibrate", "--data", str(tmp_path / "list.json"), *words]) == 2
     assert "the model found none of the lesions" in capsys.readouterr().err
     assert main(["calibrate", "--data", str(tmp_path / "list.json"), *words, "--false-positives", "nan"]) == 2
+    assert (bundle / "configs" / "inference.json").read_text() == before
+
+
+def _map_of_tissues(folder: Path) -> Path:
+    """A datalist whose label map holds 1 for a tumour and 2 for another tissue."""
+    voxels, affine = make_voxels((34, 30, 26)), make_affine((1.9, 2.0, 2.1))
+    values = np.zeros(voxels.shape, np.uint8)
+    values[6:12, 6:12, 6:12], values[15:25, 15:25, 2:20] = 1, 2
+    image = make_nifti(folder / "image.nii.gz", voxels, affine)
+    label = make_nifti(folder / "tissues.nii.gz", values, affine)
+    (folder / "list.json").write_text(json.dumps({"validation": [{"image": image.name, "label": label.name}]}))
+    return folder / "list.json"
+
+
+@pytest.mark.parametrize("command", [["calibrate", "--write"], ["calibrate", "--pieces"], ["evaluate"]])
+def test_tissues_are_no_lesions_of_a_model_without_tissues(tmp_path, capsys, command):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    before = (bundle / "configs" / "inference.json").read_text()
+    words = ["--bundle", str(bundle), "--section", "validation", "--engine", "torch", "--progress", "none"]
+    assert main([*command, "--data", str(_map_of_tissues(tmp_path)), *words]) == 1
+    message = capsys.readouterr().err
+    assert f"{tmp_path / 'tissues.nii.gz'}: holds the values 0, 1, 2, expected 0 and one other value" in message
+    assert "--model tissues" in message
+    assert (bundle / "configs" / "inference.json").read_text() == before
+
+
+def test_a_model_with_tissues_takes_maps_of_tissues(tmp_path):
+    words = ["--bundle", str(tiny_bundle(tmp_path / "bundle")), "--section", "validation", "--model", "tissues"]
+    assert main(["evaluate", "--data", str(_map_of_tissues(tmp_path)), *words, "--progress", "none"]) == 0
+
+
+def test_a_temperature_at_the_end_of_its_search_is_refused(a_calibrated_bundle, tmp_path, capsys):
+    bundle, datalist = a_calibrated_bundle
+    before = (bundle / "configs" / "inference.json").read_text()
+    image = datalist.parent / "image_0.nii.gz"
+    predictor = Predictor(bundle, RunOptions(engine="torch"), sure_threshold=0.0)
+    said = predictor.segment(image, with_probability=True).segmentation
+    # What is half and more sure is a lesion, and nothing else: the surer the better, without end.
+    make_nifti(tmp_path / "label.nii.gz", (said.probability >= 0.5).astype(np.uint8), said.affine)
+    entry = {"image": str(image), "label": "label.nii.gz"}
+    (tmp_path / "list.json").write_text(json.dumps({"validation": [entry]}))
+    words = ["--bundle", str(bundle), "--engine", "torch", "--progress", "none", "--write"]
+    assert main(["calibrate", "--data", str(tmp_path / "list.json"), *words]) == 2
+    assert "the best factor of the temperature is 0.05" in capsys.readouterr().err
     assert (bundle / "configs" / "inference.json").read_text() == before
 
 

@@ -164,3 +164,19 @@ def test_a_list_written_through_a_link_names_files_that_are_there(tmp_path):
     path = tmp_path / "link" / "list.json"
     assert main(["datalist", str(images), str(labels), "-o", str(path), "--validation", "0"]) == 0
     assert len(list_labelled_cases(path, "training")) == 2
+
+
+def test_a_folder_in_place_of_the_datalist_is_refused_and_nothing_is_left(tmp_path, capsys):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            make_nifti(tmp_path / folder / f"{name}.nii.gz", np.zeros((4, 4, 4), np.uint8))
+    (tmp_path / "out").mkdir()
+    words = ["datalist", str(tmp_path / "images"), str(tmp_path / "labels"), "-o"]
+    assert main([*words, str(tmp_path / "out")]) == 1
+    assert f"{tmp_path / 'out'}: is a folder, expected a file" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main([*words, str(tmp_path / "file" / "list.json")]) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "images", "labels", "out"]
+    assert main([*words, str(tmp_path / "new" / "list.json")]) == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["list.json"]

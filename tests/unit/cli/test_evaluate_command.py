@@ -15,10 +15,10 @@ from lightunet_monai.cli import main
 from lightunet_monai.cli.density import read_density
 from lightunet_monai.cli.evaluate import _parse_thresholds, distinct_names
 from lightunet_monai.cli.evaluation_output import Gallery
-from lightunet_monai.outputs import write_seg_nrrd
+from lightunet_monai.outputs import write_dicom_seg, write_seg_nrrd
 from lightunet_monai.simulation.tissues import Tissue, breast_density
 from tests.builders.bundle import tiny_bundle
-from tests.builders.segmentation import make_lesions, make_segmentation
+from tests.builders.segmentation import make_case, make_lesions, make_segmentation
 from tests.builders.volume import make_affine, make_nifti, make_volume, make_voxels
 from tests.unit.review.test_page import check_page
 
@@ -420,16 +420,120 @@ def test_cases_are_named_by_what_tells_their_files_apart():
     assert distinct_names([]) == []
 
 
-def test_a_reference_of_3d_slicer_that_covers_a_part_is_painted_on_the_grid_of_its_prediction(tmp_path, capsys):
-    volume = make_segmentation(make_lesions((40, 36, 20)), make_affine())
-    write_seg_nrrd(volume, tmp_path / "whole.seg.nrrd")
-    image = SimpleITK.ReadImage(str(tmp_path / "whole.seg.nrrd"))
+def _cut(path, target):
+    """Cut a segmentation to what is in it, as 3D Slicer does."""
+    image = SimpleITK.ReadImage(str(path))
     filled = np.argwhere(SimpleITK.GetArrayFromImage(image) > 0)
     low, high = filled.min(0)[::-1].tolist(), filled.max(0)[::-1].tolist()
     cut = image[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
     for key in image.GetMetaDataKeys():
         cut.SetMetaData(key, image.GetMetaData(key))
-    SimpleITK.WriteImage(cut, str(tmp_path / "cut.seg.nrrd"))
+    SimpleITK.WriteImage(cut, str(target))
+
+
+def test_a_reference_of_3d_slicer_that_covers_a_part_is_painted_on_the_grid_of_its_prediction(tmp_path, capsys):
+    volume = make_segmentation(make_lesions((40, 36, 20)), make_affine())
+    write_seg_nrrd(volume, tmp_path / "whole.seg.nrrd")
+    _cut(tmp_path / "whole.seg.nrrd", tmp_path / "cut.seg.nrrd")
     make_nifti(tmp_path / "pred.nii.gz", volume.label_map, volume.affine)
     assert _run(tmp_path / "pred.nii.gz", tmp_path / "cut.seg.nrrd") == 0
     assert "| Dice | 1.000 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_dicom_segmentation_is_painted_on_the_grid_of_the_other_side(tmp_path, capsys, side):
+    segmentation = make_case(tmp_path).segmentation
+    write_dicom_seg(segmentation, tmp_path / "segmentation.dcm")
+    make_nifti(tmp_path / "map.nii.gz", segmentation.label_map, segmentation.affine)
+    files = (tmp_path / "segmentation.dcm", tmp_path / "map.nii.gz")
+    assert _run(*(files if side == 0 else files[::-1])) == 0
+    assert "| Dice | 1.000 |" in capsys.readouterr().out
+
+
+def _two_cut_segmentations(folder, shift=(0, 0, 0)):
+    """Half of the cube found, and the cube with another lesion: boxes of different sizes and places."""
+    affine = make_affine()
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ np.array(shift)
+    for name, values, grid in (("pred", _map(HALF), moved), ("ref", _map(CUBE, OTHER), affine)):
+        write_seg_nrrd(make_segmentation(values, grid), folder / "whole.seg.nrrd")
+        _cut(folder / "whole.seg.nrrd", folder / f"{name}.seg.nrrd")
+    return folder / "pred.seg.nrrd", folder / "ref.seg.nrrd"
+
+
+def test_two_segmentations_of_3d_slicer_that_cover_parts_are_painted_on_the_box_around_both(tmp_path, capsys):
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        pair = _two_cut_segmentations(tmp_path / place)
+        assert _run(*(pair if place == "here" else pair[::-1]), "-o", tmp_path / place / "e.json") == 0
+        figures = json.loads((tmp_path / place / "e.json").read_text())["figures"]
+        assert figures["dice"]["value"] == pytest.approx(2 * 108 / (108 + 216 + 64))
+    capsys.readouterr()
+    with_room = _two_cut_segmentations(tmp_path, shift=(0, 0, 2))  # whole voxels: still one grid
+    assert _run(*with_room) == 0
+    assert f"| Dice | {2 * 108 / (108 + 216 + 64):.3f} |" in capsys.readouterr().out
+
+
+def test_two_segmentations_of_no_common_grid_need_their_volume(tmp_path, capsys):
+    pair = _two_cut_segmentations(tmp_path, shift=(0.5, 0, 0))
+    assert _run(*pair) == 1
+    message = capsys.readouterr().err
+    assert "--images" in message
+    assert f"{pair[0]} has 6 x 6 x 3 voxels of 0.8 x 0.9 x 1.5 mm" in message
+    assert f"{pair[1]} has 16 x 14 x 6 voxels" in message
+    far = _two_cut_segmentations(tmp_path, shift=(100_000, 100_000, 0))
+    assert _run(*far) == 1
+    assert "--images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("images", ["images", "images/ref.nii.gz"])
+def test_two_segmentations_are_painted_on_their_volume(tmp_path, capsys, images):
+    pair = _two_cut_segmentations(tmp_path)
+    (tmp_path / "images").mkdir()
+    make_nifti(tmp_path / "images" / "ref.nii.gz", make_voxels(SHAPE))
+    out = tmp_path / "out"
+    assert _run(*pair, "--images", tmp_path / images, "-o", out) == 0
+    assert f"| Dice | {2 * 108 / (108 + 216 + 64):.3f} |" in capsys.readouterr().out
+    counts = json.loads((out / "evaluation.json").read_text())["confusion_matrix"]["voxels"]
+    assert np.sum(list(counts.values())) == np.prod(SHAPE)  # of the volume, not of the boxes
+
+
+def test_two_dicom_segmentations_need_their_volume(tmp_path, capsys):
+    case = make_case(tmp_path)
+    for name in ("a.dcm", "b.dcm"):
+        write_dicom_seg(case.segmentation, tmp_path / name)
+    assert _run(tmp_path / "a.dcm", tmp_path / "b.dcm") == 1
+    message = capsys.readouterr().err
+    assert "leaves out empty slices" in message
+    assert "--images" in message
+    volume = make_nifti(tmp_path / "volume.nii.gz", case.volume_hu, case.segmentation.affine)
+    assert _run(tmp_path / "a.dcm", tmp_path / "b.dcm", "--images", volume) == 0
+    assert "| Dice | 1.000 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["cases.csv", "evaluation.json", "evaluation.html", "structures.csv"])
+def test_files_of_somebody_else_are_not_replaced(folders, tmp_path, capsys, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text('{"patients": 3}')
+    (out / "notes.txt").write_text("mine")
+    assert _run(*folders, "-o", out) == 1
+    message = capsys.readouterr()
+    assert f"{out}: holds {name} and no evaluation.json of ours" in message.err
+    assert "Dice" not in message.out  # before the work
+    assert (out / name).read_text() == '{"patients": 3}'
+    assert len(list(out.iterdir())) == 2
+    (out / name).unlink()
+    assert _run(*folders, "-o", out) == 0
+    assert _run(*folders, "-o", out) == 0  # over our own
+    assert (out / "notes.txt").exists()
+
+
+def test_a_json_file_of_somebody_else_is_not_replaced(folders, tmp_path, capsys):
+    (tmp_path / "datalist.json").write_text('{"training": []}')
+    assert _run(*folders, "-o", tmp_path / "datalist.json") == 1
+    assert "datalist.json: is no evaluation, and would be replaced" in capsys.readouterr().err
+    assert (tmp_path / "datalist.json").read_text() == '{"training": []}'
+    (tmp_path / "e.json").write_text("")
+    assert _run(*folders, "-o", tmp_path / "e.json") == 0
+    assert _run(*folders, "-o", tmp_path / "e.json") == 0

@@ -220,6 +220,19 @@ def test_the_label_map_is_not_replaced_however_its_folder_is_spelled(tmp_path, c
     assert path.read_bytes() == before
 
 
+def test_an_edited_file_that_is_not_written_anew_is_kept_and_told(tmp_path, capsys):
+    case = make_case(tmp_path)
+    path = nifti(case.segmentation, tmp_path / "map.nii.gz")
+    assert export(tmp_path, path, case, "-f", "segnrrd,nrrd")[0] == 0
+    mine = tmp_path / "out" / "labelmap.seg.nrrd"
+    mine.write_bytes(b"edited")
+    capsys.readouterr()
+    assert export(tmp_path, path, case, "-f", "nifti", "--overwrite")[0] == 0
+    assert "warning: labelmap.seg.nrrd was changed since" in capsys.readouterr().out
+    assert mine.read_bytes() == b"edited"
+    assert not (tmp_path / "out" / "labelmap.nrrd").exists()
+
+
 def test_programs_get_json_lines(tmp_path, capsys):
     case = make_case(tmp_path)
     path = write_segnrrd(case.segmentation, tmp_path / "map.seg.nrrd")

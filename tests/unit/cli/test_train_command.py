@@ -1,11 +1,72 @@
-"""``lightunet train``: what may be changed for a training, and what belongs to the model."""
+"""``lightunet train``: what may be changed for a training, what it reports, how it goes on, and when it refuses."""
 
 import json
+import logging
+import math
+import shutil
 
 import pytest
+import torch
+from monai.utils import set_determinism
 
 from lightunet_monai.cli import main
+from lightunet_monai.cli.progress import _Clock
 from tests.builders.bundle import tiny_bundle
+from tests.builders.volume import make_nifti, make_voxels
+
+SMALL = ("train_window=[16,16]", "volumes_per_batch=1", "fewest_cases=2", "slices_per_volume=1", "tensorboard=false")
+QUICK = (*SMALL, "precise_batch_norm_batches=1")
+NO_WARNINGS_OF_OTHERS = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_before():
+    """What a training sets for its process: how much is logged, and how random numbers are drawn."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
+    set_determinism(None)
+
+
+@pytest.fixture(scope="module")
+def a_place(tmp_path_factory):
+    """A folder with a datalist of two volumes and a tiny bundle."""
+    folder = tmp_path_factory.mktemp("train")
+    label = make_nifti(folder / "label.nii.gz", (make_voxels() > 40).astype("uint8"))
+    pairs = [{"image": make_nifti(folder / f"{n}.nii.gz").name, "label": label.name, "fold": n} for n in range(2)]
+    (folder / "datalist.json").write_text(json.dumps({"training": pairs[:1], "validation": pairs[1:]}))
+    tiny_bundle(folder / "bundle")
+    return folder
+
+
+def _command(place, output, *words):
+    settings = [word for item in QUICK for word in ("--set", item)]
+    given = ["--data", str(place / "datalist.json"), "--bundle", str(place / "bundle"), "-o", str(output)]
+    return ["train", *given, "--device", "cpu", *settings, *words]
+
+
+def _events(capsys):
+    lines = capsys.readouterr().out.splitlines()
+    return [json.loads(line) for line in lines if line.startswith('{"schema"')]
+
+
+def _epochs(capsys):
+    return {event["epoch"]: event for event in _events(capsys) if "epoch" in event}
+
+
+@pytest.fixture(scope="module")
+def a_training(a_place):
+    """The output folder of a training of two epochs, fewer than the bundle's interval of validation."""
+    output = a_place / "trained"
+    assert main(_command(a_place, output, "--max-epochs", "2", "--progress", "none")) == 0
+    return output
+
+
+@pytest.fixture
+def resumable(a_training, tmp_path):
+    """A copy of it that may be changed."""
+    shutil.copytree(a_training, tmp_path / "again")
+    return tmp_path / "again"
 
 
 @pytest.mark.parametrize("item", ["model_spacing=[2.5,2.5,2.5]", "skin_mm=0", "preprocessing#transforms#0#model=x"])
@@ -17,3 +78,142 @@ def test_what_the_model_does_to_a_volume_cannot_be_changed_for_the_training_alon
     assert f"--set: found {item.partition('=')[0]}, expected an entry of train.json" in message
     assert "change it in a copy of the bundle" in message
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--val-interval", "0"], "option --val-interval: found 0, expected a whole number of 1 or more."),
+        (["--max-epochs", "0"], "option --max-epochs: found 0, expected a whole number of 1 or more."),
+        (["--patience", "-1"], "option --patience: found -1, expected a whole number of 0 or more."),
+        (["--learning-rate", "-1"], "option --learning-rate: found -1.0, expected a number of 0 or more."),
+        (["--learning-rate", "nan"], "option --learning-rate: found nan, expected a number of 0 or more."),
+        (["--seed", "-1"], "option --seed: found -1, expected a whole number from 0 to"),
+        (["--device", "cuda:70"], "option --device: found 'cuda:70', but this machine has"),
+        (["--device", "gpu"], "option --device: found 'gpu', expected cpu, cuda, cuda:1 or mps."),
+        (["--set", "max_epochs=abc"], "option --set max_epochs: found abc, expected a whole number of 1 or more."),
+        (["--set", "max_epochs=1.5"], "option --set max_epochs: found 1.5, expected a whole number of 1 or more."),
+        (["--set", "lesion_share=2"], "option --set lesion_share: found 2, expected a number from 0 to 1."),
+        (["--set", "volumes_per_batch=true"], "option --set volumes_per_batch: found True, expected a whole number"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_the_name_of_its_option(a_place, tmp_path, capsys, words, told):
+    assert main(_command(a_place, tmp_path / "new", *words)) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_output_that_is_a_file_or_lies_in_the_bundle_is_refused(a_place, tmp_path, capsys):
+    (tmp_path / "new").write_text("")
+    assert main(_command(a_place, tmp_path / "new")) == 1
+    assert "is a file, expected a folder" in capsys.readouterr().err
+    assert main(_command(a_place, a_place / "bundle" / "new")) == 2
+    assert "the new bundle would lie in" in capsys.readouterr().err
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_a_part_that_cannot_be_made_is_told_by_its_own_words(a_place, tmp_path, capsys):
+    assert main(_command(a_place, tmp_path / "new", "--set", "train#optimizer#momentum=2")) == 1
+    message = capsys.readouterr().err
+    assert "the training cannot be set up: ValueError: momentum is 2" in message
+    assert "Failed to instantiate" not in message
+    assert "Check what --set gives" in message
+    assert "Give the same command again" not in message
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_a_training_that_diverges_ends_without_a_model(a_place, tmp_path, capsys):
+    words = ["--learning-rate", "1e30", "--max-epochs", "2", "--val-interval", "1", "--progress", "json"]
+    assert main(_command(a_place, tmp_path / "new", *words)) == 1
+    written = capsys.readouterr()
+    error = json.loads(written.out.splitlines()[-1])
+    assert error["reason"] == "diverged"
+    assert "the loss is not finite in epoch 1" in error["message"]
+    assert "--learning-rate" in error["hint"]
+    assert not list((tmp_path / "new").glob("*.pt"))
+    assert not (tmp_path / "new" / "bundle").exists()
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_the_last_epoch_is_validated_also_before_the_interval_is_over(a_training):
+    assert (a_training / "bundle" / "models" / "model.pt").is_file()
+    state = torch.load(a_training / "resume.pt", weights_only=True)
+    assert state["epoch"] == 2
+    assert state["best"]["best"] >= 0
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_a_finished_training_without_a_model_is_validated_once(a_place, resumable, capsys, caplog):
+    (resumable / "model.pt").unlink()
+    shutil.rmtree(resumable / "bundle")
+    assert main(_command(a_place, resumable, "--max-epochs", "2", "--progress", "none")) == 0
+    assert "no model was kept: validating the state after epoch 2" in caplog.text
+    assert (resumable / "bundle" / "models" / "model.pt").is_file()
+    caplog.clear()
+    assert main(_command(a_place, resumable, "--max-epochs", "2", "--progress", "none")) == 0
+    assert "validating the state" not in caplog.text
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_an_epoch_tells_its_own_dice_where_it_was_validated_and_the_best_so_far(a_place, resumable, capsys):
+    state = torch.load(resumable / "resume.pt", weights_only=True)
+    state["best"]["best"] = 0.9
+    torch.save(state, resumable / "resume.pt")
+    words = ["--max-epochs", "5", "--val-interval", "4", "--progress", "json"]
+    assert main(_command(a_place, resumable, *words)) == 0
+    events = _epochs(capsys)
+    assert list(events) == [3, 4, 5]
+    assert events[3]["val_dice"] is None
+    assert [event["best_dice"] for event in events.values()] == [0.9, 0.9, 0.9]
+    assert all(0 <= events[epoch]["val_dice"] < 0.9 for epoch in (4, 5))
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_a_training_is_not_resumed_with_other_settings_but_a_state_that_does_not_name_them_is(
+    a_place, resumable, capsys
+):
+    changed = {
+        "weight_decay": 0.5, "max_gradient_norm": 9.0, "lesion_weight": 2.0, "small_lesion_weight": 2.0,
+        "cross_entropy_share": 0.25, "train_window": [16, 32], "lesion_share": 0.125, "bright_share": 0.125,
+        "ema_momentum": 0.5, "fewest_cases": 3,
+    }  # fmt: skip
+    state = torch.load(resumable / "resume.pt", weights_only=True)
+    assert {*changed, "preprocessing"} <= state["settings"].keys()
+    words = [word for name, value in changed.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    assert main(_command(a_place, resumable, *words, "--max-epochs", "3")) == 1
+    message = capsys.readouterr().err
+    assert "is of a training with other settings" in message
+    assert all(f"{name} {state['settings'][name]}, now {value!r}" in message for name, value in changed.items())
+    for name in (*changed, "preprocessing"):
+        del state["settings"][name]
+    torch.save(state, resumable / "resume.pt")
+    assert main(_command(a_place, resumable, "--set", "weight_decay=0.5", "--max-epochs", "3")) == 0
+    assert torch.load(resumable / "resume.pt", weights_only=True)["settings"]["weight_decay"] == "0.5"
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_a_training_is_not_resumed_with_volumes_that_are_prepared_in_another_way(a_place, resumable, tmp_path, capsys):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(a_place / "bundle", bundle)
+    config = json.loads((bundle / "configs" / "inference.json").read_text())
+    config["hu_range"] = [-300.0, 900.0]
+    (bundle / "configs" / "inference.json").write_text(json.dumps(config))
+    state = torch.load(resumable / "resume.pt", weights_only=True)
+    state["settings"].pop("pretrained")  # that of another folder
+    torch.save(state, resumable / "resume.pt")
+    assert main([*_command(a_place, resumable, "--max-epochs", "3"), "--bundle", str(bundle)]) == 1
+    message = capsys.readouterr().err
+    assert "other settings: preprocessing" in message
+    assert "-300.0, 900.0" in message
+
+
+def test_the_time_left_of_a_resumed_stage_is_that_of_what_was_done_since():
+    now = [0.0]
+    clock = _Clock(lambda: now[0])
+    assert clock.left("train", 0.5) is None
+    now[0] = 10.0
+    assert clock.left("train", 0.6) == pytest.approx(40.0)  # a tenth took ten seconds, and four tenths are left
+    assert clock.left("train", 1.0) == 0.0
+    assert clock.left("write", 0.0) is None
+    now[0] = 12.0
+    assert math.isclose(clock.left("write", 0.5), 2.0)

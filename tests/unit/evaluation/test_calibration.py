@@ -42,6 +42,16 @@ def test_without_lesions_the_temperature_stays():
     assert calibration.fit_temperature() == 1.0
 
 
+def test_a_temperature_without_a_minimum_inside_the_range_is_told():
+    rejected = Calibration()
+    rejected.add(np.array([0.001, 0.999]).reshape(2, 1, 1), np.array([True, False]).reshape(2, 1, 1))
+    perfect = Calibration()
+    perfect.add(np.array([0.4, 0.6]).reshape(2, 1, 1), np.array([False, True]).reshape(2, 1, 1))
+    assert rejected.is_at_bound(rejected.fit_temperature())
+    assert perfect.is_at_bound(perfect.fit_temperature())
+    assert not any(Calibration.is_at_bound(factor) for factor in (0.06, 1.0, 19.0))
+
+
 def test_the_calibration_curve_counts_what_was_said_and_what_is_true():
     calibration = Calibration()
     probability = np.array([0.25] * 4 + [0.75] * 4, dtype=np.float32).reshape(8, 1, 1)

@@ -97,6 +97,28 @@ def test_overwriting_removes_formats_of_the_earlier_result_and_keeps_other_files
     ]
 
 
+def test_overwriting_keeps_a_file_that_somebody_changed_and_that_is_not_written_anew(tmp_path: Path) -> None:
+    segmentation = make_segmentation(np.ones((4, 4, 4), np.uint8))
+    out = tmp_path / "out"
+    write_case(out, segmentation, formats=["nifti", "nrrd", "segnrrd"])
+    (out / "labelmap.seg.nrrd").write_bytes(b"edited")
+    (out / "labelmap.nii.gz").write_bytes(b"edited, and written anew")
+
+    for _ in range(2):  # the second time no report lists it
+        write_case(out, segmentation, formats=["nifti"], overwrite=True)
+
+        assert (out / "labelmap.seg.nrrd").read_bytes() == b"edited"
+        assert not (out / "labelmap.nrrd").exists()
+        assert (out / "labelmap.nii.gz").read_bytes() != b"edited, and written anew"
+        report = json.loads((out / "report.json").read_text())
+        assert [item["name"] for item in report["files"]] == ["labelmap.nii.gz", "findings.csv", "findings.json"]
+        (warning,) = [text for text in report["warnings"] if "kept" in text]
+        assert warning.startswith("labelmap.seg.nrrd was changed")
+    write_case(out, segmentation, formats=["segnrrd"], overwrite=True)
+    assert sorted(os.listdir(out)) == ["findings.csv", "findings.json", "labelmap.seg.nrrd", "report.json"]
+    assert not any("kept" in text for text in json.loads((out / "report.json").read_text())["warnings"])
+
+
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = make_case(tmp_path)
 

@@ -1,16 +1,29 @@
-"""A start, a resumed training, the best model."""
+"""A start, a resumed training, the best model, when it is validated and when it has diverged."""
 
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.optimizers import WarmupCosineSchedule
 from monai.transforms import Compose, Randomizable
 from torch import nn
 
-from lightunet_monai.errors import WeightsError
+from lightunet_monai.errors import InferenceError, WeightsError
 from lightunet_monai.networks import LightUNet
-from lightunet_monai.training import EarlyStop, KeepBest, PreciseBatchNorm, RandomStates, ResumeState, start_from
+from lightunet_monai.training import (
+    CheckLoss,
+    EarlyStop,
+    KeepBest,
+    PreciseBatchNorm,
+    RandomStates,
+    ResumeState,
+    Validation,
+    start_from,
+)
+
+CPU = torch.device("cpu")
 
 
 def _training(folder, stop_after=None):
@@ -119,7 +132,7 @@ def test_a_state_of_other_settings_is_refused_with_both_values(tmp_path):
         trainer.run([0], max_epochs=1)
 
     train(fold=0, loss="dice")
-    train(fold=0, loss="dice")
+    train(fold=0.0, loss="dice", weight_decay=0.1)  # the same number, and a setting that the state does not name
     with pytest.raises(WeightsError, match=r"resume\.pt: is of a training with other settings: fold 0, now 1\."):
         train(fold=1, loss="dice")
 
@@ -168,6 +181,82 @@ def test_the_best_model_is_written_only_when_it_is_better_also_after_a_resume(tm
     again = KeepBest(model, tmp_path / "model.pt")
     again.load_state_dict(keep.state_dict())
     assert again.best == pytest.approx(0.6)
+    (tmp_path / "model.pt").unlink()
+    again.load_state_dict(keep.state_dict())
+    assert again.best == float("-inf")  # the model is lost: the next one is kept, whatever it is worth
+
+
+def test_a_model_that_is_not_finite_is_not_kept(tmp_path):
+    model = nn.Linear(2, 1)
+    evaluator = Engine(lambda engine, batch: None)
+    evaluator.state.key_metric_name = "dice"
+    KeepBest(model, tmp_path / "model.pt").attach(evaluator)
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(dice=0.5))
+    with torch.no_grad():
+        model.bias.fill_(float("nan"))
+    with pytest.raises(InferenceError, match="1 entries of the model are not finite, the first are bias"):
+        evaluator.run([0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_before_weights_and_state_are_touched(tmp_path):
+    model = nn.Linear(1, 1)
+    values = [1.0, 1.0, float("nan"), 1.0]
+    trainer = SupervisedTrainer(
+        device=CPU, max_epochs=2, network=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        train_data_loader=DataLoader([{"image": torch.tensor([v]), "label": torch.zeros(1)} for v in values]),
+        loss_function=nn.MSELoss(), epoch_length=2,
+        train_handlers=[CheckLoss(), ResumeState({"model": model}, tmp_path / "resume.pt")],
+    )  # fmt: skip
+    with pytest.raises(InferenceError, match=r"the loss is not finite in epoch 2 \(nan\)") as caught:
+        trainer.run()
+    assert "Lower --learning-rate" in caught.value.hint
+    assert caught.value.reason == "diverged"
+    assert torch.load(tmp_path / "resume.pt", weights_only=True)["epoch"] == 1
+    assert bool(model.weight.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("interval", "max_epochs", "validated"), [(1, 3, [1, 2, 3]), (2, 5, [2, 4, 5]), (4, 2, [2]), (3, 3, [3])]
+)
+def test_the_last_epoch_is_measured_and_validated_whatever_the_interval(tmp_path, interval, max_epochs, validated):
+    trainer, seen, measured = _validated(tmp_path, interval)
+    trainer.run([0], max_epochs=max_epochs)
+    assert seen == measured == validated
+
+
+def test_a_finished_training_is_validated_once_more_only_where_it_kept_no_model(tmp_path):
+    for _ in range(2):
+        trainer, seen, measured = _validated(tmp_path, 1)
+        trainer.run([0], max_epochs=2)
+    assert seen == measured == []
+    (tmp_path / "model.pt").unlink()
+    trainer, seen, measured = _validated(tmp_path, 1)
+    trainer.run([0], max_epochs=2)
+    assert seen == measured == [2]
+    assert (tmp_path / "model.pt").is_file()
+
+
+def _validated(folder, interval):
+    """A trainer that does nothing, and the epochs in which it was validated and its batch norm measured."""
+    model, seen, measured = nn.Sequential(nn.BatchNorm1d(1)), [], []
+    data = DataLoader([{"image": torch.ones(1), "label": torch.ones(1)}] * 2, batch_size=2)
+    best = KeepBest(model, folder / "model.pt")
+    evaluator = SupervisedEvaluator(device=CPU, val_data_loader=data, network=model)
+    evaluator.state.key_metric_name = "dice"
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(dice=0.5))
+    evaluator.add_event_handler(Events.STARTED, lambda e: seen.append(trainer.state.epoch))
+    best.attach(evaluator)
+    norm = PreciseBatchNorm(model, data, batches=1, interval=interval)
+    norm.prepare_batch = lambda batch, device: measured.append(trainer.state.epoch) or (batch["image"], batch["label"])
+    trainer = Engine(lambda engine, batch: None)
+    for handler in (
+        norm,
+        Validation(interval, evaluator, best, norm),
+        ResumeState({"best": best}, folder / "resume.pt"),
+    ):
+        handler.attach(trainer)
+    return trainer, seen, measured
 
 
 def test_a_start_from_weights_of_another_network_is_refused(tmp_path):
@@ -180,6 +269,11 @@ def test_a_start_from_weights_of_another_network_is_refused(tmp_path):
         start_from(network, tmp_path / "bad.pt")
     with pytest.raises(WeightsError, match=r"absent\.pt"):
         start_from(network, tmp_path / "absent.pt")
+    torch.save(
+        {"weight": torch.full((1, 3), float("nan")), "bias": torch.full((1,), float("inf"))}, tmp_path / "diverged.pt"
+    )
+    with pytest.raises(WeightsError, match=r"diverged\.pt: not usable as a start: 2 entries are not finite"):
+        start_from(network, tmp_path / "diverged.pt")
 
 
 def test_batch_norm_is_measured_on_all_batches_with_the_same_weight():

@@ -136,6 +136,31 @@ def test_a_datalist_gives_absolute_paths_and_names_what_is_missing(a_pair, tmp_p
         list_labelled_cases(path, "training")
 
 
+def test_a_datalist_that_is_none_is_told_in_a_line(a_pair, tmp_path):
+    path = tmp_path / "datalist.json"
+    with pytest.raises(NoImageFoundError, match=r"datalist.json: no such file.") as caught:
+        list_labelled_cases(path, "training")
+    path.mkdir()
+    with pytest.raises(UnreadableFileError, match="cannot be read: "):
+        list_labelled_cases(path, "training")
+    path.rmdir()
+    for content in (a_pair[0].read_bytes() * 200, b"{'training': []}", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(UnreadableFileError, match=r"datalist.json: is no JSON") as caught:
+            list_labelled_cases(path, "training")
+        assert len(str(caught.value)) < 600
+    path.write_text("[1]")
+    with pytest.raises(UnreadableFileError, match="found list, expected an object"):
+        list_labelled_cases(path, "training")
+    path.write_text(json.dumps({"labels": {}, "training": [], "testing": [], "validation": {"image": 1}}))
+    with pytest.raises(UnreadableFileError, match="no section 'validation', found 'training', 'testing'"):
+        list_labelled_cases(path, "validation")
+    for case, said in (({"image": "image.nii.gz"}, "without 'label'"), ("image.nii.gz", "of another form")):
+        path.write_text(json.dumps({"training": [case]}))
+        with pytest.raises(UnreadableFileError, match=f"section 'training': found a case {said}, expected image"):
+            list_labelled_cases(path, "training")
+
+
 def test_the_section_test_may_be_called_testing(a_pair, tmp_path):
     path, case = tmp_path / "datalist.json", {"image": str(a_pair[0]), "label": str(a_pair[1])}
     path.write_text(json.dumps({"testing": [case]}))

@@ -134,6 +134,10 @@ def test_a_file_that_is_none_is_named(tmp_path, text):
         PieceJudge(tmp_path / "pieces.json")
     with pytest.raises(BundleError, match=r"missing\.json"):
         PieceJudge(tmp_path / "missing.json")
+    (tmp_path / "binary.json").write_bytes(bytes(range(256)) * 500)
+    with pytest.raises(BundleError, match=r"binary\.json: cannot be used") as caught:
+        PieceJudge(tmp_path / "binary.json")
+    assert len(str(caught.value)) < 600
 
 
 def test_the_threshold_of_a_sure_piece_is_that_of_the_judge(scene, tmp_path):

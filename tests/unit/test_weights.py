@@ -1,0 +1,35 @@
+"""Weights of a training that has diverged are no model: nothing is segmented or compared with them."""
+
+import json
+
+import pytest
+import torch
+
+from lightunet_monai.cli import main
+from lightunet_monai.weights import not_finite
+from tests.builders.bundle import tiny_bundle
+from tests.builders.volume import make_nifti, make_voxels
+
+
+def test_entries_that_are_not_finite_are_named_and_counts_are_not_looked_at():
+    state = {"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")]), "count": torch.tensor(3)}
+    assert not_finite(state) == ["b"]
+    assert not_finite({"half": torch.tensor([float("inf")], dtype=torch.float16)}) == ["half"]
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, capsys, command):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    state["outc.bias"][1] = float("nan")
+    torch.save(state, bundle / "models" / "model.pt")
+    image = make_nifti(tmp_path / "image.nii.gz")
+    label = make_nifti(tmp_path / "label.nii.gz", (make_voxels() > 40).astype("uint8"))
+    (tmp_path / "list.json").write_text(json.dumps({"test": [{"image": image.name, "label": label.name}]}))
+    given = [str(image)] if command == "segment" else ["--data", str(tmp_path / "list.json")]
+    assert main([command, *given, "-o", str(tmp_path / "out"), "--bundle", str(bundle), "--device", "cpu"]) == 1
+    message = capsys.readouterr().err
+    assert "model.pt: 1 of" in message
+    assert "entries are not finite, the first are outc.bias" in message
+    assert "lower --learning-rate" in message
+    assert not (tmp_path / "out" / "report.json").exists()
