@@ -77,7 +77,7 @@ def simulate_case(
     scanner = sample_scanner(streams.part("scanner"), settings)
     projection = None
     if settings.acquisition == "projection":
-        projection = sample_projection(streams.part("projection"))
+        projection = sample_projection(streams.part("projection"), settings.photons)
         noise = streams.part("photons")
         anatomy.canvas.hu = project_and_reconstruct(projection, anatomy.canvas.hu, anatomy.hu, frame.grid, noise)
         scanner = after_reconstruction(scanner)

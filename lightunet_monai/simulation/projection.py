@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from ..errors import UsageError
 from .grid import FloatArray, Grid
+from .settings import Span
 from .tissues import TissueHu
 from .xray import BEAMS, Beam, attenuation, detected_spectrum, effective
 
@@ -73,8 +74,8 @@ class ProjectionPlan:
         return asdict(self)
 
 
-def sample_projection(random: np.random.Generator) -> ProjectionPlan:
-    """Draw one acquisition of the families of dedicated scanners."""
+def sample_projection(random: np.random.Generator, photons: Span) -> ProjectionPlan:
+    """Draw one acquisition of the families of dedicated scanners, the photons of a pixel of 0.388 mm log-uniform."""
     family = int(random.integers(3))
     distances = ((650.0, 923.0), (480.0, 865.0), (620.0, 930.0))[family]
     views = int(random.integers(200, 501))
@@ -83,7 +84,7 @@ def sample_projection(random: np.random.Generator) -> ProjectionPlan:
         source_axis=distances[0] * random.uniform(0.97, 1.03),
         source_detector=distances[1] * random.uniform(0.97, 1.03),
         views=views,
-        photons=float(np.exp(random.uniform(np.log(1.0e4), np.log(1.0e5)))),
+        photons=float(np.exp(random.uniform(np.log(photons[0]), np.log(photons[1])))),
         electronic=random.uniform(2.0, 15.0),
         scatter_to_primary=random.uniform(0.2, 0.7),
         scatter_left=random.uniform(0.0, 0.4),

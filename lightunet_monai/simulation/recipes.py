@@ -2,6 +2,8 @@
 
     settings = RECIPES["hard"]
 
+Noisy volumes are reconstructions from few photons: 14 to 90 HU in voxels of 0.9 mm, where training volumes have 4 to 14.
+
 What keeps the sets apart is written here as data: validation and test volumes come from reconstruction filters
 that lie in a gap of the training range; hard volumes are denser, noisier, blurrier and more cupped than any training
 volume, and their lesions are of kinds that training never shows.
@@ -16,9 +18,15 @@ TRAIN = SimulationSettings()
 UNSEEN_FILTERS: tuple[Span, ...] = ((0.85, 1.0),)
 """Cut of the reconstruction filter, relative to Nyquist: the gap between the two training bands."""
 
+FEW_PHOTONS: Span = (5.0e2, 1.0e4)
+
 VALIDATION = TRAIN.changed(name="validation", noise_cuts=UNSEEN_FILTERS)
 
 TEST = TRAIN.changed(name="test", noise_cuts=UNSEEN_FILTERS, noise_hu=(10.0, 70.0), blur_mm=(0.3, 1.5))
+
+NOISY = TRAIN.changed(name="noisy", noise_hu=(60.0, 400.0), photons=FEW_PHOTONS)
+
+NOISY_TEST = TEST.changed(name="noisy_test", noise_hu=(70.0, 400.0), photons=FEW_PHOTONS)
 
 HARD = TRAIN.changed(
     name="hard",
@@ -32,7 +40,16 @@ HARD = TRAIN.changed(
     family_weights=(1.0,),
 )
 
-RECIPES: dict[str, SimulationSettings] = {recipe.name: recipe for recipe in (TRAIN, VALIDATION, TEST, HARD)}
+RECIPES: dict[str, SimulationSettings] = {
+    recipe.name: recipe for recipe in (TRAIN, VALIDATION, TEST, NOISY, NOISY_TEST, HARD)
+}
 
-SPLITS = {"train": "training", "validation": "validation", "test": "testing", "hard": "testing"}
+SPLITS = {
+    "train": "training",
+    "validation": "validation",
+    "test": "testing",
+    "noisy": "training",
+    "noisy_test": "testing",
+    "hard": "testing",
+}
 """Key of the datalist that the cases of a recipe are listed under."""

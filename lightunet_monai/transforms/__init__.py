@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .sample_slices import RandSampleSlicesd
     from .save_label_map import SaveImageLabelMapd
     from .save_mask2d import SaveImageMask2Dd
+    from .smooth_noise import SmoothNoised
 
 _HOMES = {
     "CapDoubtfulPiecesd": "doubtful_pieces",
@@ -44,6 +45,7 @@ _HOMES = {
     "RestoreProbabilityd": "restore",
     "SaveImageLabelMapd": "save_label_map",
     "SaveImageMask2Dd": "save_mask2d",
+    "SmoothNoised": "smooth_noise",
     "ToModelGridd": "model_grid",
     "ToModelSized": "model_size",
     "list_cases": "cases",
@@ -68,6 +70,7 @@ __all__ = [
     "RestoreProbabilityd",
     "SaveImageLabelMapd",
     "SaveImageMask2Dd",
+    "SmoothNoised",
     "ToModelGridd",
     "ToModelSized",
     "list_cases",

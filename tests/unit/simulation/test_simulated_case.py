@@ -10,8 +10,10 @@ import torch
 
 from lightunet_monai.errors import UsageError
 from lightunet_monai.simulation import RECIPES, SimulatedCase, SimulationSettings, Tissue, simulate_case
+from lightunet_monai.simulation.grid import Grid
+from lightunet_monai.simulation.projection import sample_projection
 from lightunet_monai.simulation.random_streams import RandomStreams
-from lightunet_monai.simulation.scanner import ScannerPlan, sample_scanner
+from lightunet_monai.simulation.scanner import ScannerPlan, noise_level, sample_scanner
 
 SMALL = SimulationSettings(max_voxels=64, with_lesion=1.0)
 SEEDS = range(300, 306)
@@ -141,9 +143,26 @@ def test_impossible_settings_are_refused_by_name(changes: dict[str, object], wor
 
 def test_validation_test_and_hard_use_filters_that_training_never_uses() -> None:
     train = RECIPES["train"].noise_cuts
-    for name in ("validation", "test", "hard"):
+    for name in ("validation", "test", "noisy_test", "hard"):
         for low, high in RECIPES[name].noise_cuts:
             assert all(high <= first or last <= low for first, last in train)
+
+
+@pytest.mark.parametrize(("recipe", "low", "high"), [("train", 3.5, 14.5), ("noisy", 14.0, 90.0)])
+def test_noise_is_what_the_recipes_promise_for_voxels_of_nine_tenths_of_a_millimetre(recipe, low, high) -> None:
+    grid = Grid((64, 64, 64), (0.9, 0.9, 0.9), (0.0, 0.0, 0.0))
+    plans = [sample_scanner(np.random.default_rng(seed), RECIPES[recipe]) for seed in range(200)]
+    levels = [noise_level(plan, grid) for plan in plans]
+    assert low <= min(levels) < 1.3 * low
+    assert high / 1.3 < max(levels) <= high
+
+
+def test_photons_of_a_projection_are_those_of_the_recipe() -> None:
+    drawn = [
+        [sample_projection(np.random.default_rng(seed), RECIPES[name].photons).photons for seed in range(50)]
+        for name in ("noisy", "train")
+    ]
+    assert 5.0e2 <= min(drawn[0]) < max(drawn[0]) <= 1.0e4 <= min(drawn[1]) < max(drawn[1]) <= 1.0e5
 
 
 def test_hard_shares_neither_density_nor_kind_nor_scanner_with_training() -> None:
