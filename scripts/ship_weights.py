@@ -30,19 +30,24 @@ BITS = 9
 """Of a convolution weight, the sign among them, unless told otherwise."""
 
 
-def store(source: Path, target: Path, bits: int = BITS) -> str:
+def store(source: Path, target: Path, bits: int = BITS, other: Path | None = None) -> str:
     """Write a plain state dict, convolution weights rounded and in float16, and give the SHA-256 of the file.
+
+    With `other` the mean of both is written, entry by entry: of weights of which one was trained on from the other.
 
     Raises
     ------
     ValueError
-        If an entry is no tensor, or a weight does not fit into float16.
+        If an entry is no tensor, the two are of different networks, or a weight does not fit into float16.
     """
-    state = torch.load(source, map_location="cpu", weights_only=True)
+    state = _read(source)
+    if other is not None:
+        second = _read(other)
+        if {name: value.shape for name, value in state.items()} != {name: v.shape for name, v in second.items()}:
+            raise ValueError(f"{other}: entries of another network, expected those of {source}")
+        state = {n: (v + second[n]) / 2 if v.is_floating_point() else v for n, v in _in_float32(state).items()}
     stored = {}
     for name, value in state.items():
-        if not isinstance(value, torch.Tensor):
-            raise ValueError(f"{source}: {name} is {type(value).__name__}, expected a plain state dict of tensors")
         half = _rounded(value, bits).half() if value.ndim > 1 and value.is_floating_point() else value
         if not torch.isfinite(half).all():
             raise ValueError(f"{source}: {name} has values beyond float16")
@@ -53,6 +58,18 @@ def store(source: Path, target: Path, bits: int = BITS) -> str:
     _compress(plain, part)
     part.replace(target)
     return hashlib.sha256(target.read_bytes()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{path}: {name} is {type(value).__name__}, expected a plain state dict of tensors")
+    return state
+
+
+def _in_float32(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
 def _rounded(value: torch.Tensor, bits: int) -> torch.Tensor:
@@ -81,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="weights of train_left_out.json; their SHA-256 goes into inference.json",
     )
+    parser.add_argument("--average", type=Path, metavar="FILE", help="store the mean of the weights and these")
     parser.add_argument(
         "--bits",
         type=int,
@@ -100,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         owner = metadata if given.model == DEFAULT_MODEL else metadata["models"][given.model]["metadata"]
         known = owner[key]
         target = weights_path(root, given.model)
-    sha256 = store(given.weights, target, given.bits)
+    sha256 = store(given.weights, target, given.bits, given.average)
     # Replaced in the text, so that nothing else in the file changes.
     text = file.read_text(encoding="utf-8")
     before = f'"{key}": "{known}"'

@@ -77,3 +77,18 @@ def test_what_float16_cannot_hold_is_refused_and_nothing_is_replaced(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "run.pt")
     with pytest.raises(ValueError, match="plain state dict"):
         store(tmp_path / "run.pt", tmp_path / "out.pt")
+
+
+def test_two_weights_are_stored_as_their_mean(tmp_path):
+    first, second = torch.tensor([[1.0, 0.5]]), torch.tensor([[0.5, 0.25]])
+    torch.save({"a": first, "b": first[0], "n": torch.tensor(3)}, tmp_path / "first.pt")
+    torch.save({"a": second.half(), "b": second[0], "n": torch.tensor(5)}, tmp_path / "second.pt")
+    store(tmp_path / "first.pt", tmp_path / "out.pt", other=tmp_path / "second.pt")
+    stored = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert stored["a"].tolist() == [[0.75, 0.375]]
+    assert stored["b"].tolist() == [0.75, 0.375]
+    assert stored["n"] == 3  # a count, no weight
+
+    torch.save({"a": second[:, :1], "b": second[0], "n": torch.tensor(5)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="another network"):
+        store(tmp_path / "first.pt", tmp_path / "out.pt", other=tmp_path / "other.pt")
