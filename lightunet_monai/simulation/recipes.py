@@ -2,7 +2,7 @@
 
     settings = RECIPES["hard"]
 
-Noisy volumes are reconstructions from few photons: 14 to 90 HU in voxels of 0.9 mm, where training volumes have 4 to 14.
+Noisy volumes come from few photons: 14 to 90 HU in voxels of 0.9 mm, where those of training have 4 to 14.
 
 What keeps the sets apart is written here as data: validation and test volumes come from reconstruction filters
 that lie in a gap of the training range; hard volumes are denser, noisier, blurrier and more cupped than any training
