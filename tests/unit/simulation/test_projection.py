@@ -65,7 +65,7 @@ def test_without_numba_the_message_names_the_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, "lightunet_monai.simulation.cone_beam", raising=False)
     monkeypatch.delattr(simulation, "cone_beam", raising=False)
     grid = Grid((8, 8, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
-    plan = sample_projection(np.random.default_rng(0))
+    plan = sample_projection(np.random.default_rng(0), (1.0e4, 1.0e5))
     with pytest.raises(UsageError, match="numba") as caught:
         project_and_reconstruct(plan, torch.zeros(grid.shape), HU, grid, np.random.default_rng(0))
     assert "lightunet_monai[projection]" in caught.value.hint
