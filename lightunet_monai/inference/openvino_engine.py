@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 import warnings
@@ -19,6 +20,9 @@ DEVICE = "CPU"
 TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+
+KEEP_NO_SHAPES = {"CPU_RUNTIME_CACHE_CAPACITY": 0}
+"""Else OpenVINO keeps what it prepared for every shape of slice it has met: memory grows with each volume."""
 
 
 def start_openvino(request: EngineRequest) -> Engine:
@@ -42,6 +46,8 @@ def start_openvino(request: EngineRequest) -> Engine:
     order = ("float32", "float16", "bfloat16")
     native = tuple(name for name in order if name == "float32" or CAPABILITIES[name] in capabilities)
     precision = request.choose_precision("openvino", native)
+    with contextlib.suppress(RuntimeError):  # a version that has another name for it
+        core.set_property(DEVICE, KEEP_NO_SHAPES)
     settings = {
         "INFERENCE_NUM_THREADS": request.threads,
         "PERFORMANCE_HINT": "LATENCY",

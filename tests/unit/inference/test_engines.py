@@ -1,5 +1,6 @@
 """Every engine against the reference, on random and on the shipped weights; how one is chosen."""
 
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -259,3 +260,35 @@ def test_several_threads_may_share_an_engine():
 
 def test_an_engine_is_called_like_the_network():
     assert Engine(lambda x: x + 1, "torch", "float32")(torch.ones(1)).item() == 2
+
+
+GROWTH = """
+import sys
+import torch
+from lightunet_monai.inference import openvino_engine
+from lightunet_monai.inference.engine import EngineRequest
+from lightunet_monai.networks import LightUNet
+
+if "keep" in sys.argv:
+    openvino_engine.KEEP_NO_SHAPES.clear()
+request = EngineRequest(LightUNet(in_channels=5).eval(), torch.device("cpu"), precision=None, threads=1)
+engine = openvino_engine.start_openvino(request)
+engine(torch.zeros(1, 5, 112, 112))  # the largest: what a slice needs itself is there
+for number in range(60):
+    engine(torch.zeros(1, 5, 32 + 8 * (number % 10), 32 + 8 * (number // 10)))
+    if number in (19, 59):
+        with open("/proc/self/statm") as facts:
+            print(int(facts.read().split()[1]) * 4096)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
+def test_memory_does_not_grow_with_the_shapes_of_slices():
+    """A batch of studies in one process: each has other slices."""
+
+    def growth(*words):
+        command = [sys.executable, "-c", GROWTH, *words]
+        before, after = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        return int(after) - int(before)
+
+    assert growth() < 0.6 * growth("keep")
