@@ -66,14 +66,32 @@ def load_weights(network: torch.nn.Module, path: Path, expected_sha256: str = ""
             f"the first are {', '.join(differing[:3])}.",
             hint="Use the weights that belong to this bundle's network_def.",
         )
+    check_finite(state, path)
+    network.load_state_dict(state)
+    return sha256
+
+
+def check_finite(state: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse weights with which a network answers nothing but NaN, which is a label map without a lesion.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        A state dict.
+    path : path
+        The file that they come from.
+
+    Raises
+    ------
+    WeightsError
+        If an entry is infinite or not a number.
+    """
     wrong = not_finite(state)
     if wrong:
         raise WeightsError(
-            f"{path}: {len(wrong)} of {len(own)} entries are not finite, the first are {', '.join(wrong[:3])}.",
+            f"{path}: {len(wrong)} of {len(state)} entries are not finite, the first are {', '.join(wrong[:3])}.",
             hint="The training that made them has diverged: train again with a lower --learning-rate.",
         )
-    network.load_state_dict(state)
-    return sha256
 
 
 def not_finite(state: Mapping[str, Any]) -> list[str]:

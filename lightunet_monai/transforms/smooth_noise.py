@@ -13,21 +13,6 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
-NEIGHBOURHOOD = 3
-"""Voxels along an axis: noise is what a voxel differs by from the mean of this cube around it."""
-
-BLOCK = 5
-"""Voxels along an axis: the deviation is measured in each block."""
-
-LEAST_BLOCKS = 20
-"""Of soft tissue alone, to measure noise in."""
-
-SMOOTHEST = 0.2
-"""Share of the blocks that are taken to hold hardly anything but noise."""
-
-WHITE_SHARE = (1.0 - NEIGHBOURHOOD**-3) ** 0.5
-"""Deviation of that difference / deviation of the noise, where neighbours do not depend on each other."""
-
 UNIT_SIGMA = 0.5 / np.pi**0.5
 """Voxels: at this standard deviation the integral of the square of a Gaussian along an axis is 1."""
 
@@ -54,6 +39,8 @@ class SmoothNoised(MapTransform):
         Standard deviation of noise that needs no smoothing.
     most_mm : float
         Largest standard deviation of the Gaussian.
+    neighbourhood, block, least_blocks, smoothest_share
+        How noise is measured: as in `noise_deviation`.
     """
 
     def __init__(
@@ -63,12 +50,17 @@ class SmoothNoised(MapTransform):
         mineral_hu: float,
         limit_hu: float,
         most_mm: float,
+        neighbourhood: int,
+        block: int,
+        least_blocks: int,
+        smoothest_share: float,
     ) -> None:
         super().__init__(keys)
         self.tissue_hu = float(tissue_hu)
         self.mineral_hu = float(mineral_hu)
         self.limit_hu = float(limit_hu)
         self.most_mm = float(most_mm)
+        self.measured = (int(neighbourhood), int(block), int(least_blocks), float(smoothest_share))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Smooth each key; other entries pass through."""
@@ -81,7 +73,7 @@ class SmoothNoised(MapTransform):
         hu = volume.as_tensor().cpu().numpy()[0].astype(np.float32, copy=False)
         spacing = np.linalg.norm(np.asarray(volume.affine, dtype=np.float64)[:3, :3], axis=0)
         soft = (hu > self.tissue_hu) & (hu < self.mineral_hu)
-        noise = noise_deviation(hu, soft)
+        noise = noise_deviation(hu, soft, *self.measured)
         if noise <= self.limit_hu:
             return volume
         voxel_mm = float(np.prod(spacing)) ** (1.0 / 3.0)
@@ -94,37 +86,53 @@ class SmoothNoised(MapTransform):
         return MetaTensor(torch.from_numpy(smoothed)[None], affine=volume.affine, meta=meta)
 
 
-def noise_deviation(hu: HuArray, chosen: NDArray[np.bool_]) -> float:
+def noise_deviation(
+    hu: HuArray,
+    chosen: NDArray[np.bool_],
+    neighbourhood: int,
+    block: int,
+    least_blocks: int,
+    smoothest_share: float,
+) -> float:
     """Return the standard deviation of the noise among the chosen voxels, HU, as it is where tissue is smoothest.
 
-    That of what voxels differ by from the mean of the cube around them, in blocks of `BLOCK` voxels, of which that
-    at the share `SMOOTHEST` counts: edges and texture add to the others.
+    That of what voxels differ by from the mean of the cube around them, block by block, of which the one at
+    `smoothest_share` counts: edges and texture add to the others.
 
     Parameters
     ----------
     hu : ndarray of float32, shape (X, Y, Z)
     chosen : ndarray of bool, shape (X, Y, Z)
         Tissue to measure in.
+    neighbourhood : int
+        Edge of the cube, voxels, odd.
+    block : int
+        Edge of a block, voxels.
+    least_blocks : int
+        Blocks of chosen voxels alone that it takes.
+    smoothest_share : float
+        Share of the blocks that are taken to hold hardly anything but noise, 0 to 1.
 
     Returns
     -------
     float
-        0 where fewer than `LEAST_BLOCKS` blocks are chosen as a whole.
+        0 where fewer than `least_blocks` blocks are chosen as a whole.
     """
     box = _box(chosen)
     values = hu[box]
-    if min(values.shape) < BLOCK:
+    if min(values.shape) < block:
         return 0.0
-    whole = _block_means(chosen[box].astype(np.float32)) > 0.999
-    if np.count_nonzero(whole) < LEAST_BLOCKS:
+    whole = _block_means(chosen[box].astype(np.float32), block) > 0.999
+    if np.count_nonzero(whole) < least_blocks:
         return 0.0
-    difference = values - scipy.ndimage.uniform_filter(values, NEIGHBOURHOOD, mode="nearest")
-    variances = _block_means(difference * difference)[whole]
-    return float(np.sqrt(np.quantile(variances, SMOOTHEST)) / WHITE_SHARE)
+    difference = values - scipy.ndimage.uniform_filter(values, neighbourhood, mode="nearest")
+    variances = _block_means(difference * difference, block)[whole]
+    white_share = (1.0 - neighbourhood**-3) ** 0.5  # of the deviation of noise whose voxels do not depend on each other
+    return float(np.sqrt(np.quantile(variances, smoothest_share)) / white_share)
 
 
-def _block_means(values: HuArray) -> HuArray:
-    means: HuArray = torch.nn.functional.avg_pool3d(torch.from_numpy(values)[None], BLOCK)[0].numpy()
+def _block_means(values: HuArray, block: int) -> HuArray:
+    means: HuArray = torch.nn.functional.avg_pool3d(torch.from_numpy(values)[None], block)[0].numpy()
     return means
 
 

@@ -9,6 +9,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.transforms import Compose
 
+from lightunet_monai.errors import WeightsError
 from lightunet_monai.inference.bundle import open_bundle
 from lightunet_monai.labels import LabelTable
 from tests.builders.bundle import SHIPPED, tiny_bundle
@@ -173,6 +174,31 @@ def test_the_bundle_command_evaluates_and_saves_every_metric(a_data_folder, tmp_
     assert float(values["val_f1"]) == pytest.approx(float(values["val_mean_dice"]), abs=1e-4)
     details = (tmp_path / "eval" / "val_hausdorff95_mm_raw.csv").read_text().splitlines()
     assert details[1].split(",")[0] == "image_2"  # the only case of section test
+
+
+@pytest.mark.parametrize(("overlay", "file_name"), [((), "model.pt"), (("tissues.json",), "tissues.pt")])
+def test_the_bundle_command_refuses_weights_that_are_not_finite(a_data_folder, tmp_path, overlay, file_name):
+    small = tiny_bundle(tmp_path / "bundle")
+    weights = small / "models" / file_name
+    state = torch.load(weights, weights_only=True)
+    first = next(iter(state))
+    state[first].flatten()[0] = float("nan")
+    torch.save(state, weights)
+    configs = [str(small / "configs" / name) for name in ("inference.json", *overlay)]
+    workflow = ConfigWorkflow(
+        config_file=configs,
+        meta_file=str(small / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="inference",
+        bundle_root=str(small),
+        dataset_dir=str(a_data_folder),
+    )
+    with pytest.raises(RuntimeError) as raised:
+        workflow.initialize()
+    cause = raised.value.__cause__
+    assert isinstance(cause, WeightsError)
+    assert file_name in str(cause)
+    assert f"1 of {len(state)} entries are not finite, the first are {first}" in str(cause)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
