@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import NoImageFoundError, UnreadableFileError, UsageError
+from ..inputs.dicom_file import is_dicom
 from ..inputs.own_results import result_names
 from .keys import place_hash
 
@@ -207,9 +208,8 @@ def _is_loose_slice(entry: os.DirEntry[str]) -> bool:
     if _is_one_study(entry.name):
         return False
     try:
-        with open(entry.path, "rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
+        return is_dicom(Path(entry.path))
+    except UnreadableFileError:  # what lies beside it decides
         return False
 
 

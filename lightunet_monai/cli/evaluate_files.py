@@ -129,7 +129,7 @@ def load_pair(
 
 def _is_part(path: Path) -> bool:
     """Whether a file holds segments, which may leave out what is empty around them."""
-    from ..transforms.read_dicom_seg import is_dicom
+    from ..inputs.dicom_file import is_dicom
     from ..transforms.read_seg_nrrd import is_seg_nrrd
 
     return is_seg_nrrd(path) or is_dicom(path)
@@ -140,8 +140,8 @@ def _joint_grid(prediction: Path, reference: Path) -> Any:
     import torch
     from monai.data import MetaTensor
 
+    from ..inputs.dicom_file import is_dicom
     from ..transforms.label_grid import joint_grid
-    from ..transforms.read_dicom_seg import is_dicom
     from ..transforms.read_seg_nrrd import read_seg_nrrd
 
     of_dicom = [path for path in (prediction, reference) if is_dicom(path)]

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.encaps import generate_fragments, generate_frames, parse_basic_offsets
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ..errors import InputError, UnreadableFileError, UnsupportedImageError
 from .codestream import JPEG_FAMILY, RLE, plane_size
-from .element_scan import NotDicomError, scan_header
+from .dicom_file import read_dicom
 from .functional_groups import PARSE_ERRORS
 from .image2d_files import LUMINANCE
 from .image2d_pixels import Plane2D, check_size, is_plausible_spacing
@@ -37,20 +35,6 @@ _STARTS = (b"\xff\xd8", b"\xff\x4f\xff\x51")
 """What a compressed frame begins with: JPEG and JPEG-LS, JPEG 2000. A fragment that continues one does not."""
 
 
-def is_dicom(path: Path) -> bool:
-    """By content, with or without the 128 bytes and the prefix that a file of the standard begins with, as for CT."""
-    try:
-        with path.open("rb") as stream:
-            scan_header(stream, frozenset())
-        return True
-    except NotDicomError:
-        return False
-    except UnreadableFileError:  # it begins like one
-        return True
-    except OSError as error:
-        raise UnreadableFileError(f"{path}: cannot be opened: {error.strerror}.", hint="Check the path.") from error
-
-
 def read_dicom2d(path: Path, *, apply_voi: bool = False) -> Plane2D:
     """Read a single-frame DICOM image as brightness.
 
@@ -62,8 +46,7 @@ def read_dicom2d(path: Path, *, apply_voi: bool = False) -> Plane2D:
         If it is damaged or cannot be decoded.
     """
     try:
-        header = pydicom.dcmread(path, force=True)  # without the prefix, too
-        _add_missing_syntax(header)
+        header = read_dicom(path)
         _check(header, path)
         spacing, notes = _spacing(header, path)
     except PARSE_ERRORS as error:  # pydicom converts a value when it is asked for
@@ -82,14 +65,6 @@ def read_dicom2d(path: Path, *, apply_voi: bool = False) -> Plane2D:
     if modality != TRAINED_ON:
         notes.append(f"{path.name}: modality {modality or 'unknown'}; the shipped weights know ultrasound only.")
     return Plane2D(pixels.astype(np.float32), spacing, tuple(notes))
-
-
-def _add_missing_syntax(header: Any) -> None:
-    """A data set without file meta information is in the encoding that it was read in."""
-    if "TransferSyntaxUID" not in header.file_meta:
-        is_implicit, is_little = header.original_encoding
-        explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
-        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
 
 
 def _check(header: Any, path: Path) -> None:

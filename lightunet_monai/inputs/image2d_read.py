@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import NoImageFoundError, UnreadableFileError, UnsupportedImageError
+from .dicom_file import is_dicom
 from .files import has_image_suffix
-from .image2d_dicom import is_dicom, read_dicom2d
+from .image2d_dicom import read_dicom2d
 from .image2d_files import read_picture
 from .image2d_pixels import Plane2D, is_image2d
 

@@ -12,12 +12,13 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
+from ..inputs.dicom_file import is_dicom
 from ..inputs.image_header import check_affine
 from ..inputs.itk_files import check_name, image_io
 from ..inputs.nifti_files import READ_ERRORS, nifti_affine
 from ..labels import LabelTable
 from .label_grid import LabelGrid
-from .read_dicom_seg import is_dicom, paint_dicom_seg
+from .read_dicom_seg import paint_dicom_seg
 from .read_seg_nrrd import is_seg_nrrd, itk_affine, paint_seg_nrrd, read_seg_nrrd
 
 SAME_GRID_TOLERANCE_MM = 0.05

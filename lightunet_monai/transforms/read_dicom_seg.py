@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset
 
 from ..errors import UnreadableFileError, UnsupportedImageError
+from ..inputs.dicom_file import is_dicom, read_dicom
 from ..labels import LabelTable
 from .label_grid import LabelGrid
 from .segment_labels import NamedSegment, label_of
@@ -31,31 +31,22 @@ _DAMAGE = (
 """What pydicom and its decoders raise on a damaged object."""
 
 
-def is_dicom(path: Path) -> bool:
-    """Tell whether a file is DICOM by its preamble; its name does not matter."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def referenced_series(path: Path) -> tuple[str, ...]:
     """Series Instance UIDs that a DICOM Segmentation says it was drawn on; empty if the file is none.
 
     Raises
     ------
     UnreadableFileError
-        If the object is damaged.
+        If the object is damaged, or cannot be opened.
     """
     if not is_dicom(path):
         return ()
     try:
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "ReferencedSeriesSequence"])
+        dataset = read_dicom(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "ReferencedSeriesSequence"])
         if str(dataset.get("SOPClassUID", "")) not in SEGMENTATION_STORAGES:
             return ()
         return tuple(str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or [])
-    except (InvalidDicomError, *_DAMAGE) as error:
+    except _DAMAGE as error:
         raise UnreadableFileError(f"{path}: cannot be read as DICOM: {type(error).__name__}.") from error
 
 
@@ -81,8 +72,8 @@ def paint_dicom_seg(path: Path, grid: LabelGrid, labels: LabelTable) -> None:
         If it does not lie on the grid.
     """
     try:
-        dataset = dcmread(path)
-    except (InvalidDicomError, *_DAMAGE) as error:
+        dataset = read_dicom(path)
+    except _DAMAGE as error:
         raise UnreadableFileError(f"{path}: cannot be read as DICOM: {type(error).__name__}.") from error
     if str(dataset.get("SOPClassUID", "")) not in SEGMENTATION_STORAGES:
         raise UnsupportedImageError(

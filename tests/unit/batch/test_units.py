@@ -5,6 +5,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from lightunet_monai.batch.feed import find_cases
@@ -49,6 +50,17 @@ def test_places_do_not_change_when_the_root_moves(studies, tmp_path_factory):
 def test_a_folder_of_loose_slices_is_one_unit_with_all_below_it(tmp_path):
     _make(tmp_path, "IM1", "more/IM2", content=SLICE)
     assert _names(tmp_path) == ["."]
+
+
+def test_loose_slices_without_preamble_are_one_study_too(tmp_path):
+    make_series(tmp_path / "study")
+    for path in sorted((tmp_path / "study").iterdir()):
+        dataset = pydicom.dcmread(path)
+        dataset.preamble = None
+        bare = pydicom.Dataset(dataset)
+        pydicom.dcmwrite(path, bare, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    assert _names(tmp_path / "study") == ["."]
+    assert _names(tmp_path) == ["study"]
 
 
 def test_a_folder_with_a_dicomdir_is_one_unit(tmp_path):

@@ -19,6 +19,7 @@ from lightunet_monai.labels import LabelTable
 from lightunet_monai.outputs import write_dicom_seg, write_nrrd, write_seg_nrrd
 from lightunet_monai.transforms import LoadImageVolumed
 from lightunet_monai.transforms.load_label_map import load_label_map
+from lightunet_monai.transforms.read_dicom_seg import referenced_series
 from lightunet_monai.transforms.segment_labels import NamedSegment, label_of
 from tests.builders.segmentation import KINDS, MASS, ONE_LABEL, SKIN, THREE_LABELS, make_case
 from tests.builders.volume import make_affine
@@ -72,6 +73,20 @@ def test_several_structures_keep_their_label_values(tmp_path, kind):
     case = make_case(tmp_path, "oblique", labels=THREE_LABELS)
     path = write_dicom_seg(case.segmentation, tmp_path / "seg.dcm", kind=kind)
     np.testing.assert_array_equal(read(path, case, THREE_LABELS), case.segmentation.label_map)
+
+
+@pytest.mark.parametrize("kind", ["binary", "labelmap"])
+@pytest.mark.parametrize("is_implicit", [True, False])
+def test_a_dicom_seg_without_preamble_and_file_meta_is_read_too(tmp_path, kind, is_implicit):
+    case = make_case(tmp_path, "axial")
+    path = write_dicom_seg(case.segmentation, tmp_path / "seg.dcm", kind=kind)
+    series = referenced_series(path)
+    dataset = pydicom.dcmread(path)
+    bare = pydicom.Dataset(dataset)
+    pydicom.dcmwrite(path, bare, implicit_vr=is_implicit, little_endian=True, enforce_file_format=False)
+    assert b"DICM" not in path.read_bytes()[:200]
+    assert referenced_series(path) == series != ()
+    assert np.array_equal(read(path, case), case.segmentation.label_map)
 
 
 def test_an_empty_dicom_seg_is_a_case_without_a_lesion(tmp_path):
