@@ -47,10 +47,12 @@ class CaseHash:
     ----------
     settings : sequence
         What changes the prepared volume.
+    also : sequence
+        What else does in the model at hand.
     """
 
-    def __init__(self, settings: Sequence[Any] = ()) -> None:
-        self.settings = repr(list(settings))
+    def __init__(self, settings: Sequence[Any] = (), also: Sequence[Any] = ()) -> None:
+        self.settings = repr([*settings, *also])
         self._known: dict[str, bytes] = {}
 
     def __call__(self, case: Mapping[str, Any]) -> bytes:

@@ -89,10 +89,13 @@ class LoadImageVolumed(LoadImaged):
         if not isinstance(item, (torch.Tensor, np.ndarray)):
             label_map = load_label_map(Path(item), like, self.labels)
             has_tissues = self.labels is not None and self.labels.has_tissues
-            return label_map if has_tissues else _with_one_label(label_map)
-        label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
-        check_same_grid(label_map, like, "the label map")
-        return label_map
+            label_map = label_map if has_tissues else _with_one_label(label_map)
+        else:
+            label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
+            check_same_grid(label_map, like, "the label map")
+        # Headers are rounded: by its own affine it could get a voxel more on the model's grid, and lie half a one off.
+        meta = {key: value for key, value in label_map.meta.items() if key != "affine"}
+        return MetaTensor(label_map.as_tensor(), affine=like.affine, meta=meta)
 
 
 def _with_one_label(label_map: MetaTensor) -> MetaTensor:

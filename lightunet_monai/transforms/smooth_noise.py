@@ -24,7 +24,8 @@ class SmoothNoised(MapTransform):
 
     A Gaussian of s voxels leaves (2 s sqrt(pi))^(-3/2) of the deviation of noise whose voxels do not depend on each
     other, of that of a reconstruction (little noise at low frequencies) less. So s follows from the noise that was
-    measured; at the limit it is 0.28 voxels, which changes nothing. Voxels outside soft tissue neither change nor
+    measured; at the limit it is 0.28 voxels, which changes nothing. Noise is measured where the mean of the cube around
+    a voxel is that of soft tissue, however far the voxel itself is out. Voxels outside soft tissue neither change nor
     count, so neither air nor metal spreads.
 
     Takes a `MetaTensor` (1, X, Y, Z) in Hounsfield units with its affine and gives one like it, float32. A volume
@@ -41,6 +42,9 @@ class SmoothNoised(MapTransform):
         Largest standard deviation of the Gaussian.
     neighbourhood, block, least_blocks, smoothest_share
         How noise is measured: as in `noise_deviation`.
+    most_deviations : float
+        Of the noise, by which a voxel outside the range of soft tissue may differ from the mean of the cube around it
+        and still be soft tissue, where this mean is.
     """
 
     def __init__(
@@ -54,13 +58,16 @@ class SmoothNoised(MapTransform):
         block: int,
         least_blocks: int,
         smoothest_share: float,
+        most_deviations: float,
     ) -> None:
         super().__init__(keys)
         self.tissue_hu = float(tissue_hu)
         self.mineral_hu = float(mineral_hu)
         self.limit_hu = float(limit_hu)
         self.most_mm = float(most_mm)
-        self.measured = (int(neighbourhood), int(block), int(least_blocks), float(smoothest_share))
+        self.neighbourhood = int(neighbourhood)
+        self.measured = (self.neighbourhood, int(block), int(least_blocks), float(smoothest_share))
+        self.most_deviations = float(most_deviations)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Smooth each key; other entries pass through."""
@@ -70,20 +77,26 @@ class SmoothNoised(MapTransform):
         return out
 
     def _smooth(self, volume: MetaTensor) -> MetaTensor:
-        hu = volume.as_tensor().cpu().numpy()[0].astype(np.float32, copy=False)
-        spacing = np.linalg.norm(np.asarray(volume.affine, dtype=np.float64)[:3, :3], axis=0)
-        soft = (hu > self.tissue_hu) & (hu < self.mineral_hu)
-        noise = noise_deviation(hu, soft, *self.measured)
+        whole = volume.as_tensor().cpu().numpy()[0].astype(np.float32, copy=False)
+        box = _box(self._is_soft(whole))
+        hu = whole[box]
+        around = scipy.ndimage.uniform_filter(hu, self.neighbourhood, mode="nearest")
+        noise = noise_deviation(hu, self._is_soft(around), *self.measured)
         if noise <= self.limit_hu:
             return volume
+        # Strong noise takes voxels of soft tissue out of its range; air beside tissue and minerals lie farther off.
+        is_noise = np.abs(hu - around) < self.most_deviations * noise
+        soft = self._is_soft(hu) | (self._is_soft(around) & is_noise)
+        spacing = np.linalg.norm(np.asarray(volume.affine, dtype=np.float64)[:3, :3], axis=0)
         voxel_mm = float(np.prod(spacing)) ** (1.0 / 3.0)
         sigma_mm = min(self.most_mm, voxel_mm * UNIT_SIGMA * (noise / self.limit_hu) ** (2.0 / 3.0))
-        smoothed = hu.copy()
-        box = _box(soft)
-        mean = _mean_of_chosen(hu[box], soft[box], sigma_mm / spacing)
-        np.copyto(smoothed[box], mean, where=soft[box])
+        smoothed = whole.copy()
+        np.copyto(smoothed[box], _mean_of_chosen(hu, soft, sigma_mm / spacing), where=soft)
         meta = {key: value for key, value in volume.meta.items() if key != "affine"}
         return MetaTensor(torch.from_numpy(smoothed)[None], affine=volume.affine, meta=meta)
+
+    def _is_soft(self, hu: HuArray) -> NDArray[np.bool_]:
+        return (hu > self.tissue_hu) & (hu < self.mineral_hu)
 
 
 def noise_deviation(

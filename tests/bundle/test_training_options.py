@@ -72,10 +72,47 @@ def test_volumes_kept_between_epochs_are_cut_to_the_tissue_and_small():
     out = compact({"image": image, "label": label})
     assert (out["image"].dtype, out["label"].dtype) == (torch.float16, torch.uint8)
     margin = json.loads((CONFIGS / "inference.json").read_text())["neighbours"]
-    assert out["image"].shape == out["label"].shape == (1, 12 + 2 * margin, 3 + 2 * margin, 10 + 2 * margin)
-    assert out["label"].as_tensor().nonzero().tolist() == [[0, 2 + margin, 1 + margin, 4 + margin]]
+    assert out["image"].shape == out["label"].shape == (1, 12 + 2 * margin, 3 + 2 * margin, 10)
+    assert out["label"].as_tensor().nonzero().tolist() == [[0, 2 + margin, 1 + margin, 4]]
     empty = compact({"image": torch.zeros(1, 4, 5, 6), "label": torch.zeros(1, 4, 5, 6)})
     assert min(empty["image"].shape) > 0
+
+
+def test_training_shows_no_air_beyond_a_volume_that_the_breast_touches():
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "inference.json"), str(CONFIGS / "train.json")])
+    compact = Compose(parser.get_parsed_content("train#compact"))
+    image = torch.full((1, 10, 12, 14), 0.5)
+    out = compact({"image": image, "label": torch.zeros_like(image)})
+    assert out["image"].shape == image.shape
+    assert bool((out["image"].as_tensor() == 0.5).all())
+
+
+@pytest.mark.parametrize(
+    ("overlays", "setting", "value"),
+    [
+        (["train.json"], "neighbours", 1),
+        (["train.json", "train_tissues.json"], "label_values", {"1": 1}),
+        (["train.json", "train_left_out.json"], "left_out_values", [4]),
+        (["image2d.json", "train.json", "train_image2d.json"], "model_size", 128),
+        (["image2d.json", "train.json", "train_image2d.json"], "percentiles", [1.0, 99.0]),
+    ],
+)
+def test_cases_prepared_otherwise_are_others_in_the_cache_and_for_a_resumed_training(
+    tmp_path, overlays, setting, value
+):
+    case = {"image": str(tmp_path / "image.nii.gz")}
+    known = []
+    for changed in (False, False, True):
+        parser = ConfigParser()
+        parser.read_config([str(CONFIGS / name) for name in ("inference.json", *overlays)])
+        if changed:
+            parser[setting] = value
+        hasher = parser.get_parsed_content("case_hash")
+        known.append((hasher(case), hasher.settings))
+    assert known[0] == known[1]
+    assert known[0][0] != known[2][0]
+    assert known[0][1] != known[2][1]
 
 
 @pytest.mark.slow

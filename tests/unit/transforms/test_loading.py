@@ -22,6 +22,7 @@ from lightunet_monai.transforms import (
     LoadImageVolumed,
     RandSampleSlicesd,
     SaveImageLabelMapd,
+    ToModelGridd,
     list_cases,
     list_labelled_cases,
 )
@@ -82,6 +83,22 @@ def test_a_label_map_on_another_grid_is_refused_with_the_distance(a_pair, tmp_pa
     other = make_nifti(tmp_path / "other.nii.gz", np.zeros((3, 4, 5), np.uint8))
     with pytest.raises(GeometryError, match=r"\(3, 4, 5\)"):
         LoadImageVolumed("image", label_keys="label")({"image": image, "label": other})
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_rounded_header_moves_no_label_on_the_grid_of_the_model(tmp_path, in_memory):
+    """60 voxels of 0.50003 mm are a voxel of 1.25 mm more than 60 of 0.5 mm, and half a voxel elsewhere."""
+    shape, spacing = (20, 20, 60), (0.5, 0.5, 0.5)
+    values = np.zeros(shape, np.uint8)
+    values[10, 10, 20:31] = 1
+    image = make_nifti(tmp_path / "image.nii.gz", np.zeros(shape, np.int16), make_affine(spacing=spacing))
+    rounded = make_affine(spacing=(0.5, 0.5, 0.50003))
+    label = make_nifti(tmp_path / "label.nii.gz", values, rounded)
+    item = MetaTensor(torch.from_numpy(values)[None], affine=torch.as_tensor(rounded)) if in_memory else label
+    case = LoadImageVolumed("image", label_keys="label")({"image": image, "label": item})
+    case = ToModelGridd(["image", "label"], spacing=[1.25] * 3, label_keys=["label"])(case)
+    assert case["label"].shape == case["image"].shape == (1, 8, 8, 24)
+    np.testing.assert_array_equal(case["label"].affine, case["image"].affine)
 
 
 def test_a_label_map_may_be_nrrd_with_the_same_world_positions(a_pair, tmp_path):

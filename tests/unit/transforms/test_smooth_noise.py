@@ -11,7 +11,9 @@ from lightunet_monai.transforms.smooth_noise import noise_deviation
 
 SPACING = 1.25
 MEASURED = {"neighbourhood": 3, "block": 5, "least_blocks": 20, "smoothest_share": 0.2}
-SMOOTH = SmoothNoised("image", tissue_hu=-400, mineral_hu=300, limit_hu=12.0, most_mm=1.6, **MEASURED)
+SMOOTH = SmoothNoised(
+    "image", tissue_hu=-400, mineral_hu=300, limit_hu=12.0, most_mm=1.6, most_deviations=4.0, **MEASURED
+)
 
 
 def _volume(hu, spacing=(SPACING, SPACING, SPACING)):
@@ -19,12 +21,12 @@ def _volume(hu, spacing=(SPACING, SPACING, SPACING)):
     return MetaTensor(torch.as_tensor(hu, dtype=torch.float32)[None], affine=affine, meta={"from": "here"})
 
 
-def _breast(noise, seed=0, shape=(60, 64, 56)):
+def _breast(noise, seed=0, shape=(60, 64, 56), adipose=-110.0):
     """A ball of adipose tissue with clumps of gland and a calcification; voxels without noise, with noise, the air."""
     random = np.random.default_rng(seed)
     axes = np.indices(shape) - (np.array(shape)[:, None, None, None] - 1) / 2
     radius = np.sqrt((axes**2).sum(0))
-    hu = np.where(radius < 26, -110.0, -1000.0)
+    hu = np.where(radius < 26, adipose, -1000.0)
     texture = scipy.ndimage.gaussian_filter(random.normal(size=shape), 3.0)
     hu[(radius < 22) & (texture > 0.6 * texture.std())] = 30.0
     hu[30:32, 32:34, 28:30] = 900.0
@@ -40,6 +42,19 @@ def test_the_noise_is_measured_in_spite_of_texture(noise):
     _, noisy, air = _breast(noise)
     found = noise_deviation(noisy.astype(np.float32), ~air, **MEASURED)
     assert found == pytest.approx(noise, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("adipose", "noise"), [(-110.0, 100.0), (-110.0, 140.0), (-110.0, 200.0), (-290.0, 60.0), (-290.0, 140.0)]
+)
+def test_noise_that_leaves_the_range_of_soft_tissue_is_measured_and_smoothed(adipose, noise):
+    """With 140 HU, or 80 in tissue near the edge of the range, no block of voxels lies within it."""
+    clean, noisy, air = _breast(noise, adipose=adipose)
+    around = scipy.ndimage.uniform_filter(noisy.astype(np.float32), 3)
+    found = noise_deviation(noisy.astype(np.float32), (around > -400) & (around < 300), **MEASURED)
+    assert found == pytest.approx(noise, rel=0.15)
+    inner = scipy.ndimage.binary_erosion((clean == adipose) & ~air, iterations=3)
+    assert np.std(_smoothed(noisy)[inner]) < 0.45 * noise
 
 
 @pytest.mark.parametrize("noise", [0.0, 5.0, 11.0])
