@@ -17,11 +17,11 @@ from typing import Any
 
 from ..errors import LightUNetError, OutputError
 from .causes import Cause
-from .feed import EndOfPass, Feed, FoundCase, Surveyed, Watch
+from .feed import Feed, FoundCase, Surveyed, Watch
 from .ledger import Ledger
 from .pool import Pool
-from .publish import facts_of, read_result, remove_leftovers
-from .task import CaseTask, Event, Lost, Outcome
+from .publish import facts_of, model_of, read_result, remove_leftovers
+from .task import CaseTask, Event, Lost
 from .units import Unit
 
 POLL_SECONDS = 0.2
@@ -52,7 +52,7 @@ class Progress:
     seconds : float
         Since this run began.
     is_surveyed : bool
-        Every unit has been looked at: no more cases will be found.
+        Every unit has been looked at: no more cases will be found. Never so while watching.
     """
 
     counts: dict[str, int]
@@ -73,7 +73,8 @@ class Progress:
 
 
 Tell = Callable[[str, dict[str, Any]], None]
-"""Told (event, facts): ``"done"``, ``"failed"``, ``"retry"``, ``"skipped"``, ``"recovered"``, ``"progress"``."""
+"""Told (event, facts): ``"done"``, ``"failed"``, ``"retry"``, ``"skipped"``, ``"recovered"``, ``"kept"``,
+``"progress"``."""
 
 
 @dataclass
@@ -131,7 +132,7 @@ class Batch:
         for row in list(self.ledger.cases()):
             if row.state == "done" and read_result(out, row.key, thorough=False) is None:
                 self.ledger.reopen(row.key)
-                self.tell("recovered", {"case": row.key, "why": "its result is gone"})
+                self.tell("recovered", {"case": row.key, "why": "its result is gone or was changed"})
         if self.retry_failed:
             self.ledger.reopen_failed()
 
@@ -161,27 +162,41 @@ class Batch:
     def _goes_on(self, feed: Feed) -> bool:
         """Say whether there may be more: another pass finds what a dead run left behind, and copies of bad files."""
         worked, self._seen = bool(self._seen), set()
-        if not self.watch and worked and self.ledger.has_waiting(retries=self.retries):
+        if worked and self.ledger.has_waiting(retries=self.retries):
             feed.again()
             return True
-        return self.watch is not None
+        return False
 
     def _take_over(self, feed: Feed, is_surveyed: bool) -> bool:
+        """Take over what the feed has found; say whether there will be no more."""
         while len(self._pending) < PENDING and not is_surveyed:
             try:
                 item = feed.queue.get_nowait()
             except Empty:
                 return False
-            if isinstance(item, EndOfPass):
-                return True
             if isinstance(item, LightUNetError):
                 raise item
-            self._enter(item)
+            if isinstance(item, Surveyed):
+                self._enter(item)
+            elif self.watch is None:
+                return True
+            else:  # what is in flight, however long, keeps no new study waiting
+                self._seen = {*self._claimed, *(task.key for task in self._pending)}
+                feed.again(self._seen)
         return is_surveyed
 
     def _enter(self, found: Surveyed) -> None:
         for case in found.cases:
-            self.ledger.add(case.key, found.unit.place, case.series, case.cause, skipped=case.is_skipped)
+            record = self._failure(case.key, case.series, case.cause) if case.cause else None
+            self.ledger.add(
+                case.key,
+                found.unit.place,
+                case.series,
+                case.cause,
+                whole=case.whole,
+                skipped=case.is_skipped,
+                record=record,
+            )
             if case.source is not None:
                 self._queue(case, found.unit.place)
             elif case.cause is not None and case.key not in self._seen:
@@ -216,7 +231,7 @@ class Batch:
         report = read_result(self.ledger.path.parent, task.key)
         if report is None:
             return False
-        self._note(Outcome(task.key, facts=facts_of(report)))
+        self._note_done(self._claimed.pop(task.key), facts_of(report), model_of(report))
         return True
 
     def _check_space(self) -> None:
@@ -234,23 +249,28 @@ class Batch:
         if isinstance(event, Lost):
             self._note_lost(task, event)
         elif event.cause is None:
-            self._note_done(task, event)
+            if event.kept:
+                self.tell("kept", {"case": task.key, "folder": event.kept})
+            self._note_done(task, event.facts or {}, self.pool.model)
         else:
             self._note_failed(task, event.cause)
 
-    def _note_done(self, task: CaseTask, outcome: Outcome) -> None:
-        facts = outcome.facts or {}
-        record = {"event": "segmented", "case": task.key, "series": task.series, **self.pool.model}
+    def _note_done(self, task: CaseTask, facts: dict[str, Any], model: dict[str, str]) -> None:
+        record = {"event": "segmented", "case": task.key, "series": task.series, **model}
         if self.ledger.finish(task.key, facts, record):
             self._done += 1
             self.tell("done", {"case": task.key, **facts})
 
     def _note_failed(self, task: CaseTask, cause: Cause, *, alone: bool = False) -> None:
-        record = {"event": "failed", "case": task.key, "series": task.series, "reason": cause.reason, **self.pool.model}
+        record = self._failure(task.key, task.series, cause)
         again = self.ledger.fail(task.key, cause, retries=self.retries, record=record)
         self.tell("retry" if again else "failed", {"case": task.key, **_said(cause)})
         if again:
             self._pending.append(replace(task, alone=alone or task.alone))
+
+    def _failure(self, key: str, series: str, cause: Cause) -> dict[str, str]:
+        """The line of the audit log for a case that has failed; before a model is open none is named."""
+        return {"event": "failed", "case": key, "series": series, "reason": cause.reason, **self.pool.model}
 
     def _note_lost(self, task: CaseTask, event: Lost) -> None:
         if event.is_sure and event.how in _LOST:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from ..errors import LightUNetError, SeriesNotFoundError, UnreadableFileError, U
 from ..inputs import Survey, survey
 from ..sources import DicomSeries, ImageSource
 from .causes import Cause, cause_of, unexpected
-from .keys import case_key, place_hash, series_hash
+from .keys import case_key, place_hash, series_hash, whole_series_hash
 from .ledger import Ledger
 from .scrub import scrub, secrets_of
 from .units import Unit, signature
@@ -44,13 +44,27 @@ class Watch:
 
 @dataclass(frozen=True)
 class FoundCase:
-    """A volume of a unit: to be done, or with the cause why not."""
+    """A volume of a unit: to be done, or with the cause why not.
+
+    Parameters
+    ----------
+    key : str
+    series : str
+        Hash that names the series and which volume of it.
+    source : ImageSource or None
+    cause : Cause or None
+    is_skipped : bool
+        The cause is no failure.
+    whole : str
+        Hash that names the series alone; empty if `series` does.
+    """
 
     key: str
     series: str
     source: ImageSource | None = None
     cause: Cause | None = None
     is_skipped: bool = False
+    whole: str = ""
 
     def __repr__(self) -> str:
         return f"FoundCase({self.key})"
@@ -79,7 +93,7 @@ class EndOfPass:
 
 
 class Feed(threading.Thread):
-    """Looks at all units, again and again if it watches; what is settled is passed over.
+    """Looks at all units, again whenever it is asked to; what is settled is passed over.
 
     Parameters
     ----------
@@ -88,7 +102,7 @@ class Feed(threading.Thread):
     out : Path
         Output folder, with its ledger.
     watch : Watch or None
-        None takes every unit as it is.
+        How long to wait before another pass, and before a unit counts as complete. None takes every unit as it is.
     """
 
     def __init__(self, look: Callable[[], Iterator[Unit]], out: Path, watch: Watch | None = None) -> None:
@@ -96,6 +110,7 @@ class Feed(threading.Thread):
         self.queue: Queue[Surveyed | EndOfPass | LightUNetError] = Queue(AHEAD)
         self._look, self._out, self._watch = look, out, watch
         self._stop, self._again = threading.Event(), threading.Event()
+        self._in_flight: frozenset[str] = frozenset()
 
     def run(self) -> None:
         """Survey until stopped; an error that ends it goes into the queue, so that nobody waits for more."""
@@ -104,8 +119,9 @@ class Feed(threading.Thread):
                 while not self._stop.is_set():
                     waiting = sum(not self._take(unit, ledger) for unit in self._look() if not self._stop.is_set())
                     self._put(EndOfPass(waiting))
-                    self._again.wait(self._watch.interval if self._watch else None)
+                    self._again.wait()
                     self._again.clear()
+                    self._stop.wait(self._watch.interval if self._watch else 0.0)
         except LightUNetError as error:
             self._put(error)
         except Exception as error:
@@ -117,8 +133,16 @@ class Feed(threading.Thread):
             failed.__cause__ = error
             self._put(failed)
 
-    def again(self) -> None:
-        """Ask for another pass."""
+    def again(self, in_flight: Collection[str] = ()) -> None:
+        """Ask for another pass, once the end of the last one has been taken over.
+
+        Parameters
+        ----------
+        in_flight : collection of str
+            Keys of cases that have been taken over and are not at their end. A unit that has not changed, and has no
+            other open cases, is not surveyed again.
+        """
+        self._in_flight = frozenset(in_flight)
         self._again.set()
 
     def stop(self) -> None:
@@ -128,7 +152,7 @@ class Feed(threading.Thread):
 
     def _take(self, unit: Unit, ledger: Ledger) -> bool:
         state, count, latest = signature(unit.path, self._out)
-        if ledger.is_settled(unit.place, state):
+        if ledger.is_settled(unit.place, state, self._in_flight):
             return True
         if self._watch and (not count or time.time() - latest < self._watch.quiet):
             return False
@@ -191,14 +215,14 @@ def _without_names(source: ImageSource, found: Survey) -> ImageSource:
 
 def _case(source: ImageSource) -> FoundCase:
     problem = source.problem if isinstance(source, DicomSeries) else None
-    key, series = case_key(source), series_hash(source)
+    key, series, whole = case_key(source), series_hash(source), whole_series_hash(source)
     if problem is None:
-        return FoundCase(key, series, source)
+        return FoundCase(key, series, source, whole=whole)
     is_other = isinstance(problem, UnsupportedImageError) and problem.reason == "modality"
     # Refused for its geometry, or resampled when asked for: the loader decides.
     if not is_other:
-        return FoundCase(key, series, source)
-    return FoundCase(key, series, cause=cause_of(problem, secrets_of(source)), is_skipped=True)
+        return FoundCase(key, series, source, whole=whole)
+    return FoundCase(key, series, cause=cause_of(problem, secrets_of(source)), is_skipped=True, whole=whole)
 
 
 def _without_volume(unit: Unit, found: Survey) -> FoundCase:

@@ -16,9 +16,9 @@ from typing import Any
 
 from ..errors import UsageError
 from .driver import Progress
-from .ledger import STATES
 from .memory import resident_bytes
 from .publish import LOGS
+from .tables import STATES
 
 SCHEMA = 1
 LOOPBACK = "127.0.0.1"
@@ -26,7 +26,7 @@ LOOPBACK = "127.0.0.1"
 MAX_BYTES, BACKUPS = 10 << 20, 5
 """Of a run's log: a run that watches for months keeps the last 60 MB."""
 
-_LEVELS = {"failed": logging.ERROR, "retry": logging.WARNING, "recovered": logging.WARNING}
+_LEVELS = {"failed": logging.ERROR, "retry": logging.WARNING, "recovered": logging.WARNING, "kept": logging.WARNING}
 
 
 class Journal:

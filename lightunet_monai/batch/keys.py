@@ -9,6 +9,7 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..sources import DicomSeries, DicomSlice, ImageSource, StoredPixels, folder_of
@@ -35,15 +36,15 @@ def case_key(source: ImageSource) -> str:
     Returns
     -------
     str
-        Hexadecimal. For a series it depends on the series UID, the volume key and, slice by slice, SOP Instance UID,
-        frame, position, storage and a sample of the pixels (in an archive, the member's checksum); for a file on all
-        its bytes. Paths play no part.
+        Hexadecimal. For a series it depends on the series UID, the volume key, the header of the first slice (which
+        has patient, pixel spacing and orientation) and, slice by slice, SOP Instance UID, frame, position, storage and
+        a sample of the pixels (in an archive, the member's checksum); for a file on all its bytes. Paths play no part.
     """
     if not isinstance(source, DicomSeries):
         return _short(["file", *map(_hash_file, _files_of(source.path))])
     checksum = _checksums()
-    facts = [source.series_uid, source.volume_key, *(_slice_facts(item, checksum) for item in source.slices)]
-    return _short(facts)
+    facts = [source.series_uid, source.volume_key, *map(_header, source.slices[:1])]
+    return _short([*facts, *(_slice_facts(item, checksum) for item in source.slices)])
 
 
 def series_hash(source: ImageSource) -> str:
@@ -54,6 +55,11 @@ def series_hash(source: ImageSource) -> str:
         return _short(["series", source.series_uid, source.volume_key])
     first = source.slices[0]
     return _short(["series", source.study_uid, folder_of(first.path, first.member), source.volume_key])
+
+
+def whole_series_hash(source: ImageSource) -> str:
+    """Name the series of a source without telling its volumes apart; that of its only volume is `series_hash`."""
+    return series_hash(replace(source, volume_key="") if isinstance(source, DicomSeries) else source)
 
 
 def place_hash(relative: str) -> str:
@@ -69,6 +75,17 @@ def uid_hash(uid: str) -> str:
 def _short(facts: list[str]) -> str:
     # A file name need not be text.
     return hashlib.sha256("\n".join(facts).encode(errors="surrogateescape")).hexdigest()[:KEY_DIGITS]
+
+
+def _header(item: DicomSlice) -> str:
+    """Hash of all that stands before the pixels of an instance: what results take over from it, patient first.
+
+    The bytes, and no affine computed from them: its last digits may be others on the next machine.
+    """
+    if item.pixels is None or item.member:  # the checksum of a member covers its header
+        return ""
+    # Of a deflated file, as many bytes hold the header and more.
+    return _sample(item.path, 0, item.pixels.offset)
 
 
 def _slice_facts(item: DicomSlice, checksum: Callable[[Path, str], str]) -> str:
@@ -107,11 +124,11 @@ def _checksums() -> Callable[[Path, str], str]:
     return checksum
 
 
-def _sample(path: Path, offset: int) -> str:
+def _sample(path: Path, offset: int, length: int = SAMPLE_BYTES) -> str:
     try:
         with path.open("rb") as stream:
             stream.seek(offset)
-            return hashlib.sha256(stream.read(SAMPLE_BYTES)).hexdigest()
+            return hashlib.sha256(stream.read(length)).hexdigest()
     except OSError:
         return "unreadable"
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError, UsageError
-from . import audit
+from . import audit, copies
 from .causes import OF_THE_FILE, Cause
 from .lease import Owner
+from .tables import STATES, make_tables
 
 FILE_NAME = "ledger.sqlite"
-STATES = ("found", "running", "done", "failed", "skipped")
 FINAL = ("done", "failed", "skipped")
 
 BUSY_SECONDS = 60.0
@@ -34,28 +34,6 @@ RETRY_SECONDS = 0.02
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "fuse.", "9p", "beegfs", "glusterfs")
 _OCTAL = re.compile(r"\\([0-7]{3})")
-
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS runs (
-  run TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL,
-  heartbeat REAL NOT NULL, began REAL NOT NULL, ended REAL);
-CREATE TABLE IF NOT EXISTS units (place TEXT PRIMARY KEY, signature TEXT NOT NULL, surveyed REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS cases (
-  key TEXT PRIMARY KEY, place TEXT NOT NULL, series TEXT NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ({", ".join(repr(state) for state in STATES)})),
-  attempts INTEGER NOT NULL DEFAULT 0, interruptions INTEGER NOT NULL DEFAULT 0, run TEXT, final INTEGER NOT NULL
-  DEFAULT 0, kind TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
-  hint TEXT NOT NULL DEFAULT '', facts TEXT NOT NULL DEFAULT '{{}}', updated REAL NOT NULL, superseded_by TEXT);
-CREATE INDEX IF NOT EXISTS cases_by_state ON cases (state);
-CREATE INDEX IF NOT EXISTS cases_by_place ON cases (place);
-CREATE TABLE IF NOT EXISTS copies (
-  key TEXT NOT NULL, place TEXT NOT NULL, failed INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (key, place)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS copies_by_place ON copies (place);
-{audit.SCHEMA}
-"""
-# The same study may lie in several folders: `copies` has all of them, and where its files could not be read. The place
-# of a case is where it was found first, was tried last, or is to be tried next.
 
 _WAITS = "(state = 'found' OR (state = 'failed' AND final = 0 AND attempts <= :retries))"
 """Condition on a case that may be claimed."""
@@ -161,11 +139,7 @@ class Ledger:
 
     def _begin(self, owner: Owner) -> None:
         with self._transaction():
-            knows_copies = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'copies'").fetchone()
-            for statement in _SCHEMA.split(";\n"):
-                self._db.execute(statement)
-            if not knows_copies:  # made by an earlier version: only a new look at all units tells where copies lie
-                self._db.execute("DELETE FROM units")
+            make_tables(self._db)
             now = time.time()
             row = (owner.run, owner.host, owner.pid, owner.started, now, now)
             self._db.execute("INSERT INTO runs (run, host, pid, started, heartbeat, began) VALUES (?,?,?,?,?,?)", row)
@@ -230,17 +204,17 @@ class Ledger:
             (run,),
         )
 
-    def is_settled(self, place: str, signature: str) -> bool:
-        """Say whether a unit was surveyed in this very state and all its cases are at their end."""
+    def is_settled(self, place: str, signature: str, in_flight: Collection[str] = ()) -> bool:
+        """Say whether a unit was surveyed in this very state and all its cases are at their end, or in flight."""
         with _own_errors(self.path):
             query = "SELECT 1 FROM units WHERE place = ? AND signature = ?"
             if not self._db.execute(query, (place, signature)).fetchone():
                 return False
             query = (
-                "SELECT 1 FROM cases WHERE final = 0 AND superseded_by IS NULL AND "
-                "(place = :place OR key IN (SELECT key FROM copies WHERE place = :place AND failed = 0)) LIMIT 1"
+                "SELECT key FROM cases WHERE final = 0 AND superseded_by IS NULL AND "
+                f"(place = :place OR key IN ({copies.KEYS_AT}))"
             )
-            return self._db.execute(query, {"place": place}).fetchone() is None
+            return all(key in in_flight for (key,) in self._db.execute(query, {"place": place}).fetchall())
 
     def set_surveyed(self, place: str, signature: str, keys: Collection[str] | None = None) -> None:
         """Remember that all cases of a unit in this state are in the ledger.
@@ -249,35 +223,65 @@ class Ledger:
         ----------
         place, signature : str
         keys : collection of str or None
-            Of its cases; an archive that was refused earlier and is not among them is out of date. None asks nothing.
+            Of its cases; out of date is what is not among them: an archive that was refused earlier, and a case of a
+            series that gives other cases now, such as one phase of those that there are. None asks nothing.
         """
         with _own_errors(self.path), self._transaction():
             self._db.execute("INSERT OR REPLACE INTO units VALUES (?, ?, ?)", (place, signature, time.time()))
             if keys is None:
                 return
-            # An archive that was refused is a series of its own: nobody knows which ones are in it.
-            query = "SELECT key FROM cases WHERE place = ? AND series = key AND superseded_by IS NULL"
-            gone = [key for (key,) in self._db.execute(query, (place,)).fetchall() if key not in keys]
-            self._db.executemany("UPDATE cases SET superseded_by = ? WHERE key = ?", [(place, key) for key in gone])
+            query = "SELECT whole FROM cases WHERE key = ?"
+            heirs = {whole: key for key in sorted(keys) for (whole,) in self._db.execute(query, (key,)).fetchall()}
+            query = "SELECT key, series, whole FROM cases WHERE place = ? AND superseded_by IS NULL"
+            for key, series, whole in self._db.execute(query, (place,)).fetchall():
+                # An archive that was refused is a series of its own: nobody knows which ones are in it.
+                heir = place if series == key else heirs.get(whole)
+                if key not in keys and heir is not None:
+                    self._db.execute("UPDATE cases SET superseded_by = ? WHERE key = ?", (heir, key))
 
-    def add(self, key: str, place: str, series: str, cause: Cause | None = None, *, skipped: bool = False) -> None:
-        """Enter a case that is not known yet, as found, or with a cause as failed or skipped."""
+    def add(
+        self,
+        key: str,
+        place: str,
+        series: str,
+        cause: Cause | None = None,
+        *,
+        whole: str = "",
+        skipped: bool = False,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Enter a case that is not known yet, as found, or with a cause as failed or skipped.
+
+        Parameters
+        ----------
+        key, place, series : str
+        cause : Cause, optional
+            Why it cannot be done.
+        whole : str
+            Names the series without telling its volumes apart; by default it is `series`.
+        skipped : bool
+            The cause is no failure.
+        record : mapping, optional
+            Its line in the audit log, where it has failed and had not before.
+        """
         state = "skipped" if skipped else "failed" if cause else "found"
         with _own_errors(self.path), self._transaction():
+            query = "SELECT 1 FROM cases WHERE key = ? AND state = 'failed' AND final = 1 AND superseded_by IS NULL"
+            has_failed = self._db.execute(query, (key,)).fetchone() is not None
             self._db.execute(
-                "INSERT OR IGNORE INTO cases (key, place, series, state, final, updated) VALUES (?, ?, ?, ?, ?, ?)",
-                (key, place, series, state, state != "found", time.time()),
+                "INSERT OR IGNORE INTO cases (key, place, series, whole, state, final, updated) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (key, place, series, whole or series, state, state != "found", time.time()),
             )
-            copy = self._db.execute("INSERT OR IGNORE INTO copies (key, place) VALUES (?, ?)", (key, place))
-            if copy.rowcount:  # not known yet: it may be whole where another one was not
+            if copies.add(self._db, key, place):  # not known yet: it may be whole where another one was not
                 kinds = ", ".join(map(repr, OF_THE_FILE))
                 self._db.execute(
                     "UPDATE cases SET place = :place, final = 0, attempts = 0 "
                     f"WHERE key = :key AND place != :place AND state = 'failed' AND final = 1 AND kind IN ({kinds})",
                     {"key": key, "place": place},
                 )
-            if cause:
-                self._set_cause(key, cause, state)
+            if cause and self._set_cause(key, cause, state) and state == "failed" and record and not has_failed:
+                audit.append(self._db, record)
             # The same series with other content, or a folder that held no volume before: out of date.
             self._db.execute("UPDATE cases SET superseded_by = NULL WHERE key = ?", (key,))
             self._db.execute(
@@ -288,9 +292,7 @@ class Ledger:
     def has_failed_at(self, key: str, place: str) -> bool:
         """Say whether the files of a case could not be read at this place."""
         with _own_errors(self.path):
-            query = "SELECT failed FROM copies WHERE key = ? AND place = ?"
-            row = self._db.execute(query, (key, place)).fetchone()
-        return row is not None and bool(row[0])
+            return copies.has_failed(self._db, key, place)
 
     def has_waiting(self, *, retries: int) -> bool:
         """Say whether there is a case that could be claimed."""
@@ -351,7 +353,7 @@ class Ledger:
             return False
         again = cause.may_pass and row.attempts < retries
         is_bad_copy = not again and cause.kind in OF_THE_FILE
-        other = self._other_copy(row) if is_bad_copy else None
+        other = self._other_place(row) if is_bad_copy else None
         attempts, place = (row.attempts + 1, row.place) if other is None else (0, other)
         is_final = not again and other is None
         change = "state = 'failed', final = ?, attempts = ?, place = ?, kind = ?, reason = ?, message = ?, hint = ?"
@@ -360,14 +362,12 @@ class Ledger:
             return False
         if is_bad_copy:
             with _own_errors(self.path), self._transaction():
-                self._db.execute("UPDATE copies SET failed = 1 WHERE key = ? AND place = ?", (key, row.place))
+                copies.set_failed(self._db, key, row.place)
         return again
 
-    def _other_copy(self, row: CaseRow) -> str | None:
+    def _other_place(self, row: CaseRow) -> str | None:
         with _own_errors(self.path):
-            query = "SELECT place FROM copies WHERE key = ? AND place != ? AND failed = 0 ORDER BY place LIMIT 1"
-            found = self._db.execute(query, (row.key, row.place)).fetchone()
-        return str(found[0]) if found else None
+            return copies.other_place(self._db, row.key, row.place)
 
     def reopen(self, key: str) -> None:
         """Set a case that is done back to found, because its result is gone."""
@@ -379,7 +379,8 @@ class Ledger:
         """Let cases that were given up be surveyed and tried again, as often as new ones."""
         given_up = "state = 'failed' AND final = 1 AND superseded_by IS NULL"
         with _own_errors(self.path), self._transaction():
-            self._db.execute(f"UPDATE copies SET failed = 0 WHERE key IN (SELECT key FROM cases WHERE {given_up})")
+            keys = [key for (key,) in self._db.execute(f"SELECT key FROM cases WHERE {given_up}").fetchall()]
+            copies.reopen(self._db, keys)
             self._db.execute(f"UPDATE cases SET final = 0, attempts = 0 WHERE {given_up}")
 
     def case(self, key: str) -> CaseRow | None:
@@ -423,12 +424,13 @@ class Ledger:
                 audit.append(self._db, record)
             return done.rowcount == 1
 
-    def _set_cause(self, key: str, cause: Cause, state: str) -> None:
-        self._db.execute(
+    def _set_cause(self, key: str, cause: Cause, state: str) -> bool:
+        done = self._db.execute(
             "UPDATE cases SET state = ?, final = 1, kind = ?, reason = ?, message = ?, hint = ? "
             "WHERE key = ? AND state NOT IN ('running', 'done')",
             (state, cause.kind, cause.reason, cause.message, cause.hint, key),
         )
+        return done.rowcount == 1
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """From a staging folder into the output folder: a result appears whole, and once.
 
 A run writes below ``.work/RUN``; a finished case is renamed to ``cases/KEY``. What a dead run left in its staging
-folder is removed by the next run.
+folder is removed by the next run. What somebody has changed in ``cases/KEY`` is never removed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,29 @@ from ..outputs.atomic import COMMIT_MARKER, sync_folder
 
 CASES, WORK, LOGS = "cases", ".work", "logs"
 
+CHANGED = ".changed-"
+"""In the name of a folder in `CASES` that is no case: an earlier result of one that somebody has changed."""
+
+_BLOCK_BYTES = 1 << 20
+
 
 def staging_folder(out: Path, run: str, key: str) -> Path:
     """Name a new folder for the files of one attempt."""
     return out / WORK / run / f"{key}-{uuid.uuid4().hex[:8]}"
 
 
-def publish(staging: Path, out: Path, key: str) -> bool:
+def publish(staging: Path, out: Path, key: str, *, tell_kept: Callable[[str], None] = lambda name: None) -> bool:
     """Move a finished case to its place.
+
+    What is there and is no complete result goes: what somebody has changed or put there to ``cases/KEY.changed-HEX``,
+    with all that lies beside it; a rest of the old result is removed.
+
+    Parameters
+    ----------
+    staging, out : Path
+    key : str
+    tell_kept : callable
+        Told the name of the folder that was changed, where it is now.
 
     Returns
     -------
@@ -50,11 +65,10 @@ def publish(staging: Path, out: Path, key: str) -> bool:
             if read_result(out, key) is not None:
                 shutil.rmtree(staging, ignore_errors=True)
                 return False
-            # Half a result can only be one that somebody took files from: out of the way with it.
-            old = staging.with_name(f"{staging.name}-old")
-            os.rename(target, old)
+            old = _move_away(target, staging, tell_kept)
             os.rename(staging, target)
-            shutil.rmtree(old, ignore_errors=True)
+            if old is not None:
+                shutil.rmtree(old, ignore_errors=True)
         sync_folder(target.parent)
     except OSError as error:
         raise OutputError(
@@ -63,6 +77,46 @@ def publish(staging: Path, out: Path, key: str) -> bool:
             reason="not-writable",
         ) from error
     return True
+
+
+def _move_away(target: Path, staging: Path, tell_kept: Callable[[str], None]) -> Path | None:
+    """Make room for a result; give what may be removed of the old one."""
+    if _is_changed(target):
+        kept = target.with_name(f"{target.name}{CHANGED}{uuid.uuid4().hex[:8]}")
+        os.rename(target, kept)
+        tell_kept(kept.name)
+        return None
+    # Half a result, unchanged, can only be one that somebody took files from.
+    old = staging.with_name(f"{staging.name}-old")
+    os.rename(target, old)
+    return old
+
+
+def _is_changed(folder: Path) -> bool:
+    """Say whether a folder holds anything but a report and files that are as it lists them: somebody's work."""
+    try:
+        report = json.loads((folder / COMMIT_MARKER).read_text(encoding="utf-8"))
+        listed = {str(item["name"]): item["sha256"] for item in report["files"]}
+        if report["status"] != "done":  # none of ours
+            return True
+        others = [entry for entry in os.scandir(folder) if entry.name != COMMIT_MARKER]
+        return any(entry.name not in listed or _sha256(Path(entry)) != listed[entry.name] for entry in others)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def kept_folders(out: Path) -> dict[str, list[str]]:
+    """Give, by case, the names of the folders in which earlier results are kept that somebody had changed."""
+    found: dict[str, list[str]] = {}
+    try:
+        names = sorted(entry.name for entry in os.scandir(out / CASES))
+    except OSError:
+        return found
+    for name in names:
+        key, separator, _ = name.partition(CHANGED)
+        if separator:
+            found.setdefault(key, []).append(name)
+    return found
 
 
 def read_result(out: Path, key: str, *, thorough: bool = True) -> dict[str, Any] | None:
@@ -82,11 +136,26 @@ def read_result(out: Path, key: str, *, thorough: bool = True) -> dict[str, Any]
             path = folder / item["name"]
             if path.stat().st_size != item["size_bytes"]:
                 return None
-            if thorough and hashlib.sha256(path.read_bytes()).hexdigest() != item["sha256"]:
+            if thorough and _sha256(path) != item["sha256"]:
                 return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return report if report.get("status") == "done" else None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def model_of(report: Mapping[str, Any]) -> dict[str, str]:
+    """What the audit log keeps of the model that a report names, as `CaseRunner.model` gives it."""
+    model: dict[str, Any] = report["model"] or {}
+    names = {"model": "name", "model_version": "version", "weights_sha256": "weights_sha256"}
+    return {name: str(model[key]) for name, key in names.items() if key in model}
 
 
 def facts_of(report: Mapping[str, Any]) -> dict[str, Any]:

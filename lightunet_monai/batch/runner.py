@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import LightUNetError
 from ..inference import Predictor
-from ..outputs import CaseReport, check_output
+from ..outputs import check_output
 from .case import load_case, predict_case, write_case_files
 from .causes import cause_of, unexpected
 from .publish import facts_of, publish, staging_folder
@@ -67,14 +67,13 @@ class CaseRunner:
         Outcome
         """
         try:
-            report = self._run(task, tell)
+            return self._run(task, tell)
         except LightUNetError as error:
             return Outcome(task.key, cause=cause_of(error, secrets_of(task.source)))
         except Exception as error:  # whatever a case does, the next one has its turn
             return Outcome(task.key, cause=unexpected(error))
-        return Outcome(task.key, facts=facts_of(vars(report)))
 
-    def _run(self, task: CaseTask, tell: Tell) -> CaseReport:
+    def _run(self, task: CaseTask, tell: Tell) -> Outcome:
         plan, key = self.plan, task.key
         tell(key, "wait")
         with self._read:
@@ -92,6 +91,7 @@ class CaseRunner:
         tell(key, "wait")
         with self._write:
             tell(key, "write")
+            kept: list[str] = []
             staging = staging_folder(plan.out, plan.run, key)
             try:
                 report = write_case_files(
@@ -102,10 +102,10 @@ class CaseRunner:
                 )
                 if self._finish is not None:
                     self._finish(staging, task)
-                publish(staging, plan.out, key)
+                publish(staging, plan.out, key, tell_kept=kept.append)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
-        return report
+        return Outcome(key, facts=facts_of(vars(report)), kept="".join(kept))
 
     def close(self) -> None:
         """Let the thread of the network end."""

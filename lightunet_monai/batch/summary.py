@@ -8,18 +8,20 @@ from __future__ import annotations
 import csv
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..outputs.atomic import atomic_file
 from .ledger import CaseRow, Ledger
-from .publish import CASES
+from .publish import CASES, kept_folders
 
 SCHEMA = 1
 COLUMNS = ("case", "state", "attempts", "seconds", "lesions", "volume_ml", "warnings", "reason", "message", "hint")
 
 STATEMENT = "Research use only, not for diagnosis."
+
+_KEPT = f"an earlier result that was changed is kept in {CASES}/{{}}."
 
 _STYLE = (
     "body{font-family:sans-serif;margin:2em;color:#222}table{border-collapse:collapse}"
@@ -49,12 +51,13 @@ def write_summary(ledger: Ledger) -> Path:
 
 
 def _rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
+    kept = kept_folders(ledger.path.parent)
     for case in ledger.cases():
         if case.superseded_by is None:
-            yield _row(case)
+            yield _row(case, kept.get(case.key, ()))
 
 
-def _row(case: CaseRow) -> dict[str, Any]:
+def _row(case: CaseRow, kept: Sequence[str]) -> dict[str, Any]:
     is_done = case.state == "done"
     return {
         "case": case.key,
@@ -65,7 +68,7 @@ def _row(case: CaseRow) -> dict[str, Any]:
         "volume_ml": _lesions_ml(case.facts) if is_done else "",
         "warnings": case.facts.get("warnings", "") if is_done else "",
         "reason": case.reason,
-        "message": case.message,
+        "message": " ".join(filter(None, (case.message, *map(_KEPT.format, kept)))),
         "hint": case.hint,
     }
 

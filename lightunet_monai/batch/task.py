@@ -93,11 +93,21 @@ class CaseTask:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case in a worker: facts if it is done, else a cause."""
+    """What became of a case in a worker: facts if it is done, else a cause.
+
+    Parameters
+    ----------
+    key : str
+    facts : dict or None
+    cause : Cause or None
+    kept : str
+        Folder that an earlier result was moved to, because somebody had changed it; empty if there was none.
+    """
 
     key: str
     facts: dict[str, Any] | None = None
     cause: Cause | None = None
+    kept: str = ""
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,9 @@ def test_every_result_has_one_line_in_an_unbroken_audit_log(undisturbed):
     segmented = [record for record in records if record["event"] == "segmented"]
     assert sorted(record["case"] for record in segmented) == sorted(done)
     assert all(len(record["weights_sha256"]) == 64 and record["user"] for record in segmented)
+    failed = [record["case"] for record in records if record["event"] == "failed"]
+    with Ledger(undisturbed[0]) as ledger:
+        assert sorted(failed) == [row.key for row in ledger.cases() if row.state == "failed"]
 
 
 def test_a_second_run_does_nothing_again_and_other_settings_are_refused(studies, a_bundle, undisturbed):
@@ -189,6 +192,26 @@ def test_a_result_that_was_taken_away_is_made_again(studies, a_bundle, undisturb
     (gone / "labelmap.nii.gz").unlink()
     _run(*_command(studies, output, a_bundle))
     assert _label_maps(output) == _label_maps(undisturbed[0])
+
+
+def test_a_result_that_was_changed_is_made_again_and_the_changed_one_is_kept(studies, a_bundle, undisturbed, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(undisturbed[0], output)
+    changed = sorted((output / "cases").iterdir())[0]
+    (changed / "labelmap.nii.gz").write_bytes(b"edited by hand")
+    (changed / "note.txt").write_text("mine")
+    _run(*_command(studies, output, a_bundle))
+    (kept,) = output.glob(f"cases/{changed.name}.changed-*")
+    assert (kept / "labelmap.nii.gz").read_bytes() == b"edited by hand"
+    assert (kept / "note.txt").read_text() == "mine"
+    made = _label_maps(output)
+    del made[kept.name]
+    assert made == _label_maps(undisturbed[0])
+    assert [row["case"] for row in _summary(output) if kept.name in row["message"]] == [changed.name]
+    events = [json.loads(line) for path in output.glob("logs/*.jsonl") for line in path.read_text().splitlines()]
+    told = [(event["case"], event["folder"], event["level"]) for event in events if event["event"] == "kept"]
+    assert told == [(changed.name, kept.name, "warning")]
+    assert _is_clean(output)
 
 
 def test_kills_at_random_moments_lose_nothing_and_double_nothing(studies, a_bundle, undisturbed, tmp_path):

@@ -1,20 +1,29 @@
 """A run over a root with a stand-in for the workers: it ends, whatever is found, and tries again what it should."""
 
+import json
 import shutil
 import threading
+import time
 import zipfile
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from lightunet_monai.batch import feed
 from lightunet_monai.batch.causes import Cause, cause_of
 from lightunet_monai.batch.driver import Batch
+from lightunet_monai.batch.feed import Watch
+from lightunet_monai.batch.keys import case_key
 from lightunet_monai.batch.lease import Owner
 from lightunet_monai.batch.ledger import Ledger
+from lightunet_monai.batch.publish import CASES
 from lightunet_monai.batch.task import Outcome
 from lightunet_monai.batch.units import list_units
 from lightunet_monai.errors import LightUNetError
-from lightunet_monai.inputs import read_hu
+from lightunet_monai.inputs import discover_sources, read_hu
+from lightunet_monai.outputs import write_case
+from tests.builders.segmentation import PROVENANCE, make_segmentation
 from tests.builders.series import make_series
 
 
@@ -202,3 +211,153 @@ def test_what_an_earlier_run_gave_up_is_tried_again_once_when_asked_for(run, tmp
 
     attempts = [run(look, may_pass=may_pass, retry_failed=again)[1] for again in (False, False, True, True, False)]
     assert attempts == [each, 0, each, each, 0]
+
+
+WATCH = Watch(interval=0.01, quiet=0.0)
+
+PATIENCE = 1000
+"""Looks at the root, or turns of the loop, after which a watching run that does not get on is stopped."""
+
+
+class SlowPool(FailingPool):
+    """Two workers: the case of study a is done once that of b was, and the root has been looked at some times more."""
+
+    def __init__(self, on_first, looks, stop):
+        super().__init__()
+        self.on_first, self.looks, self.stop = on_first, looks, stop
+        self.events, self.polls, self.last = [], 0, 0
+
+    def submit(self, task):
+        if not self.tasks:
+            self.on_first()
+        self.events.append(f"{task.source.paths[0].parent.name} out")
+        return super().submit(task)
+
+    def poll(self, seconds):
+        time.sleep(0.002)
+        self.polls += 1
+        if self.events[-1:] == ["b out"]:
+            self.last = len(self.looks) + 5
+            return self._finish("b")
+        if self.polls > PATIENCE or (self.last and len(self.looks) > self.last):
+            self.stop.set()
+            return self._finish("a")
+        return []
+
+    def _finish(self, name):
+        done = [task for task in self.tasks if task.source.paths[0].parent.name == name]
+        self.tasks = [task for task in self.tasks if task not in done]
+        self.events += [f"{name} done" for _ in done]
+        return [Outcome(task.key, facts={}) for task in done]
+
+
+def test_a_case_that_takes_long_keeps_no_new_study_of_a_watched_folder_waiting(tmp_path, monkeypatch):
+    root, stop, looks, surveyed, real = tmp_path / "root", threading.Event(), [], [], feed.survey
+    make_series(root / "a", series=1)
+    make_series(tmp_path / "b", series=2)
+
+    def look():
+        looks.append(1)
+        return list_units(root)
+
+    def survey(path):
+        surveyed.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(feed, "survey", survey)
+    pool = SlowPool(lambda: (tmp_path / "b").rename(root / "b"), looks, stop)
+    with Ledger(tmp_path / "out", Owner.of_this_process()) as ledger:
+        state = Batch(look, ledger, pool, watch=WATCH).run(stop)
+    assert pool.events == ["a out", "b out", "b done", "a done"]
+    assert _counts(state) == {"done": 2}
+    assert surveyed == ["a", "b"]  # not again at each look while they are worked on
+
+
+def test_a_copy_in_a_watched_folder_is_tried_when_the_first_is_gone(tmp_path):
+    root, stop, looks = _copies(tmp_path / "root"), threading.Event(), []
+
+    def look():
+        looks.append(1)
+        return list_units(root)
+
+    def tell(event, facts):
+        if event == "done" or len(looks) > PATIENCE:
+            stop.set()
+
+    with Ledger(tmp_path / "out", Owner.of_this_process()) as ledger:
+        batch = Batch(look, ledger, ReadingPool("ab"), retries=0, watch=WATCH, tell=tell)
+        assert _counts(batch.run(stop)) == {"done": 1}
+
+
+def _audit(out):
+    with Ledger(out) as ledger:
+        return [json.loads(line) for line in ledger.audit_lines()]
+
+
+def test_a_result_of_a_run_that_died_has_the_audit_line_of_its_own_model(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_series(root / "study")
+    (source,) = discover_sources(root)
+    write_case(out / CASES / case_key(source), make_segmentation(np.zeros((4, 4, 4), np.uint8)))
+    pool = ReadingPool()
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        state = Batch(lambda: list_units(root), ledger, pool).run(threading.Event())
+    assert (_counts(state), pool.attempts, pool.model) == ({"done": 1}, 0, {})
+    (line,) = _audit(out)
+    assert (line["event"], line["case"]) == ("segmented", case_key(source))
+    assert (line["model"], line["model_version"]) == (PROVENANCE.model_name, PROVENANCE.model_version)
+    assert line["weights_sha256"] == PROVENANCE.weights_sha256
+
+
+def test_a_failure_that_the_survey_finds_has_an_audit_line_as_any_other(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_series(root / "study")
+    (root / "study" / "more.zip").write_bytes(b"PK\3\4 cut off")
+    (root / "gone").symlink_to("nowhere")
+    (root / "empty").mkdir()
+    for _ in range(2):  # the second run finds nothing new
+        with Ledger(out, Owner.of_this_process()) as ledger:
+            pool = FailingPool(may_pass=False)
+            pool.model = {"model": "m"}
+            Batch(lambda: list_units(root), ledger, pool).run(threading.Event())
+    lines = _audit(out)
+    assert sorted(line["reason"] for line in lines) == ["archive", "device-memory", "link-outside"]
+    assert {(line["event"], line["model"], len(line["case"]), len(line["series"])) for line in lines} == {
+        ("failed", "m", 24, 24)
+    }
+
+
+def test_a_second_phase_that_comes_later_takes_the_place_of_the_case_before(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+
+    def run_once():
+        with Ledger(out, Owner.of_this_process()) as ledger:
+            state = Batch(lambda: list_units(root), ledger, ReadingPool()).run(threading.Event())
+            return _counts(state), {row.key for row in ledger.cases() if row.superseded_by is None}
+
+    first = make_series(root / "study")
+    counts, alone = run_once()
+    assert counts == {"done": 1}
+    both = make_series(root / "study", defect="two phases")
+    counts, phases = run_once()
+    assert counts == {"done": 2}
+    assert not alone & phases
+    for path in set(both.files) - set(first.files):
+        path.unlink()
+    assert run_once() == ({"done": 1}, alone)
+
+
+def test_an_earlier_result_that_was_changed_and_is_kept_is_told(tmp_path):
+    class KeepingPool(ReadingPool):
+        def _read(self, task):
+            return replace(super()._read(task), kept="key.changed-1")
+
+    told = []
+    make_series(tmp_path / "root" / "study")
+    with Ledger(tmp_path / "out", Owner.of_this_process()) as ledger:
+        batch = Batch(
+            lambda: list_units(tmp_path / "root"), ledger, KeepingPool(), tell=lambda *event: told.append(event)
+        )
+        batch.run(threading.Event())
+        (row,) = ledger.cases()
+    assert ("kept", {"case": row.key, "folder": "key.changed-1"}) in told

@@ -5,7 +5,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from lightunet_monai.batch.keys import KEY_DIGITS, case_key, place_hash, series_hash, uid_hash
+from lightunet_monai.batch.keys import KEY_DIGITS, case_key, place_hash, series_hash, uid_hash, whole_series_hash
 from lightunet_monai.inputs import discover_sources
 from tests.builders.multi_frame import make_enhanced
 from tests.builders.series import get_hu, make_series, set_hu
@@ -79,6 +79,31 @@ def test_a_changed_uid_or_position_is_another_case(tmp_path):
     assert len(keys) == 3
 
 
+@pytest.mark.parametrize("syntax", ["raw", "rle"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"PatientID": "MRN-54321"},
+        {"PatientName": "Roe^Jane"},
+        {"PixelSpacing": ["0.8", "0.9"]},  # swapped
+        {"ImageOrientationPatient": ["0", "1", "0", "-1", "0", "0"]},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_a_header_that_is_corrected_in_the_same_length_is_another_case(tmp_path, syntax, values):
+    first, second = make_series(tmp_path / "a", syntax=syntax), tmp_path / "b"
+    shutil.copytree(first.folder, second)
+    assert case_key(_only(second)) == case_key(_only(first.folder))
+    sizes = [path.stat().st_size for path in sorted(second.iterdir())]
+    for path in second.iterdir():
+        _change(path, **values)
+    assert [path.stat().st_size for path in sorted(second.iterdir())] == sizes
+    assert case_key(_only(second)) != case_key(_only(first.folder))
+    assert series_hash(_only(second)) == series_hash(_only(first.folder))
+    archives = [_zip(folder, tmp_path / f"{folder.name}.zip") for folder in (first.folder, second)]
+    assert len({case_key(_only(archive)) for archive in archives}) == 2
+
+
 @pytest.mark.parametrize("frame", [0, 4])
 def test_a_changed_pixel_in_any_frame_is_another_case(tmp_path, frame):
     voxels = make_voxels((64, 64, 5))
@@ -99,6 +124,15 @@ def test_the_volumes_of_one_series_have_keys_of_their_own(tmp_path):
     make_series(tmp_path, defect="two kernels")
     sources = discover_sources(tmp_path)
     assert len({case_key(source) for source in sources}) == len({series_hash(source) for source in sources}) == 2
+    assert len({whole_series_hash(source) for source in sources}) == 1
+    assert whole_series_hash(sources[0]) not in {series_hash(source) for source in sources}
+
+
+def test_a_series_of_one_volume_and_a_file_are_named_as_a_whole(tmp_path):
+    make_series(tmp_path / "series")
+    make_volume(tmp_path / "a.nii", make_voxels())
+    for source in discover_sources(tmp_path):
+        assert whole_series_hash(source) == series_hash(source)
 
 
 def test_a_file_is_named_by_its_content(tmp_path):

@@ -224,6 +224,38 @@ def test_new_content_of_a_series_takes_the_place_of_the_old_and_back(ledger):
     assert [ledger.case(key).superseded_by for key in ("old", "new")] == [None, "old"]
 
 
+def _current(ledger):
+    return sorted(row.key for row in ledger.cases() if row.superseded_by is None)
+
+
+def test_a_series_that_holds_several_volumes_now_takes_the_place_of_the_one_before_and_back(ledger):
+    def survey(signature, **cases):
+        for key, series in cases.items():
+            ledger.add(key, "place", series, whole="series")
+        ledger.add("other", "place", "other")
+        ledger.set_surveyed("place", signature, {*cases, "other"})
+
+    ledger.add("elsewhere", "other place", "series", whole="series")
+    survey("1", single="series")
+    ledger.claim("single", retries=0)
+    ledger.finish("single", {})
+    survey("2", first="series 1", second="series 2")
+    assert _current(ledger) == ["elsewhere", "first", "other", "second"]
+    assert ledger.case("single").superseded_by in ("first", "second")
+    assert (ledger.counts()["done"], ledger.counts()["found"]) == (0, 4)
+    survey("3", single="series")
+    assert _current(ledger) == ["elsewhere", "other", "single"]
+    assert ledger.counts()["done"] == 1
+
+
+def test_a_series_that_is_gone_keeps_its_result(ledger):
+    for key in ("a", "b"):
+        ledger.add(key, "place", f"series-{key}")
+    ledger.set_surveyed("place", "then", ["a", "b"])
+    ledger.set_surveyed("place", "now", ["b"])
+    assert _current(ledger) == ["a", "b"]
+
+
 def test_a_unit_that_was_empty_and_is_damaged_now_counts_as_failed(ledger):
     ledger.add("unit", "unit", "unit", Cause("NoImageFoundError", "no-volume", "no volume."), skipped=True)
     ledger.add("unit", "unit", "unit", Cause("UnreadableFileError", "unreadable", "damaged."))
@@ -240,9 +272,33 @@ def test_a_cause_given_again_leaves_a_finished_case_as_it_is(ledger):
     assert ledger.case("a") == before
 
 
-def test_a_unit_is_settled_when_it_is_unchanged_and_all_its_cases_are_final(ledger):
+def test_a_failure_found_by_the_survey_has_one_audit_line_for_each_time_it_comes(ledger):
+    def fail(key="unit", cause=FOR_GOOD, **options):
+        ledger.add(key, "unit", key, cause, record={"case": key}, **options)
+        ledger.set_surveyed("unit", "now", [key])
+        return len(list(ledger.audit_lines()))
+
+    assert fail(skipped=True) == 0
+    assert [fail(), fail(), fail()] == [1, 1, 1]
+    ledger.reopen_failed()
+    assert [fail(), fail()] == [2, 2]
+    ledger.add("volume", "unit", "series")
+    ledger.set_surveyed("unit", "mended", ["volume"])
+    assert [fail(), fail()] == [3, 3]
+
+    _add(ledger, "a")
+    ledger.claim("a", retries=0)
+    ledger.finish("a", {})
+    assert fail("a") == 3
+    assert ledger.case("a").state == "done"
+
+
+def test_a_unit_is_settled_when_it_is_unchanged_and_all_its_cases_are_final_or_in_flight(ledger):
     _add(ledger, "a", "b")
     ledger.set_surveyed("place", "now")
+    assert ledger.is_settled("place", "now", {"a", "b", "c"})
+    assert not ledger.is_settled("place", "now", {"a"})
+    assert not ledger.is_settled("place", "later", {"a", "b"})
     for key in "ab":
         assert not ledger.is_settled("place", "now")
         ledger.claim(key, retries=0)
@@ -340,6 +396,28 @@ def test_a_ledger_of_an_earlier_version_looks_at_all_units_again_once(ledger):
         other.finish("a", {})
     with _second(ledger) as other:
         assert _settled(other, "first", "second") == ["first", "second"]
+
+
+@pytest.mark.parametrize("volumes", [{"new": "series"}, {"new": "series 1", "second": "series 2"}])
+def test_cases_of_an_earlier_version_are_superseded_by_those_of_the_same_series(ledger, volumes):
+    ledger.add("old", "place", "series")
+    ledger.claim("old", retries=0)
+    ledger.finish("old", {"lesions": 1})
+    ledger.set_surveyed("place", "now", ["old"])
+    _sql(ledger, "ALTER TABLE cases DROP COLUMN whole")
+    with Ledger(ledger.path.parent) as looker:
+        assert looker.counts()["done"] == 1  # to look at an old ledger changes nothing
+    for _ in range(2):
+        with _second(ledger) as other:
+            assert other.case("old").facts == {"lesions": 1}
+            assert other.is_settled("place", "now") is ("new" in _current(other))
+            for key, series in volumes.items():
+                other.add(key, "place", series, whole="series")
+                if other.claim(key, retries=0):
+                    other.finish(key, {})
+            other.set_surveyed("place", "now", volumes)
+            assert _current(other) == sorted(volumes)
+            assert other.counts() == {**dict.fromkeys(STATES, 0), "done": len(volumes)}
 
 
 def test_an_archive_that_is_refused_no_more_is_out_of_date(ledger):
