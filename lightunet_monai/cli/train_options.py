@@ -89,6 +89,8 @@ def training_overrides(arguments: argparse.Namespace, root: Path, model: str) ->
     UsageError
         If a value is out of its range, or an entry is not one of the training.
     """
+    from ..inference.device import check_device
+
     overrides: dict[str, Any] = {
         "datalist": str(arguments.data.absolute()),
         "output_dir": str(arguments.output.absolute()),
@@ -105,29 +107,6 @@ def training_overrides(arguments: argparse.Namespace, root: Path, model: str) ->
         check_device(arguments.device)
         overrides["device"] = f"$torch.device({arguments.device!r})"
     return overrides | _set_entries(arguments.set, root, model)
-
-
-def check_device(name: str) -> None:
-    """Check that this machine has a device.
-
-    Raises
-    ------
-    UsageError
-        If it has not, or if there is no such kind of device.
-    """
-    import torch
-
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"option --device: found {name!r}, expected cpu, cuda, cuda:1 or mps.") from error
-    gpus = torch.cuda.device_count()
-    numbers = {"cpu": 1, "cuda": gpus, "mps": int(torch.backends.mps.is_available())}.get(device.type, 0)
-    if (device.index or 0) >= numbers:
-        raise UsageError(
-            f"option --device: found {name!r}, but this machine has {gpus} GPUs that PyTorch can use.",
-            hint="Give cpu, or leave the option out.",
-        )
 
 
 def _set_entries(items: list[str], root: Path, model: str) -> dict[str, Any]:

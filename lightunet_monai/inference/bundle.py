@@ -14,6 +14,7 @@ from ..labels import LabelTable, metadata_of
 from ..options import RunOptions
 from ..weights import load_weights
 from .bundle_files import INT8_FILE, find_bundle, overlays_of, read_metadata, weights_path
+from .device import check_device
 from .startup import import_rest_of_monai
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -112,7 +113,7 @@ def open_bundle(
     Raises
     ------
     UsageError
-        If the bundle has no such model.
+        If the bundle has no such model, or this machine not the device of the options.
     BundleError
         If the configuration or metadata cannot be used.
     WeightsError
@@ -120,6 +121,8 @@ def open_bundle(
     """
     root = find_bundle(path)
     options = options or RunOptions()
+    if options.device is not None:
+        check_device(options.device)
     metadata = read_metadata(root)
     overlays = overlays_of(metadata, model)
     overrides: dict[str, Any] = {"bundle_root": str(root)}

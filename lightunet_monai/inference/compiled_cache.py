@@ -7,6 +7,7 @@ together may both compile, but none ever reads half a file. The folder is the us
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -63,9 +64,10 @@ def read_compiled(key: str) -> bytes | None:
     path = cache_folder() / key
     try:
         content = path.read_bytes()
-        os.utime(path)  # what is used stays
     except OSError:
         return None
+    with contextlib.suppress(OSError):  # a file of another user, or of a read-only disk, may be read all the same
+        os.utime(path)  # what is used stays
     body = content[CHECKSUM_BYTES:]
     if hashlib.sha256(body).digest() != content[:CHECKSUM_BYTES]:
         _log.warning("%s is damaged and will be made anew", path)

@@ -24,9 +24,12 @@ SIGNS = (
     "can't allocate memory",
     "cannot allocate memory",
     "bad_alloc",
+    "bad allocation",
     "failed to allocate",
+    "status_alloc_failed",
 )
-"""What PyTorch, OpenVINO and ONNX Runtime say in the `RuntimeError` they raise when memory runs out, in lower case."""
+"""What PyTorch, NVIDIA's libraries, OpenVINO and ONNX Runtime say in a `RuntimeError` when memory runs out, in lower
+case; ``bad_alloc`` is ``bad allocation`` where Microsoft's compiler made the library."""
 
 
 @dataclass(frozen=True)
@@ -135,3 +138,11 @@ def is_out_of_memory(error: Any) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(sign in text for sign in SIGNS)
+
+
+def find_out_of_memory(error: BaseException) -> BaseException | None:
+    """Return the error that means that memory ran out, itself or behind another one, or None."""
+    cause: BaseException | None = error
+    while cause is not None and not is_out_of_memory(cause):
+        cause = cause.__cause__ or cause.__context__
+    return cause

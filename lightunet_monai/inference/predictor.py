@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +21,13 @@ from ..sources import DicomSeries, ImageFile, ImageSource
 from .bundle import BundleParts, open_bundle
 from .bundle_files import calibration_warnings, find_bundle
 from .engines import Engine, choose_engine
-from .memory import Load, MemoryLadder
+from .memory import Load, MemoryLadder, find_out_of_memory
 
 Progress = Callable[[str, float], None]
 """Called with (stage, fraction done); stages are "prepare", "infer" and "restore"."""
+
+_ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-fA-F]+")
+"""In the name that Python gives an object; it says nothing to people."""
 
 
 @dataclass
@@ -226,9 +230,27 @@ def _own_errors() -> Iterator[None]:
         yield
     except LightUNetError:
         raise
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(f"the device ran out of memory: {error}.", hint="Lower --sw-batch-size.") from error
-    except MemoryError as error:
-        raise DeviceMemoryError("the machine ran out of memory.", hint="Lower --sw-batch-size.") from error
-    except RuntimeError as error:
-        raise find_own_error(error) or InferenceError(f"{error}") from error
+    except (RuntimeError, MemoryError) as error:
+        raise find_own_error(error) or _memory_error(error) or InferenceError(_describe(error)) from error
+
+
+def _memory_error(error: BaseException) -> DeviceMemoryError | None:
+    """Say that memory ran out beside the network, which `MemoryLadder` guards; None where another thing happened."""
+    cause = find_out_of_memory(error)
+    if cause is None:
+        return None
+    said = str(cause).partition("\n")[0] or type(cause).__name__
+    hint = "Close other programs, or use a machine with more memory."
+    if isinstance(cause, torch.OutOfMemoryError):
+        hint = "Close other programs that use the device, or give --device cpu."
+    return DeviceMemoryError(
+        f"memory ran out while the volume was prepared or the label map restored: {said}", hint=hint
+    )
+
+
+def _describe(error: BaseException) -> str:
+    """Name the transform and what it raised: the text of a foreign error may quote a header, and so a patient."""
+    wrapper, raised = error, error
+    while raised.__cause__ is not None:
+        wrapper, raised = raised, raised.__cause__
+    return _ADDRESS.sub("", f"{error}" if raised is error else f"{wrapper}: {type(raised).__name__}.")

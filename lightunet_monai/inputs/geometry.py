@@ -37,6 +37,12 @@ SHEAR_TOLERANCE_DEGREES = 0.1
 MIN_SPACING_MM, MAX_SPACING_MM = 0.01, 20.0
 """Spacing outside this range is a unit mistake or no tomography."""
 
+MAX_EXTENT_MM = 2500.0
+"""Of a volume along an axis; a CT of the whole body is 2 m long."""
+
+MAX_CUBIC_METRES = 1.5
+"""Of a whole volume: 2 m of a field of view of 0.78 m are 1.2."""
+
 IRREGULAR_LIMIT = 0.25
 """Largest departure of a slice from its place, in slice spacings, that resampling (``regularize``) may mend."""
 
@@ -100,7 +106,7 @@ def make_grid(planes: Sequence[Plane], rows: int, columns: int, *, what: str) ->
     ------
     GeometryError
         If the planes have no position, lie at one position, differ in orientation or pixel spacing,
-        or leave a gap.
+        leave a gap, or make a volume larger than any of a patient.
     """
     check_planes_have_geometry(planes, what)
     orientation = _common_orientation(planes, what)
@@ -118,6 +124,7 @@ def make_grid(planes: Sequence[Plane], rows: int, columns: int, *, what: str) ->
     spacing = float(step @ normal)
     shear = float(np.degrees(np.arctan2(np.linalg.norm(step - spacing * normal), spacing)))
     _check_spacing_range((*pixel_spacing[::-1], spacing), what)
+    check_extent((columns, rows, len(planes)), (*pixel_spacing[::-1], float(np.linalg.norm(step))), what)
     errors = np.linalg.norm(positions - positions[0] - np.outer(np.arange(len(along)), step), axis=1)
     affine = _affine(row * pixel_spacing[1], column * pixel_spacing[0], step, positions[0])
     return Grid(
@@ -145,6 +152,37 @@ def check_planes_have_geometry(planes: Sequence[Plane], what: str) -> None:
                 hint="Export the original images; their geometry is not guessed.",
                 reason="no-position" if "Spacing" not in name else "no-spacing",
             )
+
+
+def check_extent(shape: Sequence[int], spacing: Sequence[float], what: str) -> None:
+    """Refuse a volume that is larger than any of a patient: on the model's grid it would ask for all memory.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Voxels along three axes.
+    spacing : sequence of float
+        Distance between voxel centres along them, mm.
+    what : str
+        Begins the message.
+
+    Raises
+    ------
+    GeometryError
+        If it extends over more than `MAX_EXTENT_MM` along an axis or `MAX_CUBIC_METRES`.
+    """
+    extent = np.asarray(shape, dtype=np.float64) * np.asarray(spacing, dtype=np.float64)
+    cubic_metres = float(np.prod(extent / 1000))
+    if extent.max() <= MAX_EXTENT_MM and cubic_metres <= MAX_CUBIC_METRES:
+        return
+    voxels, steps = " x ".join(map(str, shape)), " x ".join(f"{value:.4g}" for value in spacing)
+    found = " x ".join(f"{value:.0f}" for value in extent)
+    raise GeometryError(
+        f"{what}: {voxels} voxels of {steps} mm extend over {found} mm, {cubic_metres:.2f} cubic metres, "
+        f"expected at most {MAX_EXTENT_MM:g} mm along each axis and {MAX_CUBIC_METRES:g} cubic metres.",
+        hint="Check the units of the spacing in the header; no volume of a patient is that large.",
+        reason="implausible-spacing",
+    )
 
 
 def to_tuple(affine: NDArray[np.float64]) -> Affine:

@@ -23,14 +23,14 @@ def read_image_header(path: Path, *, allow_shear: bool = False) -> ImageFileHead
     Raises
     ------
     GeometryError
-        If the file has no geometry, contradicts itself, or has an implausible spacing.
+        If the file has no geometry, contradicts itself, or has an implausible spacing or extent.
     UnsupportedImageError
         If it is not one 3-D volume of one number a voxel.
     UnreadableFileError
         If it is damaged or truncated.
     """
     header, _ = _open(path)
-    check_affine(header.affine, str(path), allow_shear=allow_shear)
+    check_affine(header.affine, str(path), shape=header.shape, allow_shear=allow_shear)
     return header
 
 
@@ -48,7 +48,7 @@ def read_image_file(path: Path, *, allow_shear: bool = False) -> tuple[NDArray[n
         As `read_image_header`; also if voxels are no numbers.
     """
     header, read_voxels = _open(path)
-    check_affine(header.affine, str(path), allow_shear=allow_shear)
+    check_affine(header.affine, str(path), shape=header.shape, allow_shear=allow_shear)
     voxels = read_voxels()
     if not np.isfinite(voxels.sum(dtype=np.float64)):
         count = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
-from .geometry import MAX_SPACING_MM, MIN_SPACING_MM, SHEAR_TOLERANCE_DEGREES
+from .geometry import MAX_SPACING_MM, MIN_SPACING_MM, SHEAR_TOLERANCE_DEGREES, check_extent
 from .limits import MAX_VOLUME_VOXELS
 
 ReadVoxels = Callable[[], NDArray[np.float32]]
@@ -39,8 +39,12 @@ class ImageFileHeader:
     warnings: tuple[str, ...] = ()
 
 
-def check_affine(affine: NDArray[np.float64], what: str, *, allow_shear: bool = False) -> None:
+def check_affine(
+    affine: NDArray[np.float64], what: str, *, shape: tuple[int, ...] | None = None, allow_shear: bool = False
+) -> None:
     """Check that an affine is that of a volume: finite, plausible spacing, perpendicular axes.
+
+    With a shape, its extent is checked, too.
 
     Raises
     ------
@@ -56,6 +60,8 @@ def check_affine(affine: NDArray[np.float64], what: str, *, allow_shear: bool = 
             hint="The header gives the spacing in another unit, or this is no CT volume.",
             reason="implausible-spacing",
         )
+    if shape is not None:
+        check_extent(shape, spacing.tolist(), what)
     unit = columns / spacing
     cosines = np.abs(np.array([unit[:, 0] @ unit[:, 1], unit[:, 0] @ unit[:, 2], unit[:, 1] @ unit[:, 2]]))
     shear = float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))

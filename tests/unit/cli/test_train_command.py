@@ -89,7 +89,7 @@ def test_what_the_model_does_to_a_volume_cannot_be_changed_for_the_training_alon
         (["--learning-rate", "-1"], "option --learning-rate: found -1.0, expected a number of 0 or more."),
         (["--learning-rate", "nan"], "option --learning-rate: found nan, expected a number of 0 or more."),
         (["--seed", "-1"], "option --seed: found -1, expected a whole number from 0 to"),
-        (["--device", "cuda:70"], "option --device: found 'cuda:70', but this machine has"),
+        (["--device", "cuda:70"], "option --device: found 'cuda:70', but this machine has only cpu"),
         (["--device", "gpu"], "option --device: found 'gpu', expected cpu, cuda, cuda:1 or mps."),
         (["--set", "max_epochs=abc"], "option --set max_epochs: found abc, expected a whole number of 1 or more."),
         (["--set", "max_epochs=1.5"], "option --set max_epochs: found 1.5, expected a whole number of 1 or more."),

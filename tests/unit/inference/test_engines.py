@@ -249,6 +249,16 @@ def test_the_cache_keeps_what_was_used_last(monkeypatch, tmp_path):
     assert compiled_cache.read_compiled("key0") == b"body"
 
 
+def test_a_compiled_model_that_may_be_read_but_not_touched_is_used(monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise PermissionError("read-only file system")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled_cache.write_compiled("key", b"body")
+    monkeypatch.setattr("os.utime", refuse)
+    assert compiled_cache.read_compiled("key") == b"body"
+
+
 def test_several_threads_may_share_an_engine():
     engine = choose_engine(random_network(), CPU, RunOptions(engine="openvino", threads=1))
     inputs = [_slices(1, 40 + 8 * (index % 3), 48, seed=index) for index in range(12)]

@@ -87,6 +87,9 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 34359738368 bytes."),
         RuntimeError("bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 536870912"),
         RuntimeError("MPS backend out of memory (MPS allocated: 9.05 GB)"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned: bad allocation"),
     ],
 )
 def test_each_library_says_it_in_its_own_words(error):

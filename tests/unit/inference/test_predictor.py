@@ -1,5 +1,7 @@
 """The predictor, its engines, and what goes wrong with a bundle."""
 
+import copy
+import dataclasses
 import json
 
 import cc3d
@@ -7,11 +9,20 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose
 
-from lightunet_monai.errors import BundleError, GeometryError, UsageError, WeightsError
+from lightunet_monai.errors import (
+    BundleError,
+    DeviceMemoryError,
+    GeometryError,
+    InferenceError,
+    UsageError,
+    WeightsError,
+)
 from lightunet_monai.inference import Predictor
 from lightunet_monai.inference.bundle import open_bundle
 from lightunet_monai.inference.bundle_files import find_bundle, write_bundle
+from lightunet_monai.inference.device import check_device
 from lightunet_monai.inference.engines import choose_engine, fold_batch_norm
 from lightunet_monai.options import RunOptions
 from lightunet_monai.transforms.pieces import CONNECTIVITY
@@ -90,6 +101,48 @@ def test_a_refusal_arrives_as_our_own_error_not_as_monais(a_predictor, tmp_path)
     assert caught.value.hint
 
 
+class _Fails:
+    """A transform that raises."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __call__(self, data):
+        raise self.error
+
+
+def _failing(predictor, step, error):
+    predictor = copy.copy(predictor)
+    predictor.parts = dataclasses.replace(predictor.parts, **{step: Compose([Compose([_Fails(error)])])})
+    return predictor
+
+
+@pytest.mark.parametrize("step", ["preprocessing", "postprocessing", "probability"])
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (MemoryError("Unable to allocate 17.2 GiB"), "Close other programs"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 17.2 GiB\nand more"), "--device cpu"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 17.2 GiB"), "Close other"),
+    ],
+)
+def test_memory_that_runs_out_before_or_after_the_network_is_told(a_predictor, tmp_path, step, error, hint):
+    predictor = _failing(a_predictor, step, error)
+    with pytest.raises(DeviceMemoryError) as caught:
+        predictor.segment(make_nifti(tmp_path / "a.nii.gz"), with_probability=True)
+    assert str(error).splitlines()[0] in caught.value.message
+    assert "\n" not in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_another_failure_of_a_transform_is_named_without_an_address(a_predictor, tmp_path):
+    with pytest.raises(InferenceError) as caught:
+        _failing(a_predictor, "preprocessing", ValueError("DOE^JANE")).segment(make_nifti(tmp_path / "a.nii.gz"))
+    assert "_Fails>: ValueError." in caught.value.message
+    assert "0x" not in caught.value.message
+    assert "DOE" not in str(caught.value)  # what a library quotes may be a header
+
+
 @pytest.mark.parametrize("options", [{"sw_batch_size": 1}, {"threads": 1}, {"engine": "torch"}, {"device": "cpu"}])
 def test_options_change_how_it_runs_not_what_comes_out(a_bundle, a_predictor, tmp_path, options):
     path = make_nifti(tmp_path / "a.nii.gz", make_voxels((40, 36, 30)))
@@ -122,6 +175,24 @@ def test_folding_leaves_no_batch_norm_and_the_network_as_it_was():
 def test_an_impossible_option_is_refused_when_it_is_made(options):
     with pytest.raises(UsageError, match="expected"):
         RunOptions(**options)
+
+
+@pytest.mark.parametrize("name", ["cuda:7", "foo", "meta", "cpu:1", ""])
+def test_a_device_that_is_not_there_is_told_before_the_bundle_is_blamed(a_bundle, name):
+    with pytest.raises(UsageError) as caught:
+        open_bundle(a_bundle, RunOptions(device=name))
+    assert f"option --device: found {name!r}, " in caught.value.message
+    assert "cpu" in caught.value.message
+    assert "inference.json" not in caught.value.message
+    assert "leave the option out" in caught.value.hint
+
+
+def test_the_devices_that_are_there_are_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name in ("cpu", "cuda", "cuda:0", "cuda:1"):
+        check_device(name)
+    with pytest.raises(UsageError, match=r"found 'cuda:2', but this machine has only cpu, cuda:0, cuda:1\."):
+        check_device("cuda:2")
 
 
 def test_an_incomplete_bundle_names_what_is_missing(tmp_path):

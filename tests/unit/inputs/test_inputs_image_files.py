@@ -11,6 +11,8 @@ import pytest
 
 from lightunet_monai.errors import GeometryError, InputError, UnreadableFileError, UnsupportedImageError
 from lightunet_monai.inputs import choose_series, discover_sources, plan_regularization, read_hu
+from lightunet_monai.inputs.describe import describe_source
+from lightunet_monai.inputs.image_files import read_image_header
 from lightunet_monai.sources import ImageFile
 from tests.builders.volume import make_affine, make_nifti, make_volume, make_voxels
 
@@ -131,6 +133,18 @@ def test_pixdim_that_contradicts_the_affine_is_refused(tmp_path):
 @pytest.mark.parametrize("spacing", [(0.0005, 0.9, 1.5), (0.8, 500.0, 1.5)])
 def test_implausible_spacing_is_refused(tmp_path, spacing):
     path = make_nifti(tmp_path / "v.nii", affine=make_affine(spacing))
+    assert refusal(path) == (GeometryError, "implausible-spacing")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("allow_shear", [False, True])
+def test_a_volume_larger_than_any_patient_is_refused(tmp_path, suffix, allow_shear):
+    path = make_volume(tmp_path / f"v{suffix}", make_voxels((130, 12, 10)), make_affine((20.0, 0.9, 1.5)))
+    with pytest.raises(GeometryError, match=r"2600 x 11 x 15 mm.* at most 2500 mm along each axis") as caught:
+        read_image_header(path, allow_shear=allow_shear)
+    assert caught.value.message.startswith(f"{path}: ")
+    assert caught.value.reason == "implausible-spacing"
+    assert describe_source(ImageFile(path))["problem"]["message"] == caught.value.message  # so `inspect` tells it
     assert refusal(path) == (GeometryError, "implausible-spacing")
 
 
