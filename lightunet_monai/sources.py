@@ -172,6 +172,8 @@ class DicomSeries:
         Why these slices cannot be loaded as they are; `load_volume` raises it.
     is_derived : bool
         Image Type says that the volume was computed from another one.
+    shares_instance_uids : bool
+        Slices have the SOP Instance UID of others at another position: results cannot refer to them.
     """
 
     series_uid: str
@@ -185,6 +187,7 @@ class DicomSeries:
     warnings: tuple[str, ...] = field(default=())
     problem: InputError | None = field(default=None, compare=False)
     is_derived: bool = False
+    shares_instance_uids: bool = False
 
     @property
     def name(self) -> str:

@@ -1,36 +1,53 @@
 """DICOM results without their patients: the Basic Application Level Confidentiality Profile of DICOM PS3.15, Annex E.
 
 What is done to each attribute is the standard's table E.1-1, as the package ``dicom-anonymizer`` carries it. UIDs
-become others, the same for the same UID within one output folder. The content tree of a Structured Report is kept and
-cleaned item by item: the table would remove it, and our writers put nothing of the source's free text into it.
+become others, the same for the same UID within one output folder, and so does the Patient ID, so that archives keep
+patients apart. The content tree of a Structured Report is kept and cleaned item by item, and so are the descriptions
+and names that our writers make: the table would remove them, and nothing of the source's free text is in them.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import hmac
+import io
 import json
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pydicom import DataElement, Dataset, Sequence, dcmread
+from pydicom.tag import BaseTag, Tag
 
 from ..errors import UsageError
 from ..outputs.atomic import COMMIT_MARKER, sync_file
+from ..outputs.marking import RESEARCH_USE
 from .scrub import UID
 
 TABLE = "2026c"
 """Edition of the standard that the table is from."""
 
-_DICOM_ROOT = "1.2.840.10008."
-_CONTENT_SEQUENCE, _TEXT_VALUE = 0x0040A730, 0x0040A160
-_OWN_WORDS = frozenset((_CONTENT_SEQUENCE, _TEXT_VALUE))
-"""Kept: written by this package from codes and measurements, never copied from the source."""
+_OF_THE_STANDARD = re.compile(r"1\.2\.840\.10008\.[0-9.]+")
+
+# fmt: off
+_OWN_WORDS = frozenset(map(Tag, (
+    "ContentSequence", "TextValue", "SeriesDescription", "ContributionDescription",
+    "StructureSetLabel", "StructureSetName", "StructureSetDescription",
+    "ROIName", "ROIDescription", "ROIGenerationDescription", "ROIObservationLabel",
+)))
+# fmt: on
+"""Kept in objects of this package: written from codes, labels and measurements, never copied from the source."""
+
+_CONTOUR_DATA = Tag("ContourData")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+PSEUDONYM_DIGITS = 16
+"""Hexadecimal: two of a million patients share a pseudonym with a probability of 3e-8."""
 
 _TRACKING_UIDS = re.compile(r"LightUNet\.TrackingUIDs:[^|\n]*")
 """Of the lesions, in the tags of a ``.seg.nrrd``."""
@@ -78,13 +95,15 @@ def deidentify_case(folder: Path, *, secret: str) -> None:
         dataset = dcmread(path)
         deidentify(dataset, secret=secret)
         dataset.save_as(path, enforce_file_format=True)
-    for path in (folder / "findings.json", folder / "findings.csv", folder / COMMIT_MARKER):
-        if path.is_file():
-            text = _with_new_uids(path.read_text(encoding="utf-8"), secret)
-            path.write_text(text, encoding="utf-8", newline="\n")
+    report = _read_json(folder / COMMIT_MARKER)
+    rename = _renamer([report["source"].get(name) for name in ("study_uid", "series_uid")], secret)
+    for path in folder.glob("*.json"):
+        _write_json(_with_new_uids(_read_json(path), rename, secret), path)
+    for path in folder.glob("*.csv"):
+        path.write_text(_renamed_cells(path.read_text(encoding="utf-8"), rename), encoding="utf-8", newline="\n")
     for path in folder.glob("*.seg.nrrd"):
         header, separator, voxels = path.read_bytes().partition(b"\n\n")
-        text = _TRACKING_UIDS.sub(lambda found: _with_new_uids(found.group(), secret), header.decode("utf-8"))
+        text = _TRACKING_UIDS.sub(lambda found: rename(found.group()), header.decode("utf-8"))
         path.write_bytes(text.encode("utf-8") + separator + voxels)
     _describe_again(folder)
     for path in folder.iterdir():
@@ -93,13 +112,17 @@ def deidentify_case(folder: Path, *, secret: str) -> None:
 
 def deidentify(dataset: Dataset, *, secret: str) -> None:
     """De-identify a data set in place; private attributes, curves and overlays go."""
-    _clean(dataset, secret)
+    patient = _pseudonym(dataset, secret)
+    is_own = str(dataset.get("SeriesDescription", "")).startswith(RESEARCH_USE)
+    _clean(dataset, secret, _OWN_WORDS if is_own else frozenset())
+    dataset.PatientID = patient
     dataset.PatientIdentityRemoved = "YES"
-    dataset.DeidentificationMethod = f"DICOM PS3.15 {TABLE} Basic Profile, clean structured content"
+    dataset.DeidentificationMethod = f"DICOM PS3.15 {TABLE} Basic Profile, clean descriptors and content"
     dataset.DeidentificationMethodCodeSequence = Sequence(
         [
             _code("113100", "Basic Application Confidentiality Profile"),
             _code("113104", "Clean Structured Content Option"),
+            _code("113105", "Clean Descriptors Option"),
         ]
     )
     dataset.LongitudinalTemporalInformationModified = "REMOVED"
@@ -109,28 +132,69 @@ def deidentify(dataset: Dataset, *, secret: str) -> None:
 
 def new_uid(uid: str, secret: str) -> str:
     """Give the UID that stands for another one; UIDs of the standard itself stay."""
-    if not uid or uid.startswith(_DICOM_ROOT):
+    if not uid or _OF_THE_STANDARD.fullmatch(uid):
         return uid
-    digest = hmac.new(secret.encode(), uid.encode(), hashlib.sha256).digest()
-    return f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}"
+    return f"2.25.{uuid.UUID(bytes=_keyed_hash(uid, secret)[:16], version=4).int}"
 
 
-def _with_new_uids(text: str, secret: str) -> str:
-    return UID.sub(lambda found: new_uid(found.group(), secret), text)
+def _pseudonym(dataset: Dataset, secret: str) -> str:
+    """The Patient ID that stands for the one of a data set; without one, each study is a patient."""
+    patient = str(dataset.get("PatientID") or "") or str(dataset.get("StudyInstanceUID") or "")
+    text = "\n".join((str(dataset.get("IssuerOfPatientID") or ""), patient))
+    return f"DEID-{_keyed_hash(text, secret).hex()[:PSEUDONYM_DIGITS]}"
 
 
-def _clean(dataset: Dataset, secret: str) -> None:
-    for element in list(dataset):
-        tag = int(element.tag)
-        if element.tag.is_private or element.tag.group >> 8 in (0x50, 0x60):
-            del dataset[element.tag]
-            continue
-        action = None if tag in _OWN_WORDS else _table().get(tag)
-        if action is not None and action(dataset, element, secret):
-            continue
-        if element.VR == "SQ":
-            for item in element.value:
-                _clean(item, secret)
+def _keyed_hash(text: str, secret: str) -> bytes:
+    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()
+
+
+def _renamer(uids: Iterable[str | None], secret: str) -> Callable[[str], str]:
+    """Give what maps UIDs in a text: these, whatever they look like, and all that look like one."""
+    # In one pass: a UID that is new already would be mapped again.
+    known = "".join(rf"(?<![^\W_]){re.escape(uid)}(?![^\W_])|" for uid in sorted(filter(None, uids), key=len)[::-1])
+    pattern = re.compile(known + UID.pattern)
+    return lambda text: pattern.sub(lambda found: new_uid(found.group(), secret), text)
+
+
+def _with_new_uids(value: Any, rename: Callable[[str], str], secret: str) -> Any:
+    """JSON values with other UIDs: whole where a key says so, within all other texts."""
+    if isinstance(value, dict):
+        return {
+            key: new_uid(item, secret)
+            if key.endswith("_uid") and isinstance(item, str)
+            else _with_new_uids(item, rename, secret)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_new_uids(item, rename, secret) for item in value]
+    return rename(value) if isinstance(value, str) else value
+
+
+def _renamed_cells(text: str, rename: Callable[[str], str]) -> str:
+    """A CSV table with other UIDs; numbers stay, also one that reads like a UID of the source."""
+    result = io.StringIO()
+    writer = csv.writer(result, lineterminator="\n")
+    for row in csv.reader(io.StringIO(text)):
+        writer.writerow([cell if _NUMBER.fullmatch(cell) else rename(cell) for cell in row])
+    return result.getvalue()
+
+
+def _clean(dataset: Dataset, secret: str, own_words: frozenset[int]) -> None:
+    for tag in list(dataset.keys()):
+        if tag.is_private or tag.group >> 8 in (0x50, 0x60):
+            del dataset[tag]
+        elif tag != _CONTOUR_DATA:  # reading it makes an object of every number
+            _clean_element(dataset, tag, secret, own_words)
+
+
+def _clean_element(dataset: Dataset, tag: BaseTag, secret: str, own_words: frozenset[int]) -> None:
+    element = dataset[tag]
+    action = None if tag in own_words else _table().get(tag)
+    if action is not None and action(dataset, element, secret):
+        return
+    if element.VR == "SQ":
+        for item in element.value:
+            _clean(item, secret, own_words)
 
 
 def _remove(dataset: Dataset, element: DataElement, secret: str) -> bool:
@@ -193,11 +257,19 @@ def _table() -> dict[int, Callable[[Dataset, DataElement, str], bool]]:
 
 def _describe_again(folder: Path) -> None:
     path = folder / COMMIT_MARKER
-    report = json.loads(path.read_text(encoding="utf-8"))
+    report = _read_json(path)
     for item in report["files"]:
         content = (folder / item["name"]).read_bytes()
         item |= {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    _write_json(report, path)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_json(values: Any, path: Path) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
 
 
 def _code(value: str, meaning: str) -> Dataset:

@@ -294,7 +294,9 @@ def _volumes(planes: list[FoundPlane], uid: str, patient: int) -> tuple[list[Dic
     what = f"Series {uid}" if uid else f"{planes[0].file.path.parent}"
     stacks, strays = split_series(planes, what, lambda item: hash_stored_pixels(_slice(item)))
     study_uids = {item.file.header.study_uid for item in planes}
-    warnings = (f"{what}: {len(study_uids)} study UIDs in one series.",) if len(study_uids) > 1 else ()
+    warnings: tuple[str, ...] = (f"{what}: {len(study_uids)} study UIDs in one series.",) if len(study_uids) > 1 else ()
+    if not uid:
+        warnings += (f"{what}: no Series Instance UID; DICOM results cannot refer to the series.",)
     return [_series(stack, what, patient, warnings) for stack in stacks], strays
 
 
@@ -326,6 +328,7 @@ def _series(stack: Stack, what: str, patient: int, warnings: tuple[str, ...]) ->
         warnings=(*warnings, *stack.warnings),
         problem=problem or _storage_problem(slices),
         is_derived=derived,
+        shares_instance_uids=stack.shares_instance_uids,
     )
 
 

@@ -57,6 +57,8 @@ class Stack:
         What tells this volume apart from the others of the series: for programs, for people.
     warnings : tuple of str
         What was tolerated.
+    shares_instance_uids : bool
+        Some planes have the SOP Instance UID of a plane at another position.
     """
 
     planes: tuple[FoundPlane, ...]
@@ -65,6 +67,7 @@ class Stack:
     key: str = ""
     label: str = ""
     warnings: tuple[str, ...] = ()
+    shares_instance_uids: bool = False
 
 
 PixelHash = Callable[[FoundPlane], str]
@@ -86,7 +89,9 @@ def split_series(planes: Sequence[FoundPlane], what: str, pixel_hash: PixelHash)
     -------
     list of Stack, list of SetAside
     """
-    kept, warnings = _drop_identical(planes, pixel_hash, what)
+    kept, shared = _drop_identical(planes, pixel_hash)
+    dropped = len(planes) - len(kept)
+    warnings = (f"{what}: {dropped} identical copies of slices were dropped.",) if dropped else ()
     groups, strays = set_strays_aside(cluster_planes(kept), what)
     stacks: list[Stack] = []
     if problem := mixture_problem(groups, what):
@@ -96,31 +101,45 @@ def split_series(planes: Sequence[FoundPlane], what: str, pixel_hash: PixelHash)
         for part in parts:
             key = "-".join(filter(None, (f"geometry{index + 1}" if len(groups) > 1 else "", part.key)))
             label = ", ".join(filter(None, (_geometry_label(group) if len(groups) > 1 else "", part.label)))
+            part = _with_reference_warnings(part, shared, what)
             stacks.append(replace(part, key=key, label=label, warnings=warnings + part.warnings))
     return stacks, strays
 
 
-def _drop_identical(
-    planes: Sequence[FoundPlane], pixel_hash: PixelHash, what: str
-) -> tuple[list[FoundPlane], tuple[str, ...]]:
-    """Keep one of planes that agree in SOP Instance UID, frame, position and stored pixels."""
+def _drop_identical(planes: Sequence[FoundPlane], pixel_hash: PixelHash) -> tuple[list[FoundPlane], set[str]]:
+    """Keep one of planes that agree in SOP Instance UID, frame, position and stored pixels.
+
+    Returns
+    -------
+    list of FoundPlane, set of str
+        The second are the SOP Instance UIDs of planes at different positions.
+    """
     groups: dict[Hashable, list[FoundPlane]] = defaultdict(list)
     for item in planes:
         groups[(item.file.header.sop_instance_uid or id(item), item.plane.frame)].append(item)
     kept: list[FoundPlane] = []
-    moved = False
+    shared: set[str] = set()
     for same in groups.values():
         if len(same) == 1:
             kept += same
             continue
         distinct = {(item.plane.position, item.plane.orientation, pixel_hash(item)): item for item in reversed(same)}
-        moved |= len({item.plane.position for item in same}) > 1
+        if len({item.plane.position for item in same}) > 1:
+            shared.add(same[0].file.header.sop_instance_uid)
         kept += reversed(distinct.values())
-    dropped = len(planes) - len(kept)
-    warnings: tuple[str, ...] = (f"{what}: {dropped} identical copies of slices were dropped.",) if dropped else ()
-    if moved:
-        warnings += (f"{what}: different slices share one SOP Instance UID; results cannot refer to them.",)
-    return kept, warnings
+    return kept, shared
+
+
+def _with_reference_warnings(stack: Stack, shared: set[str], what: str) -> Stack:
+    """The stack with warnings of slices that have no SOP Instance UID, or one of `shared`."""
+    uids = [item.file.header.sop_instance_uid for item in stack.planes]
+    warnings = stack.warnings
+    if nameless := sum(not uid for uid in uids):
+        warnings += (f"{what}: {nameless} slices have no SOP Instance UID; DICOM results cannot refer to them.",)
+    is_shared = any(uid in shared for uid in uids)
+    if is_shared:
+        warnings += (f"{what}: different slices share one SOP Instance UID; DICOM results cannot refer to them.",)
+    return replace(stack, warnings=warnings, shares_instance_uids=is_shared)
 
 
 def _split_by_key(group: list[FoundPlane], what: str) -> list[Stack]:

@@ -21,6 +21,7 @@ from lightunet_monai.errors import OutputError, UnreadableFileError
 from lightunet_monai.segmentation import Segmentation
 from lightunet_monai.sources import DicomSeries, DicomSlice
 
+from .references import check_references
 from .uids import derived_uid
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -153,7 +154,8 @@ def read_source(segmentation: Segmentation) -> SourceSeries:
     Raises
     ------
     OutputError
-        If the source is no DICOM series, has no positions, or does not lie on the grid of the label map.
+        If the source is no DICOM series, has no positions or UIDs of its own to refer to, or does not lie on the grid
+        of the label map.
     UnreadableFileError
         If a source file cannot be read any more.
     """
@@ -169,6 +171,7 @@ def read_source(segmentation: Segmentation) -> SourceSeries:
     first = _read_header(series.slices[0], only=None)
     headers = _read_all(series, first)
     slices = tuple(_describe_slice(item, headers) for item in series.slices)
+    check_references(series, [item.sop_instance_uid for item in slices])
     return SourceSeries(
         common=_common(first),
         character_sets=_character_sets(first),

@@ -16,6 +16,8 @@ from lightunet_monai.errors import OutputError, UsageError
 from lightunet_monai.segmentation import Segmentation
 from lightunet_monai.sources import DicomSeries, ImageSource
 
+from .references import check_references
+
 
 @dataclass(frozen=True)
 class Format:
@@ -132,7 +134,8 @@ def check_formats(
     Raises
     ------
     OutputError
-        If a format refers to DICOM instances and the source has none, or stores probabilities and there are none.
+        If a format refers to DICOM instances and the source has none or some without a UID of their own, or stores
+        probabilities and there are none.
     """
     for item in formats:
         if item.needs_series and source is not None and not isinstance(source, DicomSeries):
@@ -141,9 +144,16 @@ def check_formats(
                 hint="Use nifti, nrrd or segnrrd, or give the DICOM series.",
                 reason="needs-dicom",
             )
+        if item.needs_series and isinstance(source, DicomSeries) and _has_headers(source):
+            check_references(source)
         if item.needs_probability and segmentation is not None and segmentation.probability is None:
             raise OutputError(
                 f"format {item.name}: the segmentation carries no probability map.",
                 hint="Ask for probabilities when the segmentation is made.",
                 reason="no-probability",
             )
+
+
+def _has_headers(series: DicomSeries) -> bool:
+    """Whether its UIDs are those of the files: a series made by hand names files only."""
+    return all(item.pixels is not None for item in series.slices)

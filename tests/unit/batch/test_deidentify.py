@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 import shutil
 from copy import deepcopy
 
@@ -11,12 +12,23 @@ import pydicom
 import pytest
 import SimpleITK
 from pydicom import Dataset, Sequence
+from pydicom.dataelem import RawDataElement
 
-from lightunet_monai.batch.deidentify import TABLE, check_available, deidentify, deidentify_case, new_uid
+from lightunet_monai.batch.deidentify import (
+    TABLE,
+    _pseudonym,
+    _renamed_cells,
+    _renamer,
+    check_available,
+    deidentify,
+    deidentify_case,
+    new_uid,
+)
 from lightunet_monai.batch.publish import CASES, publish, read_result
 from lightunet_monai.batch.scrub import redact_report
 from lightunet_monai.inputs import choose_series, discover_sources
 from lightunet_monai.outputs import FORMATS, describe_case, measure_lesions, write_case
+from lightunet_monai.outputs.marking import RESEARCH_STATEMENT
 from lightunet_monai.review import write_overview
 from tests.builders.segmentation import make_lesions, make_segmentation
 from tests.builders.series import make_series
@@ -116,6 +128,17 @@ def _uids(dataset):
     return {str(item.value) for item in dataset.iterall() if item.VR == "UI" and item.VM == 1}
 
 
+def _write(folder, change, formats, label_map=None, shape=SHAPE):
+    """A case of a series that was changed, as the batch writes it to its staging folder."""
+    truth = make_series(folder / "source", shape=shape, change=change)
+    source = choose_series(discover_sources(truth.folder))
+    label_map = make_lesions(shape) if label_map is None else label_map
+    segmentation = make_segmentation(label_map, np.array(source.affine), source)
+    report = redact_report(describe_case(source, segmentation=segmentation), source, "key")
+    write_case(folder / "case", segmentation, formats=formats, report=report)
+    return folder / "case"
+
+
 def test_the_objects_tell_the_patient_before(original):
     for name in OBJECTS:
         assert b"PLANTED^PATIENT" in (original / name).read_bytes()
@@ -133,9 +156,130 @@ def test_the_object_is_valid_and_says_what_was_done(cleaned, name):
     assert dataset.PatientIdentityRemoved == "YES"
     assert dataset.LongitudinalTemporalInformationModified == "REMOVED"
     assert TABLE in dataset.DeidentificationMethod
-    assert [item.CodeValue for item in dataset.DeidentificationMethodCodeSequence] == ["113100", "113104"]
+    assert [item.CodeValue for item in dataset.DeidentificationMethodCodeSequence] == ["113100", "113104", "113105"]
     assert not any(item.tag.is_private for item in dataset.iterall())
     assert dicom_errors(cleaned / name) == []
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_what_our_writers_say_of_the_result_stays(original, cleaned, name):
+    before, after = pydicom.dcmread(original / name), pydicom.dcmread(cleaned / name)
+    content = (cleaned / name).read_bytes()
+    assert b"RESEARCH USE ONLY - NOT FOR DIAGNOSIS" in content
+    assert b"Research use only; not for diagnosis" in content
+    assert after.SeriesDescription == before.SeriesDescription
+    contributions = [one.ContributingEquipmentSequence[0].ContributionDescription for one in (before, after)]
+    assert contributions[0] == contributions[1] == RESEARCH_STATEMENT
+
+
+def test_the_names_of_contours_stay(original, cleaned):
+    before, after = (pydicom.dcmread(folder / "rtstruct.dcm") for folder in (original, cleaned))
+    words = ("ROIName", "ROIDescription", "ROIGenerationDescription", "ROIObservationLabel")
+    said = [[item.value for item in one.iterall() if item.keyword in words] for one in (before, after)]
+    assert said[0] == said[1]
+    assert {"Breast mass 1", "Breast mass 2"} < set(said[1])
+    for keyword in ("StructureSetLabel", "StructureSetName", "StructureSetDescription"):
+        assert after[keyword].value == before[keyword].value != ""
+
+
+def test_an_empty_result_still_says_what_it_does_not_mean(tmp_path):
+    case = _write(tmp_path, _plant, ["sr", "rtstruct"], np.zeros(SHAPE, np.uint8))
+    deidentify_case(case, secret=SECRET)
+    for name in ("segmentation.dcm", "findings_sr.dcm", "rtstruct.dcm"):
+        content = (case / name).read_bytes()
+        assert b"This does not mean that there is no lesion." in content
+        assert [trace for trace in TRACES if trace in content] == []
+
+
+def test_words_of_another_maker_are_not_taken_for_ours(tmp_path):
+    truth = make_series(tmp_path / "ct", shape=(24, 20, 2), change=_plant)
+    dataset = pydicom.dcmread(truth.files[0])
+    dataset.ROIName = dataset.StructureSetName = dataset.ROIDescription = "PLANTED"
+    deidentify(dataset, secret=SECRET)
+    assert "PLANTED" not in str(dataset)
+
+
+def _patient(identifier, study, issuer=""):
+    def change(index, dataset):
+        dataset.PatientID, dataset.StudyInstanceUID = identifier, f"{ROOT}.{study}"
+        if issuer:
+            dataset.IssuerOfPatientID = issuer
+
+    return change
+
+
+def test_patients_stay_apart_and_the_studies_of_one_stay_together(tmp_path):
+    patients = {
+        "jane": _patient("MRN-1", 1),
+        "jane again": _patient("MRN-1", 2),
+        "john": _patient("MRN-2", 3),
+        "another clinic": _patient("MRN-1", 4, "clinic"),
+        "nobody": _patient("", 5),
+        "nobody else": _patient("", 6),
+    }
+    found = {}
+    for name, change in patients.items():
+        case = _write(tmp_path / name, change, ["sr", "rtstruct"], shape=(24, 24, 8))
+        deidentify_case(case, secret=SECRET)
+        (found[name],) = {pydicom.dcmread(path).PatientID for path in case.glob("*.dcm")}
+        for path in case.iterdir():
+            assert b"MRN-" not in _bytes(path)
+    assert re.fullmatch("DEID-[0-9a-f]{16}", found["jane"])
+    assert found["jane"] == found.pop("jane again")
+    assert len(set(found.values())) == len(found)
+
+    dataset = Dataset()
+    dataset.PatientID = "MRN-1"
+    assert _pseudonym(dataset, SECRET) == found["jane"] != _pseudonym(dataset, "another")
+
+
+@pytest.mark.filterwarnings("ignore:(Invalid value for VR UI|The UID|The value for)")
+@pytest.mark.parametrize(
+    ("study", "series"),
+    [
+        ("MRN12345.20190417", f"{ROOT}.MRN12345"),
+        (f"{ROOT}.MRN12345", "MRN12345.20190417"),
+        ("2.1234", "2.12345"),
+        ("2.12345", "2.1234"),
+        ("1.2.840.10008.MRN12345", "1.2.840.10008.1.MRN12345.20190417"),
+    ],
+)
+def test_uids_that_are_none_are_mapped_everywhere_too(tmp_path, study, series):
+    def change(index, dataset):
+        with pydicom.config.disable_value_validation():
+            dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
+
+    case = _write(tmp_path, change, ["sr", "rtstruct", "segnrrd"], shape=(24, 24, 8))
+    report = json.loads((case / "report.json").read_text(encoding="utf-8"))
+    report["warnings"].append(f"series {series} of study {study}: odd, 2.1234567 mm")
+    report["geometry"]["spacing_mm"] = [2.1234, 2.12345, 1.0]
+    (case / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    deidentify_case(case, secret=SECRET)
+
+    told = json.loads((case / "report.json").read_text(encoding="utf-8"))
+    reference = pydicom.dcmread(case / "segmentation.dcm").ReferencedSeriesSequence[0]
+    assert told["source"]["series_uid"] == reference.SeriesInstanceUID == new_uid(series, SECRET)
+    for path in case.glob("*.dcm"):
+        assert pydicom.dcmread(path).StudyInstanceUID == told["source"]["study_uid"] == new_uid(study, SECRET)
+    new = (told["source"]["series_uid"], told["source"]["study_uid"])
+    assert told["warnings"][-1] == "series {} of study {}: odd, 2.1234567 mm".format(*new)
+    assert told["geometry"]["spacing_mm"] == [2.1234, 2.12345, 1.0]
+    for path in case.iterdir():
+        assert [trace for trace in (b"MRN12345", b"20190417", ROOT.encode()) if trace in _bytes(path)] == [], path.name
+
+
+def test_numbers_in_the_table_of_findings_stay_what_they_are():
+    rename = _renamer(["2.1234", "1.5"], SECRET)
+    assert _renamed_cells("a,b,c\n2.1234,-1.5,x 1.5\n", rename) == f"a,b,c\n2.1234,-1.5,x {new_uid('1.5', SECRET)}\n"
+
+
+def test_the_points_of_contours_are_not_read(original, tmp_path):
+    dataset = pydicom.dcmread(original / "rtstruct.dcm")
+    deidentify(dataset, secret=SECRET)
+    dataset.save_as(tmp_path / "after.dcm", enforce_file_format=True)
+    contours = [item for roi in dataset.ROIContourSequence for item in roi.ContourSequence]
+    assert contours
+    assert all(isinstance(item.get_item("ContourData"), RawDataElement) for item in contours)
 
 
 @pytest.mark.parametrize("name", OBJECTS)

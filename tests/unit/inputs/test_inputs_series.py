@@ -14,6 +14,8 @@ from lightunet_monai.errors import (
     UnsupportedImageError,
 )
 from lightunet_monai.inputs import choose_series, discover_sources, read_hu, survey
+from lightunet_monai.inputs.describe import describe_source
+from lightunet_monai.inputs.geometry import check_extent
 from lightunet_monai.sources import DicomSeries, DicomSlice
 from tests.builders.series import DEFECTS, make_series, set_hu
 
@@ -70,6 +72,34 @@ def test_a_defect_is_refused_with_its_numbers(tmp_path, defect):
     assert caught.value.reason == reason
     assert caught.value.hint
     assert all(part in caught.value.message for part in parts), caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "found"),
+    [
+        ((130, 4, 3), (20.0, 1.0, 1.0), "2600 x 4 x 3 mm"),
+        ((64, 64, 64), (20.0, 19.0, 18.0), "1280 x 1216 x 1152 mm, 1.79 cubic metres"),
+    ],
+)
+def test_a_volume_larger_than_any_patient_is_refused_on_its_headers(tmp_path, shape, spacing, found):
+    make_series(tmp_path, shape=shape, spacing=spacing)
+    with pytest.raises(GeometryError) as caught:
+        load(tmp_path)
+    assert caught.value.reason == "implausible-spacing"
+    assert caught.value.message.startswith("Series 2.25.1001: ")
+    assert found in caught.value.message
+    assert "at most 2500 mm along each axis and 1.5 cubic metres" in caught.value.message
+    assert "units of the spacing" in caught.value.hint
+    (source,) = survey(tmp_path).sources
+    assert describe_source(source)["problem"]["message"] == caught.value.message  # so `inspect` tells it
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [((512, 512, 2000), (1.523, 1.523, 1.0)), ((700, 700, 320), (0.4, 0.4, 1.0)), ((512, 512, 2500), (1.0, 1.0, 1.0))],
+)
+def test_a_whole_body_is_not_too_large(shape, spacing):
+    check_extent(shape, spacing, "x")
 
 
 @pytest.mark.parametrize("defect", ACCEPTED)
@@ -169,7 +199,33 @@ def test_series_without_a_uid_in_two_folders_are_two_sources(tmp_path, second_st
     for truth in truths:
         volume = read_hu(choose_series(sources, str(truth.folder)))
         np.testing.assert_array_equal(volume.voxels, truth.voxels)
-        assert volume.warnings == ()
+        (warning,) = volume.warnings
+        assert warning == f"{truth.folder}: no Series Instance UID; DICOM results cannot refer to the series."
+
+
+def test_slices_that_share_an_instance_uid_at_different_positions_are_kept_with_a_warning(tmp_path):
+    def change(index, dataset):
+        dataset.SOPInstanceUID = f"{dataset.SeriesInstanceUID}.{min(index, 10)}"
+
+    truth = make_series(tmp_path, change=change)
+    (source,) = discover_sources(tmp_path)
+    volume = read_hu(source)
+    np.testing.assert_array_equal(volume.voxels, truth.voxels)
+    (warning,) = volume.warnings
+    assert "different slices share one SOP Instance UID; DICOM results cannot refer to them" in warning
+    assert source.shares_instance_uids
+
+
+def test_slices_without_an_instance_uid_are_kept_with_a_warning(tmp_path):
+    def change(index, dataset):
+        if index in (3, 7):
+            dataset.SOPInstanceUID = ""
+
+    truth = make_series(tmp_path, change=change)
+    volume = load(tmp_path)
+    np.testing.assert_array_equal(volume.voxels, truth.voxels)
+    (warning,) = volume.warnings
+    assert "2 slices have no SOP Instance UID; DICOM results cannot refer to them" in warning
 
 
 def test_series_without_a_uid_in_two_folders_of_an_archive_are_two_sources(tmp_path):
