@@ -30,6 +30,9 @@ FEATURES = (
 )
 """What a piece is judged by, in the order of `piece_features`."""
 
+SMALLEST_SCALE = 1e-4
+"""Below, all pieces have the same value: five decimals of it are stored."""
+
 
 @dataclass(frozen=True)
 class PieceMeasure:
@@ -97,6 +100,8 @@ class PieceJudge:
             self.mean, self.scale, self.weight = (
                 np.array([float(row[key]) for row in rows]) for key in ("mean", "scale", "weight")
             )
+            if not np.isfinite([self.mean, self.scale, self.weight]).all() or self.scale.min() <= 0:
+                raise ValueError("scale or weight")
             self.bias, self.logit = float(content["bias"]), float(content["logit"])
             self.measure = PieceMeasure(**{**content["measure"], "shell": tuple(content["measure"]["shell"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -244,7 +249,8 @@ def fit_judge(
     dict
         Content of ``pieces.json``.
     """
-    mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale[scale < SMALLEST_SCALE] = 1.0  # the same for all pieces: it tells nothing, and gets no weight
     standard = np.clip((features - mean) / scale, -measure.limit, measure.limit)
     design = np.hstack([standard, np.ones((len(standard), 1))])
     sign = np.where(is_tumour, 1.0, -1.0)

@@ -127,6 +127,32 @@ def test_a_fit_finds_what_tells_tumours_apart():
     assert narrow["features"]["mean_margin"]["weight"] > weights["mean_margin"]  # a shorter range, a steeper slope
 
 
+def test_a_feature_that_is_the_same_for_all_pieces_decides_nothing(tmp_path):
+    """Where no breast reaches the border of its volume; a scale of 0 would have made every logit NaN: no lesion."""
+    random = np.random.default_rng(0)
+    features = random.normal(size=(60, len(FEATURES)))
+    is_tumour = features[:, 0] > 0
+    constant = FEATURES.index("border_share")
+    features[:, constant] = 0.0
+    path = tmp_path / "pieces.json"
+    path.write_text(json.dumps(fit_judge(features, is_tumour, -3.0)))
+    judge = PieceJudge(path)
+    features[:, constant] = 0.3  # elsewhere they do
+    logits = judge.logits(features)
+    assert np.isfinite(logits).all()
+    assert ((logits > 0) == is_tumour).mean() > 0.9
+
+
+@pytest.mark.parametrize(("key", "value"), [("scale", 0.0), ("scale", float("nan")), ("weight", float("inf"))])
+def test_a_file_whose_logits_would_be_no_numbers_is_refused(tmp_path, key, value):
+    content = judge_content()
+    content["features"][FEATURES[0]][key] = value
+    path = tmp_path / "pieces.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(BundleError, match=r"pieces\.json: cannot be used to judge pieces"):
+        PieceJudge(path)
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"logit": 0, "bias": 0, "features": {}}'])
 def test_a_file_that_is_none_is_named(tmp_path, text):
     (tmp_path / "pieces.json").write_text(text)
