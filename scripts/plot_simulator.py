@@ -244,7 +244,7 @@ def image_domain(cut: float) -> tuple[np.ndarray, np.ndarray]:
     for noise in (0.0, 30.0):
         volume = torch.from_numpy(hu.copy())
         result = scan(replace(plan, noise_hu=noise), volume, outside, grid, np.random.default_rng(1))
-        results.append(result.numpy())
+        results.append(result.hu.numpy())
     return results[0], results[1]
 
 

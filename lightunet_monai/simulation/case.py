@@ -20,7 +20,7 @@ from .lesions import Lesion
 from .placement import Frame, plan_frame
 from .projection import project_and_reconstruct, sample_projection
 from .random_streams import RandomStreams
-from .scanner import after_reconstruction, beyond_field_of_view, sample_scanner, scan
+from .scanner import after_reconstruction, noise_level, sample_scanner, scan
 from .settings import SIMULATOR_VERSION, SimulationSettings
 from .storage import sample_storage, to_storage
 from .tissues import Tissue
@@ -41,9 +41,9 @@ class SimulatedCase:
     affine : ndarray of float64, shape (4, 4)
         Voxel index to RAS+ patient millimetres.
     lesions : tuple of Lesion
-        What is labelled.
+        The tumours of the volume; `Lesion.label_voxels` says how much of each is labelled.
     parameters : dict
-        Every sampled number; JSON values only.
+        Every sampled number, and the noise that became of it (`noise_level_hu` beside `noise_hu`); JSON values only.
     """
 
     volume_hu: NDArray[np.int16]
@@ -84,11 +84,10 @@ def simulate_case(
     surface = upsample(anatomy.fields.surface, frame.grid.shape, anatomy.canvas.hu.device)
     hu, tumour, outside = (_thicken(v, frame) for v in (anatomy.canvas.hu, anatomy.canvas.tumour, surface))
     tissue = _middle_slices(anatomy.canvas.tissue, frame)
-    hu = scan(scanner, hu, outside, frame.delivered, streams.part("scan"), metal=anatomy.metal)
-    beyond = beyond_field_of_view(scanner, frame.delivered, hu.device)
-    if beyond is not None:  # what has no image has no label
-        tumour, tissue = tumour.masked_fill(beyond, 0.0), tissue.masked_fill(beyond, int(Tissue.OUTSIDE))
-    label, lesions = draw_label(tumour, anatomy.lesions, frame.delivered)
+    scanned = scan(scanner, hu, outside, frame.delivered, streams.part("scan"), metal=anatomy.metal)
+    if scanned.without_image is not None:  # what has no image has neither tissue nor label
+        tissue = tissue.masked_fill(scanned.without_image, int(Tissue.OUTSIDE))
+    label, lesions = draw_label(tumour, anatomy.lesions, frame.delivered, without_image=scanned.without_image)
     drawn = torch.from_numpy(label).to(tissue.device)
     tissue = _with_drawn_tumour(tissue, drawn)
     parameters: dict[str, object] = {
@@ -97,13 +96,13 @@ def simulate_case(
         "settings": asdict(settings),
         "breast": asdict(shape),
         **anatomy.parameters,
-        "scanner": asdict(scanner),
+        "scanner": {**asdict(scanner), "noise_level_hu": noise_level(scanner, frame.delivered)},
         "projection": None if projection is None else projection.as_dict(),
         "storage": asdict(storage),
         "spacing": list(frame.delivered.spacing),
         "lesions": [asdict(lesion) for lesion in lesions],
     }
-    volume, affine = to_storage(hu.round_().clamp_(-32768, 32767).to(torch.int16), frame.delivered, storage)
+    volume, affine = to_storage(scanned.hu.round_().clamp_(-32768, 32767).to(torch.int16), frame.delivered, storage)
     return SimulatedCase(
         volume_hu=volume,
         label_map=to_storage(drawn, frame.delivered, storage)[0],

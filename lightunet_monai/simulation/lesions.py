@@ -29,15 +29,16 @@ class Lesion:
     centre : tuple of float
         World RAS+ position, mm.
     equivalent_diameter : float
-        Diameter of the sphere of the labelled volume, mm; 0 where nothing of it is in the volume.
+        Diameter of the sphere of `volume_ml`, mm; 0 where nothing of it is in the volume.
     volume_ml : float
-        Labelled volume before rounding to voxels.
+        Labelled volume before rounding to voxels, and before the scanner leaves out what has no image.
     contrast_hu : float
         Above the case's fibroglandular value, before the scanner.
     core_hu : float
         Of the necrotic core relative to the rest, 0 without one.
     label_voxels : int
-        Voxels of the label map; 0 where slices are too thick for it, or where two tumours share one piece.
+        Voxels of the label map; 0 where slices are too thick for it, where two tumours share one piece, or where all of
+        it has no image (beyond the field of view, in damaged slices).
     """
 
     kind: str

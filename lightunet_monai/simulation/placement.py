@@ -75,6 +75,7 @@ def plan_frame(
     fine = np.full(3, spacing)
     if slice_factor == 1:
         fine[slice_axis] *= random.uniform(0.8, 1.4)
+        fine[slice_axis] = max(fine[slice_axis], float(extent[slice_axis]) / settings.max_voxels)
     counts = np.minimum(np.ceil(extent / fine).astype(int), settings.max_voxels)
     counts[slice_axis] = max(slice_factor * 12, counts[slice_axis] // slice_factor * slice_factor)
     origin = centre + world_low

@@ -21,6 +21,9 @@ from .settings import SimulationSettings
 NOISE_REFERENCE = 0.3
 """mm: voxel edge that the noise level in the settings refers to."""
 
+NOISE_LIMITS = (2.0, 90.0)
+"""HU: the least and the most noise that a volume gets near the skin, whatever the settings and the voxels."""
+
 
 @dataclass(frozen=True)
 class ScannerPlan:
@@ -80,6 +83,22 @@ def sample_scanner(random: np.random.Generator, settings: SimulationSettings) ->
     )
 
 
+@dataclass(frozen=True)
+class Scan:
+    """What the scanner delivers.
+
+    Parameters
+    ----------
+    hu : tensor of float32, shape (X, Y, Z)
+        The volume.
+    without_image : tensor of bool, shape (X, Y, Z), or None
+        Voxels beyond the field of view and in damaged slices that hold air alone; None if every voxel has an image.
+    """
+
+    hu: torch.Tensor
+    without_image: torch.Tensor | None
+
+
 def after_reconstruction(plan: ScannerPlan) -> ScannerPlan:
     """Return the plan for a volume that was reconstructed from projections: only field of view, scale and storage."""
     return replace(
@@ -105,8 +124,8 @@ def scan(
     random: np.random.Generator,
     *,
     metal: Sequence[NDArray[np.float64]] = (),
-) -> torch.Tensor:
-    """Return the volume as a scanner would deliver it.
+) -> Scan:
+    """Return the volume as a scanner would deliver it, and where it shows nothing.
 
     Parameters
     ----------
@@ -127,21 +146,10 @@ def scan(
     turned = grid.swapped(1, axis)
     hu, outside = hu.transpose(1, axis).contiguous(), outside.transpose(1, axis).contiguous()
     scanned = _scan_about_second_axis(plan, hu, outside, turned, random, [_swapped(m, axis) for m in metal])
-    return scanned.transpose(1, axis).contiguous()
-
-
-def beyond_field_of_view(plan: ScannerPlan, grid: Grid, device: torch.device) -> torch.Tensor | None:
-    """Where a truncated scan has no image, bool of shape (X, Y, Z); None if nothing is cut off."""
-    if plan.field_of_view <= 0.0:
-        return None
-    turned = grid.swapped(1, plan.rotation_axis)
-    beyond = _radius_map(turned, device) > _edge(plan, turned)
-    return beyond[:, None, :].expand(turned.shape).transpose(1, plan.rotation_axis)
-
-
-def _edge(plan: ScannerPlan, grid: Grid) -> float:
-    """Radius of the field of view about the second axis, mm."""
-    return plan.field_of_view * 0.5 * max(grid.shape[0] * grid.spacing[0], grid.shape[2] * grid.spacing[2])
+    without_image = scanned.without_image
+    if without_image is not None:
+        without_image = without_image.transpose(1, axis).contiguous()
+    return Scan(scanned.hu.transpose(1, axis).contiguous(), without_image)
 
 
 def _swapped(position: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -157,7 +165,7 @@ def _scan_about_second_axis(
     grid: Grid,
     random: np.random.Generator,
     metal: list[NDArray[np.float64]],
-) -> torch.Tensor:
+) -> Scan:
     hu = _move(plan, hu, grid)
     hu = gaussian_blur(hu, [plan.blur_mm / 2.355 / s for s in grid.spacing])
     radius = _radius_map(grid, hu.device)
@@ -168,8 +176,8 @@ def _scan_about_second_axis(
         _add_streaks(plan, hu, grid, position, random)
     if plan.noise_hu > 0.0:
         hu.add_(_noise(plan, outside, grid, random))
-    _leave_out(plan, hu, outside, radius, grid, random)
-    return _store(plan, hu)
+    without_image = _leave_out(plan, hu, outside, radius, grid, random)
+    return Scan(_store(plan, hu), without_image)
 
 
 def gaussian_blur(values: torch.Tensor, sigmas: list[float]) -> torch.Tensor:
@@ -193,11 +201,15 @@ def gaussian_blur(values: torch.Tensor, sigmas: list[float]) -> torch.Tensor:
 
 
 def _move(plan: ScannerPlan, hu: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """A breast that settles during the scan leaves a fainter double."""
+    """A breast that settles during the scan leaves a fainter double; edges repeated."""
     if plan.motion_share == 0.0:
         return hu
-    steps = [round(m / s) for m, s in zip(plan.motion_mm, grid.spacing, strict=True)]
-    return hu * (1.0 - plan.motion_share) + torch.roll(hu, steps, (0, 1, 2)) * plan.motion_share
+    double = hu
+    for dimension, (shift, spacing) in enumerate(zip(plan.motion_mm, grid.spacing, strict=True)):
+        count = hu.shape[dimension]
+        index = torch.arange(count, device=hu.device).sub_(round(shift / spacing)).clamp_(0, count - 1)
+        double = double.index_select(dimension, index)
+    return hu * (1.0 - plan.motion_share) + double * plan.motion_share
 
 
 def _radius_map(grid: Grid, device: torch.device) -> torch.Tensor:
@@ -277,9 +289,15 @@ def _noise(plan: ScannerPlan, outside: torch.Tensor, grid: Grid, random: np.rand
 
 
 def noise_level(plan: ScannerPlan, grid: Grid) -> float:
-    """Return the noise in HU for this grid: larger voxels average, less than independently as noise is correlated."""
+    """Return the noise in HU near the skin on this grid, before gain; it is half again as much 20 mm below.
+
+    Larger voxels average, less than independently as noise is correlated. The level is clipped to `NOISE_LIMITS`; it is
+    0 where the plan has no noise, as behind a reconstruction, which brings its own.
+    """
+    if plan.noise_hu <= 0.0:
+        return 0.0
     level = plan.noise_hu * (grid.voxel_size / NOISE_REFERENCE) ** -1.3
-    return float(np.clip(level, 2.0, 90.0))
+    return float(np.clip(level, *NOISE_LIMITS))
 
 
 def _leave_out(
@@ -289,19 +307,26 @@ def _leave_out(
     radius: torch.Tensor,
     grid: Grid,
     random: np.random.Generator,
-) -> None:
-    """Masked air, the cylinder of the field of view, and damaged slices at the ends."""
+) -> torch.Tensor | None:
+    """Mask air, cut off what is beyond the field of view, damage the first slices; return `Scan.without_image`."""
     if plan.air == "masked":
         hu.masked_fill_(outside > 2.0, -1000.0)
     elif plan.air == "clipped":
         hu.clamp_(min=-1000.0)
+    without_image = torch.zeros(hu.shape, dtype=torch.bool, device=hu.device)
     if plan.field_of_view > 0.0:
-        edge = _edge(plan, grid)
+        edge = plan.field_of_view * 0.5 * max(grid.shape[0] * grid.spacing[0], grid.shape[2] * grid.spacing[2])
         # Rays that leave the detector pile up as a bright rim at the edge of the field of view.
         hu.add_((40.0 * torch.exp((radius - edge).clamp_(max=0.0) / 6.0))[:, None, :])
-        hu.masked_fill_((radius > edge)[:, None, :], -1000.0)
+        without_image |= (radius > edge)[:, None, :]
+        hu.masked_fill_(without_image, -1000.0)
     for index in range(min(plan.bad_slices, hu.shape[1] // 8)):
-        hu[:, index] = -1000.0 if random.random() < 0.5 else hu[:, index] * 0.5 + 60.0 * random.standard_normal()
+        if random.random() < 0.5:
+            hu[:, index] = -1000.0
+            without_image[:, index] = True
+        else:
+            hu[:, index] = hu[:, index] * 0.5 + 60.0 * random.standard_normal()
+    return without_image if without_image.any() else None
 
 
 def _store(plan: ScannerPlan, hu: torch.Tensor) -> torch.Tensor:

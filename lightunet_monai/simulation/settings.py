@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from ..errors import UsageError
 
-SIMULATOR_VERSION = 5
+SIMULATOR_VERSION = 6
 """Raised whenever a seed of a recipe no longer gives the same volume."""
 
 MAX_SPACING_MM = 20.0
@@ -31,7 +31,8 @@ class SimulationSettings:
     name : str
         Recorded with every case.
     spacing : (float, float)
-        Voxel edge in mm, drawn log-uniformly; raised where the breast would not fit `max_voxels`.
+        Voxel edge in mm, drawn log-uniformly, slices 0.8 to 1.4 times as thick; raised where the breast would not fit
+        `max_voxels`.
     max_voxels : int
         Most voxels along an axis.
     glandular_fraction : (float, float)
@@ -49,7 +50,8 @@ class SimulationSettings:
     family_weights : tuple of float
         Their shares; they add to 1.
     noise_hu : (float, float)
-        Standard deviation in adipose tissue for 0.3 mm voxels, log-uniform.
+        Standard deviation near the skin for 0.3 mm voxels, log-uniform; larger voxels have less. What a volume gets is
+        kept within 2 and 90 HU (`scanner.NOISE_LIMITS`): in 0.3 mm voxels all from 90 HU on is 90 HU.
     photons : (float, float)
         Of a detector pixel of 0.388 mm and a view without the breast, log-uniform; projection domain.
     blur_mm : (float, float)

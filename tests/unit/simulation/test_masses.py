@@ -103,6 +103,30 @@ def test_loose_pieces_are_not_drawn() -> None:
     assert drawn.label_voxels == 20**3
 
 
+def test_a_tumour_on_both_sides_of_a_slice_without_image_is_drawn_on_both() -> None:
+    tumour = torch.zeros(GRID.shape)
+    tumour[30:50, 30:50, 30:50] = 1.0
+    lesion = Lesion("oval", (0.0, 0.0, 0.0), 10.0, 1.0, 30.0, 0.0)
+    without = torch.zeros(GRID.shape, dtype=torch.bool)
+    without[:, 31:33] = True
+    label, (drawn,) = draw_label(tumour, [lesion], GRID, without_image=without)
+    assert (label.sum(axis=(0, 2)) > 0).nonzero()[0].tolist() == [30, *range(33, 50)]
+    assert drawn.label_voxels == label.sum() == 20 * 20 * 18
+
+
+def test_a_loose_piece_does_not_take_the_place_of_a_tumour_without_image() -> None:
+    tumour = torch.zeros(GRID.shape)
+    tumour[10:20, 10:20, 10:20] = 1.0
+    tumour[30:50, 30:50, 30:50] = 1.0
+    tumour[56, 56, 56] = 1.0
+    lesions = [Lesion("oval", (x, x, x), 10.0, 1.0, 30.0, 0.0) for x in (-12.5, 0.0)]
+    without = torch.zeros(GRID.shape, dtype=torch.bool)
+    without[30:50, 30:50, 30:50] = True
+    label, drawn = draw_label(tumour, lesions, GRID, without_image=without)
+    assert [lesion.label_voxels for lesion in drawn] == [10**3, 0]
+    assert label.sum() == 10**3
+
+
 @pytest.mark.parametrize("kind", ["cyst", "fibroadenoma", "node", "scar"])
 def test_soft_look_alikes_are_never_brighter_than_gland(kind: str) -> None:
     canvas = make_canvas()
