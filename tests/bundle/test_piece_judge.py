@@ -20,17 +20,12 @@ from tests.builders.volume import make_affine, make_nifti, make_voxels
 
 CONFIGS = SHIPPED / "configs"
 
-KEPT_FROM = {"breast-ct": ("0.15.0", "d0454c75667bf3f7ba891460e884cc04dea40fd6664ae3993a1f1303cbf586c2")}
-"""Models that judge pieces by a fit to other weights, as docs/accuracy.md says: 0.15.0 by that to 0.14.0."""
-
 
 @pytest.mark.parametrize("model", ["breast-ct", "tissues"])
 def test_the_shipped_one_belongs_to_the_shipped_weights_and_to_the_thresholds(model):
     content = json.loads(pieces_path(SHIPPED, model).read_text())
     parts = open_bundle(model=model)
-    version, others = KEPT_FROM.get(model, ("", ""))
-    is_kept = json.loads((CONFIGS / "metadata.json").read_text())["version"] == version
-    assert content["weights_sha256"] == (others if is_kept else parts.weights_sha256)
+    assert content["weights_sha256"] == parts.weights_sha256
     assert list(content["features"]) == list(FEATURES)
     assert all(row["scale"] > 0 for row in content["features"].values())
     drawn, sure = (
