@@ -21,6 +21,9 @@ MEMORY_CHECK_SECONDS = 1.0
 MEMORY_OF_WORKER = 3 << 30
 """Bytes that a worker may need for a large study."""
 
+ANY_GPU = (None, "cuda")
+"""Devices of `RunOptions` that leave open which GPU it is."""
+
 MAX_STARTS_WITHOUT_MODEL = 3
 """A worker that dies this often before its model is open will die again."""
 
@@ -65,9 +68,6 @@ class _Worker:
         self.cases: dict[str, _InFlight] = {}
         self.reserved = self.is_ready = False
         self.pipe, child = Pipe()
-        environment = child_environment(OMP_NUM_THREADS=str(threads))
-        if len(devices := _gpus()) > 1:  # each worker sees one of them
-            environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
         # Libraries print, and what they print may hold a path: it goes nowhere, errors come through the pipe.
         self.process = subprocess.Popen(
             child_command(f"{__package__}._worker_process", str(child.fileno())),
@@ -75,7 +75,7 @@ class _Worker:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env=worker_environment(plan.options.device, number, threads),
         )
         child.close()
         self.pipe.send(plan)
@@ -228,11 +228,19 @@ class LocalPool:
         return None if chosen.cases else chosen
 
 
+def worker_environment(device: str | None, number: int, threads: int) -> dict[str, str]:
+    """Environment of a worker: of several GPUs it sees one, unless the device names one for all workers."""
+    environment = child_environment(OMP_NUM_THREADS=str(threads))
+    if device in ANY_GPU and len(gpus := _gpus()) > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    return environment
+
+
 def default_jobs(cores: int, device: str | None) -> int:
     """How many workers suit this machine: one for each GPU, else one for each CPU core that has memory for it."""
     wants_gpu = device is None or device.startswith("cuda")
-    if wants_gpu and _gpus():
-        return len(_gpus())
+    if wants_gpu and (gpus := _gpus()):
+        return len(gpus) if device in ANY_GPU else 1
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

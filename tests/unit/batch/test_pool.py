@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lightunet_monai.batch.pool import LocalPool
+from lightunet_monai.batch.pool import LocalPool, default_jobs, worker_environment
 from lightunet_monai.batch.publish import CASES
 from lightunet_monai.batch.settings import CaseSettings
 from lightunet_monai.batch.task import CaseTask, Outcome, WorkerPlan
@@ -15,9 +15,25 @@ from lightunet_monai.sources import ImageFile
 from tests.builders.bundle import tiny_bundle
 from tests.builders.volume import make_nifti, make_voxels
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")]
+
+@pytest.mark.parametrize(
+    ("device", "jobs", "seen"),
+    [
+        (None, 2, ["4", "7", "4"]),
+        ("cuda", 2, ["4", "7", "4"]),
+        ("cuda:1", 1, ["4,7"] * 3),  # hidden from a worker, it would not be there
+        ("cpu", 5, ["4,7"] * 3),
+    ],
+)
+def test_workers_share_several_gpus_unless_one_is_named(monkeypatch, device, jobs, seen):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 20, raising=False)
+    assert default_jobs(5, device) == jobs
+    assert [worker_environment(device, number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == seen
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_what_a_worker_has_answered_counts_though_it_died_before_it_was_heard(tmp_path):
     bundle = tiny_bundle(tmp_path / "bundle")
     options = RunOptions(device="cpu", engine="torch", threads=1)
