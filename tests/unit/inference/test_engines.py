@@ -114,8 +114,8 @@ def test_float16_keeps_the_label_map_of_the_shipped_weights(shipped_network):
     with torch.inference_mode():
         expected, found = _margin(shipped_network(x)), _margin(engine(x))
     cut = expected.median()  # whatever the weights, both labels occur and contours are many
-    assert _dice(found > cut, expected > cut) >= 0.999
-    assert (found - expected).abs().max() < 0.05
+    assert _dice(found > cut, expected > cut) >= 0.997  # in noise one voxel in 200 lies within 0.01 of any cut
+    assert (found - expected).abs().max() < 0.03
 
 
 @pytest.mark.skipif(not computes_natively("float16"), reason="this processor has no float16 units")
@@ -126,8 +126,8 @@ def test_float16_for_the_asking_keeps_the_label_map_on_a_processor_with_its_unit
     with torch.inference_mode():
         expected, found = _margin(shipped_network(x)), _margin(engine(x))
     cut = expected.median()  # whatever the weights, both labels occur and contours are many
-    assert _dice(found > cut, expected > cut) >= 0.999
-    assert (found - expected).abs().max() < 0.05
+    assert _dice(found > cut, expected > cut) >= 0.997
+    assert (found - expected).abs().max() < 0.03
 
 
 def test_auto_takes_the_fastest_that_is_installed_and_says_so():

@@ -36,10 +36,10 @@ def test_a_header_that_lies_about_the_size_is_refused_before_decoding(tmp_path, 
     truth = make_series(tmp_path, syntax=name, shape=SHAPE)
     for path in truth.files:
         dataset = pydicom.dcmread(path)
-        dataset.Rows = dataset.Columns = 8000
+        dataset.Rows = dataset.Columns = 2700  # of 0.9 mm: as large as a volume may be
         dataset.save_as(path)
     start = time.perf_counter()
-    with pytest.raises(UnreadableFileError, match=r"8000 x 8000|64000000"):
+    with pytest.raises(UnreadableFileError, match=r"2700 x 2700|7290000"):
         read_hu(choose_series(discover_sources(tmp_path)))
     assert time.perf_counter() - start < 20
 
