@@ -90,7 +90,7 @@ def check_finite(state: Mapping[str, Any], path: str | Path) -> None:
     if wrong:
         raise WeightsError(
             f"{path}: {len(wrong)} of {len(state)} entries are not finite, the first are {', '.join(wrong[:3])}.",
-            hint="The training that made them has diverged: train again with a lower --learning-rate.",
+            hint="The training that made them has diverged: give others, or train again with a lower --learning-rate.",
         )
 
 

@@ -26,6 +26,7 @@ from pydicom.tag import BaseTag, Tag
 
 from ..errors import UsageError
 from ..outputs.atomic import COMMIT_MARKER, sync_file
+from ..outputs.file_hash import file_sha256
 from ..outputs.marking import RESEARCH_USE
 from .scrub import UID
 
@@ -259,8 +260,8 @@ def _describe_again(folder: Path) -> None:
     path = folder / COMMIT_MARKER
     report = _read_json(path)
     for item in report["files"]:
-        content = (folder / item["name"]).read_bytes()
-        item |= {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        file = folder / item["name"]
+        item |= {"size_bytes": file.stat().st_size, "sha256": file_sha256(file)}
     _write_json(report, path)
 
 

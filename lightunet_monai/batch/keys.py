@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ..outputs.file_hash import file_sha256
 from ..sources import DicomSeries, DicomSlice, ImageSource, StoredPixels, folder_of
 
 KEY_DIGITS = 24
@@ -148,11 +149,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        return file_sha256(path)
     except OSError:
         return f"unreadable {path}"
-    return digest.hexdigest()

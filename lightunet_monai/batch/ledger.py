@@ -8,7 +8,6 @@ transaction, flushed to the disk. The file holds no path, no name and no UID, on
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -21,6 +20,7 @@ from ..errors import OutputError, UsageError
 from . import audit, copies
 from .causes import OF_THE_FILE, Cause
 from .lease import Owner
+from .network_path import is_network_path
 from .tables import STATES, make_tables
 
 FILE_NAME = "ledger.sqlite"
@@ -31,9 +31,6 @@ BUSY_SECONDS = 60.0
 
 RETRY_SECONDS = 0.02
 """Between two tries where SQLite does not wait by itself."""
-
-_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "fuse.", "9p", "beegfs", "glusterfs")
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 _WAITS = "(state = 'found' OR (state = 'failed' AND final = 0 AND attempts <= :retries))"
 """Condition on a case that may be claimed."""
@@ -442,21 +439,6 @@ class Ledger:
             if self._db.in_transaction:  # SQLite ends some transactions by itself, on a full disk for one
                 self._db.execute("ROLLBACK")
             raise
-
-
-def is_network_path(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
-    """Say whether a folder lies on a network file system; False where the system does not tell."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    place, best = str(path.resolve()), ("", "")
-    for line in lines:
-        _, point, kind, *_ = [*line.split(), "", "", ""]
-        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), point)  # a space is written as \040
-        if (place == point or place.startswith(point.rstrip("/") + "/")) and len(point) >= len(best[0]):
-            best = (point, kind)
-    return best[1].startswith(_NETWORK_FILE_SYSTEMS)
 
 
 def _to_row(row: tuple[Any, ...]) -> CaseRow:

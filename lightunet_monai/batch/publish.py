@@ -6,7 +6,6 @@ folder is removed by the next run. What somebody has changed in ``cases/KEY`` is
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,13 +16,12 @@ from typing import Any
 
 from ..errors import OutputError
 from ..outputs.atomic import COMMIT_MARKER, sync_folder
+from ..outputs.file_hash import file_sha256
 
 CASES, WORK, LOGS = "cases", ".work", "logs"
 
 CHANGED = ".changed-"
 """In the name of a folder in `CASES` that is no case: an earlier result of one that somebody has changed."""
-
-_BLOCK_BYTES = 1 << 20
 
 
 def staging_folder(out: Path, run: str, key: str) -> Path:
@@ -100,7 +98,7 @@ def _is_changed(folder: Path) -> bool:
         if report["status"] != "done":  # none of ours
             return True
         others = [entry for entry in os.scandir(folder) if entry.name != COMMIT_MARKER]
-        return any(entry.name not in listed or _sha256(Path(entry)) != listed[entry.name] for entry in others)
+        return any(entry.name not in listed or file_sha256(Path(entry)) != listed[entry.name] for entry in others)
     except (OSError, ValueError, KeyError, TypeError):
         return True
 
@@ -136,19 +134,11 @@ def read_result(out: Path, key: str, *, thorough: bool = True) -> dict[str, Any]
             path = folder / item["name"]
             if path.stat().st_size != item["size_bytes"]:
                 return None
-            if thorough and _sha256(path) != item["sha256"]:
+            if thorough and file_sha256(path) != item["sha256"]:
                 return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return report if report.get("status") == "done" else None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def model_of(report: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Sequence
@@ -19,6 +18,7 @@ from lightunet_monai.segmentation import Segmentation
 from lightunet_monai.sources import ImageFile, ImageSource
 
 from .atomic import COMMIT_MARKER, as_output_error, atomic_folder, check_folder
+from .file_hash import file_sha256
 from .findings import Findings, measure_lesions, write_findings_csv, write_findings_json
 from .formats import FORMATS, Format, check_formats, choose_formats
 from .report import CaseReport, WrittenFile, describe_case, write_report
@@ -184,7 +184,7 @@ def changed_files(output_dir: Path, written: Collection[str]) -> tuple[str, ...]
     with as_output_error(output_dir):
         present = [name for name in RESULT_NAMES if name not in written and (output_dir / name).is_file()]
         known = _listed_hashes(output_dir / REPORT) if present else {}
-        return tuple(name for name in present if _sha256(output_dir / name) != known.get(name))
+        return tuple(name for name in present if file_sha256(output_dir / name) != known.get(name))
 
 
 def with_kept(report: CaseReport, kept: Sequence[str]) -> CaseReport:
@@ -248,15 +248,7 @@ def describe_files(room: Path) -> tuple[WrittenFile, ...]:
     names = {item.file_name: item.name for item in FORMATS.values()}
     names |= {FINDINGS_CSV: "findings-csv", FINDINGS_JSON: "findings-json", OVERVIEW: "overview", MASK: "mask"}
     return tuple(
-        WrittenFile(kind, name, (room / name).stat().st_size, _sha256(room / name))
+        WrittenFile(kind, name, (room / name).stat().st_size, file_sha256(room / name))
         for name, kind in names.items()
         if (room / name).exists()
     )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        digest = hashlib.sha256()
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

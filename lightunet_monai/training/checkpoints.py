@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..errors import WeightsError
-from ..weights import not_finite
+from ..weights import check_finite
 from .divergence import check_state
 from .widening import State, widened
 
@@ -56,13 +56,7 @@ def start_from(network: nn.Module, weights: str | Path) -> None:
             f"{weights}: not usable as a start for {type(network).__name__}: {error}.",
             hint="Give the model.pt of a bundle with the same network, or leave it empty.",
         ) from error
-    wrong = not_finite(network.state_dict())
-    if wrong:
-        raise WeightsError(
-            f"{weights}: not usable as a start: {len(wrong)} entries are not finite, the first are "
-            f"{', '.join(wrong[:3])}.",
-            hint="The training that made them has diverged: give other weights.",
-        )
+    check_finite(network.state_dict(), weights)
     logger.info("starting from %s", weights)
 
 

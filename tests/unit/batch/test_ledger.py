@@ -12,7 +12,8 @@ import pytest
 
 from lightunet_monai.batch.causes import Cause, cause_of
 from lightunet_monai.batch.lease import LEASE_SECONDS, Owner
-from lightunet_monai.batch.ledger import FILE_NAME, STATES, Ledger, is_network_path
+from lightunet_monai.batch.ledger import FILE_NAME, STATES, Ledger
+from lightunet_monai.batch.network_path import is_network_path
 from lightunet_monai.errors import OutputError, UnreadableFileError, UsageError
 
 MAY_PASS = Cause("OutputError", "not-writable", "cannot be written.", may_pass=True)

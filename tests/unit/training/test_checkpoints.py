@@ -272,7 +272,7 @@ def test_a_start_from_weights_of_another_network_is_refused(tmp_path):
     torch.save(
         {"weight": torch.full((1, 3), float("nan")), "bias": torch.full((1,), float("inf"))}, tmp_path / "diverged.pt"
     )
-    with pytest.raises(WeightsError, match=r"diverged\.pt: not usable as a start: 2 entries are not finite"):
+    with pytest.raises(WeightsError, match=r"diverged\.pt: 2 of \d+ entries are not finite"):
         start_from(network, tmp_path / "diverged.pt")
 
 
