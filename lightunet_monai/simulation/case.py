@@ -82,6 +82,8 @@ def simulate_case(
         anatomy.canvas.hu = project_and_reconstruct(projection, anatomy.canvas.hu, anatomy.hu, frame.grid, noise)
         scanner = after_reconstruction(scanner)
     surface = upsample(anatomy.fields.surface, frame.grid.shape, anatomy.canvas.hu.device)
+    # A nipple stands out of the surface that the breast was drawn from: it is breast, not air.
+    surface = surface.where(anatomy.canvas.tissue == int(Tissue.OUTSIDE), surface.clamp(max=0.0))
     hu, tumour, outside = (_thicken(v, frame) for v in (anatomy.canvas.hu, anatomy.canvas.tumour, surface))
     tissue = _middle_slices(anatomy.canvas.tissue, frame)
     scanned = scan(scanner, hu, outside, frame.delivered, streams.part("scan"), metal=anatomy.metal)

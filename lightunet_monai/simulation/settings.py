@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from ..errors import UsageError
 
-SIMULATOR_VERSION = 6
+SIMULATOR_VERSION = 7
 """Raised whenever a seed of a recipe no longer gives the same volume."""
 
 MAX_SPACING_MM = 20.0

@@ -233,3 +233,12 @@ def test_a_tumour_without_image_is_listed_without_voxels(monkeypatch: pytest.Mon
 
 def _scanner_of(seed: int) -> ScannerPlan:
     return sample_scanner(RandomStreams(seed).part("scanner"), SMALL)
+
+
+@pytest.mark.parametrize("seed", [1, 9])
+def test_masked_air_leaves_the_nipple_where_the_tissue_map_has_it(seed: int) -> None:
+    case = simulate_case(seed, settings=SimulationSettings(max_voxels=96))
+    assert case.parameters["scanner"]["air"] == "masked"
+    air = case.volume_hu == case.volume_hu.min()
+    assert air.any()
+    assert not (air & (case.tissue_map != int(Tissue.OUTSIDE))).any()
