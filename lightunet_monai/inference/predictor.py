@@ -110,7 +110,7 @@ class Predictor:
         ----------
         image : path, ImageSource or MetaTensor
             A path or source is loaded by the bundle; a volume (1, X, Y, Z) in Hounsfield units with its affine is
-            used as it is.
+            used as it is, if a patient can have that size.
         source : ImageSource, optional
             Where a volume in memory came from.
         with_probability : bool

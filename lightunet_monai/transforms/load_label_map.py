@@ -63,7 +63,7 @@ def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTabl
         raise UnsupportedImageError(
             f"{path}: voxels of type {array.dtype}, a label map has one number in each.", reason="label-values"
         )
-    check_affine(np.asarray(affine, dtype=np.float64), str(path), allow_shear=True)
+    check_affine(np.asarray(affine, dtype=np.float64), str(path), shape=array.shape, allow_shear=True)
     with np.errstate(invalid="ignore"):
         values = array.astype(np.uint8)
     if not np.array_equal(values, array):

@@ -15,8 +15,11 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImaged, MapTransform
+from numpy.typing import NDArray
 
+from ..errors import GeometryError, UnsupportedImageError
 from ..inputs import choose_series, discover_sources, load_volume
+from ..inputs.image_header import check_affine
 from ..labels import LESION, LabelTable
 from ..sources import DicomSeries, ImageFile
 from .model_grid import holds_one_value
@@ -25,8 +28,9 @@ from .model_grid import holds_one_value
 class LoadImageVolumed(LoadImaged):
     """Load CT volumes through `lightunet_monai.inputs`, with all its checks.
 
-    Under each key it takes a path (file, DICOM folder, zip), an `ImageSource` or a volume in memory; a volume
-    passes through unchanged. Gives `MetaTensor` float32 (1, X, Y, Z), Hounsfield units, affine to RAS+ mm.
+    Under each key it takes a path (file, DICOM folder, zip), an `ImageSource` or a volume in memory (`MetaTensor`); a
+    volume passes through unchanged if its shape and affine are those of one. Gives `MetaTensor` float32
+    (1, X, Y, Z), Hounsfield units, affine to RAS+ mm.
 
     Parameters
     ----------
@@ -78,7 +82,7 @@ class LoadImageVolumed(LoadImaged):
 
     def _load(self, item: Any) -> MetaTensor:
         if isinstance(item, (torch.Tensor, np.ndarray)):
-            return item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
+            return _checked(item)
         if not isinstance(item, (ImageFile, DicomSeries)):
             item = choose_series(discover_sources(Path(item)))
         return load_volume(item, assume_hu=self.assume_hu)
@@ -96,6 +100,21 @@ class LoadImageVolumed(LoadImaged):
         # Headers are rounded: by its own affine it could get a voxel more on the model's grid, and lie half a one off.
         meta = {key: value for key, value in label_map.meta.items() if key != "affine"}
         return MetaTensor(label_map.as_tensor(), affine=like.affine, meta=meta)
+
+
+def _checked(volume: torch.Tensor | NDArray[Any]) -> MetaTensor:
+    """Return a volume in memory if it has the geometry that one can have."""
+    if not isinstance(volume, MetaTensor):
+        raise GeometryError(
+            f"A volume in memory ({type(volume).__name__}) without an affine, expected a MetaTensor with one.",
+            hint="Give MetaTensor(volume, affine=...), voxel index to RAS+ millimetres.",
+            reason="no-position",
+        )
+    name = str(volume.meta.get("filename_or_obj", "The volume in memory"))
+    if volume.ndim != 4 or volume.shape[0] != 1:
+        raise UnsupportedImageError(f"{name}: shape {tuple(volume.shape)}, expected (1, X, Y, Z).", reason="dimensions")
+    check_affine(np.asarray(volume.affine, dtype=np.float64), name, shape=tuple(volume.shape[1:]), allow_shear=True)
+    return volume
 
 
 def _with_one_label(label_map: MetaTensor) -> MetaTensor:

@@ -47,6 +47,29 @@ def test_a_volume_in_memory_passes_through_unchanged():
     assert LoadImageVolumed("image")({"image": volume})["image"] is volume
 
 
+@pytest.mark.parametrize(
+    ("volume", "error", "word"),
+    [
+        (torch.rand(1, 4, 5, 6), GeometryError, "affine"),
+        (np.zeros((1, 4, 5, 6), np.float32), GeometryError, "affine"),
+        (MetaTensor(torch.rand(4, 5, 6)), UnsupportedImageError, r"\(1, X, Y, Z\)"),
+        (
+            MetaTensor(torch.rand(1, 4, 5, 6), affine=torch.diag(torch.tensor([1.0, 1.0, 1000.0, 1.0]))),
+            GeometryError,
+            "mm",
+        ),
+        (
+            MetaTensor(torch.zeros(1, 400, 4, 4), affine=torch.diag(torch.tensor([9.0, 1.0, 1.0, 1.0]))),
+            GeometryError,
+            "mm",
+        ),
+    ],
+)
+def test_a_volume_in_memory_without_the_geometry_of_one_is_refused(volume, error, word):
+    with pytest.raises(error, match=word):
+        LoadImageVolumed("image")({"image": volume})
+
+
 def test_a_refused_study_never_falls_back_to_another_reader(tmp_path):
     make_series(tmp_path / "series", defect="gap")
     with pytest.raises(GeometryError):
