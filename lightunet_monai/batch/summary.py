@@ -23,10 +23,21 @@ STATEMENT = "Research use only, not for diagnosis."
 
 _KEPT = f"an earlier result that was changed is kept in {CASES}/{{}}."
 
+_NUMBERS = {
+    "attempts": "attempts",
+    "seconds": "seconds",
+    "lesions": "lesions",
+    "volume_ml": "volume, mL",
+    "warnings": "warnings",
+}
+"""Columns of numbers and their heads on the page."""
+
 _STYLE = (
-    "body{font-family:sans-serif;margin:2em;color:#222}table{border-collapse:collapse}"
-    "th,td{padding:.3em .8em;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
-    "img{height:80px}.failed td{background:#fdecea}.skipped td{color:#777}"
+    "body{font-family:system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse;width:100%}"
+    "th,td{padding:.3em .6em;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
+    "th{font-size:.9em}.number{text-align:right}td.case{font-family:monospace;word-break:break-all;min-width:7em}"
+    "td.words{overflow-wrap:anywhere;width:40%}img{height:80px}"
+    ".failed td{background:#fdecea}.skipped td{color:#666}"
 )
 
 
@@ -89,7 +100,8 @@ def _write_json(stream: TextIO, ledger: Ledger) -> None:
 
 def _write_page(stream: TextIO, ledger: Ledger, out: Path) -> None:
     total = ", ".join(f"{count} {state}" for state, count in ledger.counts().items() if count)
-    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in ("picture", *COLUMNS))
+    numbers = "".join(f'<th class="number">{name}</th>' for name in _NUMBERS.values())
+    head = f"<th>picture</th><th>case</th><th>state</th>{numbers}<th>what happened</th>"
     stream.write(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Batch</title><style>{_STYLE}</style></head>'
         f"<body><h1>Batch</h1><p>{total or 'no case'}. {STATEMENT}</p><table><thead><tr>{head}</tr></thead><tbody>\n"
@@ -104,7 +116,18 @@ def _line(row: dict[str, Any], out: Path) -> str:
     name, picture = html.escape(row["case"]), ""
     if row["state"] == "done":
         name = f'<a href="{folder}/report.json">{name}</a>'
-        if (out / folder / "overview.png").exists():
-            picture = f'<img src="{folder}/overview.png" alt="overview" loading="lazy">'
-    cells = "".join(f"<td>{html.escape(str(row[column]))}</td>" for column in COLUMNS[1:])
-    return f'<tr class="{row["state"]}"><td>{picture}</td><td>{name}</td>{cells}</tr>\n'
+        overview = f"{folder}/overview.png"
+        if (out / overview).exists():
+            picture = f'<a href="{overview}"><img src="{overview}" alt="overview" loading="lazy"></a>'
+    numbers = "".join(f'<td class="number">{html.escape(_short(row[column]))}</td>' for column in _NUMBERS)
+    reason = f"<b>{html.escape(row['reason'])}</b>" if row["reason"] else ""
+    words = " ".join(filter(None, (reason, html.escape(row["message"] or ""), html.escape(row["hint"] or ""))))
+    return (
+        f'<tr class="{row["state"]}"><td>{picture}</td><td class="case">{name}</td><td>{row["state"]}</td>{numbers}'
+        f'<td class="words">{words}</td></tr>\n'
+    )
+
+
+def _short(value: Any) -> str:
+    """Return a number with the digits that a reader needs; the tables have all of them."""
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
