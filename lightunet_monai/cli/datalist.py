@@ -167,6 +167,7 @@ def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
     twice = {image for image, _ in series} & {image for image, _ in named}
     if twice:
         raise UsageError(f"{min(twice)}: a DICOM Segmentation and a label map of its name, expected one of them.")
+    _check_distinct_labels([*named, *series])
     if missing:
         raise NoImageFoundError(
             f"{labels}: no label map for {len(missing)} of {len(found)} volumes, the first is {missing[0]}.",
@@ -177,6 +178,18 @@ def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
     if len(pairs) < 2:
         raise NoImageFoundError(f"{images}: {len(pairs)} volumes with label maps, at least 2 are needed.")
     return pairs
+
+
+def _check_distinct_labels(pairs: list[Pair]) -> None:
+    """Refuse two volumes with one label map: the case would count twice, in training and in validation."""
+    volume_by_label: dict[Path, Path] = {}
+    for image, label in pairs:
+        other = volume_by_label.setdefault(label, image)
+        if other != image:
+            raise UsageError(
+                f"{label}: the label map of two volumes, {other} and {image}, expected one.",
+                hint="Keep one of them, or give each a name and a label map of its own.",
+            )
 
 
 def _pairs_by_series(images: Path, labels: Path) -> list[tuple[Path, Path]]:

@@ -32,7 +32,7 @@ def run_on_files(arguments: argparse.Namespace) -> int:
     labels = named_labels(arguments.bundle, arguments.model)
     structures = StructureTally(labels, arguments.bundle, arguments.model)
     cases, gallery = [], Gallery()
-    seen: set[int] = set()
+    seen: dict[str, set[int]] = {"predictions": set(), "references": set()}
     for index, (name, prediction_path, reference_path) in enumerate(pairs):
         tell("read", index / len(pairs))
         volume = _load_volume(volumes[name]) if name in volumes else None
@@ -43,7 +43,8 @@ def run_on_files(arguments: argparse.Namespace) -> int:
         maps = [item.as_tensor()[0].numpy() for item in (predicted, expected)]
         if labels is not None:
             check_values(maps, (prediction_path, reference_path), labels)
-        seen.update(*(np.unique(values).tolist() for values in maps))
+        for side, values in zip(seen, maps, strict=True):
+            seen[side].update(np.unique(values).tolist())
         prediction, reference = (_lesions(values, arguments.label, labels) for values in maps)
         case = evaluate_case(
             name,
@@ -62,11 +63,8 @@ def run_on_files(arguments: argparse.Namespace) -> int:
                 case.voxels.dice,
                 lambda p=prediction, r=reference, a=affine, v=behind: draw_comparison(p, r, a, v),  # type: ignore[misc]
             )
-    if arguments.label is not None and arguments.label not in seen:
-        raise UsageError(
-            f"option --label: no label map holds the value {arguments.label}, found {sorted(seen)}.",
-            hint="Segments of .seg.nrrd files have the values of the model's labels.",
-        )
+    if arguments.label is not None:
+        _check_label(arguments.label, seen)
     tell("write", 1.0)
     evaluation = Evaluation(tuple(cases))
     print(evaluation.to_text())
@@ -77,6 +75,20 @@ def run_on_files(arguments: argparse.Namespace) -> int:
         content = describe(evaluation, gallery, training=arguments.run_folder, structures=found)
         print(f"\nwritten: {write_evaluation(arguments.output, evaluation, gallery, content, found)}")
     return 0
+
+
+def _check_label(value: int, seen: dict[str, set[int]]) -> None:
+    """Refuse a value that no label map holds, or that one side has under another one: all of it would be missed."""
+    strange = {side: values for side, values in seen.items() if value not in values and len(values - {0}) == 1}
+    if not strange and not any(value in values for values in seen.values()):
+        strange = seen
+    if strange:
+        found = ", ".join(f"{sorted(values)} in the {side}" for side, values in strange.items())
+        raise UsageError(
+            f"option --label: no label map of one side holds the value {value}, found {found}.",
+            hint="Predictions and references need one value for lesions. Segments of .seg.nrrd files have the values "
+            "of the model's labels.",
+        )
 
 
 def _lesions(values: Any, value: int | None, labels: LabelTable | None) -> Any:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..errors import NoImageFoundError, UsageError
 
-SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
+SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Of files that may hold a label map; longer ones before those they end with."""
 
 
 def label_maps_by_name(labels: Path) -> dict[str, list[Path]]:
@@ -97,7 +98,7 @@ def is_same(path: Path, other: Path) -> bool:
 def is_volume(path: Path) -> bool:
     """Whether a path looks like a volume in one file, by its name."""
     name = path.name.lower()
-    return path.is_file() and name.endswith(SUFFIXES) and not name.endswith(".seg.nrrd")
+    return path.is_file() and name.endswith(SUFFIXES) and not name.endswith((".seg.nrrd", ".seg.nhdr"))
 
 
 def stem(path: Path) -> str:

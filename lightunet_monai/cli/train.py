@@ -65,7 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     import logging
 
-    from ..inference.bundle_files import check_new_bundle, find_bundle, read_metadata, takes_pictures, write_bundle
+    from ..inference.bundle_files import (
+        check_new_bundle,
+        find_bundle,
+        holds_weights,
+        read_metadata,
+        takes_pictures,
+        write_bundle,
+    )
     from ..labels import default_model
     from ..outputs.atomic import check_folder
 
@@ -89,19 +96,23 @@ def _train(arguments: argparse.Namespace) -> int:
             f"{arguments.output}: no model was kept, the validation gave no figure.",
             hint="Check the validation cases of the datalist.",
         )
-    version = f"{metadata['version']}+{arguments.output.resolve().name}"
-    write_bundle(root, best, arguments.output / "bundle", version=version, data_source=arguments.data.name, model=model)
-    if arguments.progress == "json":
-        print_event("done", bundle=str(arguments.output / "bundle"))
+    bundle = arguments.output / "bundle"
+    if holds_weights(bundle, model, best):  # what `calibrate` wrote into it stays
+        logging.getLogger(__name__).info("%s has these weights already and stays as it is", bundle)
     else:
-        print(f"new model: {arguments.output / 'bundle'}")
-        bundle = f"--bundle {arguments.output / 'bundle'}"
+        version = f"{metadata['version']}+{arguments.output.resolve().name}"
+        write_bundle(root, best, bundle, version=version, data_source=arguments.data.name, model=model)
+    if arguments.progress == "json":
+        print_event("done", bundle=str(bundle))
+    else:
+        print(f"new model: {bundle}")
+        option = f"--bundle {bundle}"
         if takes_pictures(metadata, model):
-            print(f"use it:    lightunet segment IMAGE --model {model} -o OUT {bundle}")
+            print(f"use it:    lightunet segment IMAGE --model {model} -o OUT {option}")
         else:
-            print(f"calibrate: lightunet calibrate --pieces --data UNSEEN {bundle} --write")
-            print(f"           lightunet calibrate --data VALIDATION {bundle} --write")
-            print(f"use it:    lightunet segment STUDY -o OUT {bundle}")
+            print(f"calibrate: lightunet calibrate --pieces --data UNSEEN {option} --write")
+            print(f"           lightunet calibrate --data VALIDATION {option} --write")
+            print(f"use it:    lightunet segment STUDY -o OUT {option}")
     return 0
 
 

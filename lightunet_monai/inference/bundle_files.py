@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, UsageError
+from ..errors import BundleError, LightUNetError, UsageError
 from ..labels import DEFAULT_MODEL, default_model
 
 COPIED = ("configs", "models", "docs", "LICENSE")
@@ -252,6 +252,25 @@ def write_bundle(
     (part / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
+
+
+def holds_weights(bundle: Path, model: str, weights: Path) -> bool:
+    """Whether a bundle, if it is there and whole, has these very weights for a model.
+
+    Parameters
+    ----------
+    bundle : Path
+        Its folder; it need not exist.
+    model : str
+        As in `weights_path`.
+    weights : Path
+        A file of weights.
+    """
+    try:
+        own = weights_path(find_bundle(bundle), model)
+    except LightUNetError:
+        return False
+    return own.is_file() and own.read_bytes() == weights.read_bytes()
 
 
 def check_new_bundle(root: Path, target: Path) -> None:

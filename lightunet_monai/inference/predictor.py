@@ -37,8 +37,6 @@ class Prediction:
     Parameters
     ----------
     segmentation : Segmentation
-    volume : MetaTensor
-        The volume as it was loaded, (1, X, Y, Z), where the predictor was given it in memory; else None.
     seconds : dict
         Seconds per step.
     warnings : list of str

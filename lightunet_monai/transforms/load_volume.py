@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from ..errors import GeometryError, UnsupportedImageError
 from ..inputs import choose_series, discover_sources, load_volume
 from ..inputs.image_header import check_affine
-from ..labels import LESION, LabelTable
+from ..labels import LabelTable
 from ..sources import DicomSeries, ImageFile
-from .model_grid import holds_one_value
 
 
 class LoadImageVolumed(LoadImaged):
@@ -88,12 +87,10 @@ class LoadImageVolumed(LoadImaged):
         return load_volume(item, assume_hu=self.assume_hu)
 
     def _load_label_map(self, item: Any, like: MetaTensor) -> MetaTensor:
-        from .load_label_map import check_same_grid, load_label_map  # with it pydicom: only training has labels
+        from .load_label_map import check_same_grid, load_label_map, unify_lesions  # with it pydicom: only training
 
         if not isinstance(item, (torch.Tensor, np.ndarray)):
-            label_map = load_label_map(Path(item), like, self.labels)
-            has_tissues = self.labels is not None and self.labels.has_tissues
-            label_map = label_map if has_tissues else _with_one_label(label_map)
+            label_map = unify_lesions(load_label_map(Path(item), like, self.labels), self.labels, str(item))
         else:
             label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
             check_same_grid(label_map, like, "the label map")
@@ -115,11 +112,3 @@ def _checked(volume: torch.Tensor | NDArray[Any]) -> MetaTensor:
         raise UnsupportedImageError(f"{name}: shape {tuple(volume.shape)}, expected (1, X, Y, Z).", reason="dimensions")
     check_affine(np.asarray(volume.affine, dtype=np.float64), name, shape=tuple(volume.shape[1:]), allow_shear=True)
     return volume
-
-
-def _with_one_label(label_map: MetaTensor) -> MetaTensor:
-    """A label map of one value above 0, such as 255, with 1 in its place; any other one as it is."""
-    array = label_map.as_tensor()
-    if array.max() > LESION and holds_one_value(array):
-        array[array != 0] = LESION
-    return label_map

@@ -11,7 +11,7 @@ from lightunet_monai.outputs import write_dicom_seg, write_seg_nrrd
 from lightunet_monai.transforms import LoadImageVolumed, list_labelled_cases
 from tests.builders.segmentation import make_lesions, make_segmentation
 from tests.builders.series import make_series
-from tests.builders.volume import make_nifti, make_voxels
+from tests.builders.volume import make_nifti, make_volume, make_voxels
 
 SHAPE = (40, 36, 20)
 
@@ -180,3 +180,27 @@ def test_a_folder_in_place_of_the_datalist_is_refused_and_nothing_is_left(tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "images", "labels", "out"]
     assert main([*words, str(tmp_path / "new" / "list.json")]) == 0
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["list.json"]
+
+
+def test_volumes_with_their_header_in_a_file_of_its_own_are_listed(tmp_path):
+    for side, values in (("images", make_voxels(SHAPE)), ("labels", make_lesions(SHAPE))):
+        (tmp_path / side).mkdir()
+        for name in ("a.mhd", "b.nhdr", "c.nii.gz"):
+            make_volume(tmp_path / side / name, values)
+    code, found = run(tmp_path, tmp_path / "images", tmp_path / "labels")
+    assert code == 0
+    assert sorted(path["label"].rsplit("/", 1)[-1] for path in found) == ["a.mhd", "b.nhdr", "c.nii.gz"]
+
+
+def test_two_volumes_with_one_label_map_are_refused(tmp_path, capsys):
+    for name in ("a.nii.gz", "a.nrrd", "b.nii.gz"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        make_volume(tmp_path / "images" / name, make_voxels(SHAPE))
+    for name in "ab":
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        make_nifti(tmp_path / "labels" / f"{name}.nii.gz", make_lesions(SHAPE))
+    code, _ = run(tmp_path, tmp_path / "images", tmp_path / "labels")
+    assert code == 2
+    message = capsys.readouterr().err
+    assert "a.nii.gz: the label map of two volumes" in message
+    assert "a.nrrd" in message

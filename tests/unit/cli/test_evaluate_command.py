@@ -334,11 +334,32 @@ def test_a_named_model_means_its_own_lesions_and_refuses_other_values(folders, c
 
 
 @pytest.mark.parametrize(
-    ("value", "code", "said"), [(7, 2, "holds the value 7, found [0, 1]"), (0, 2, "from 1 to 255")]
+    ("value", "code", "said"), [(7, 2, "holds the value 7, found [0, 1] in the predictions"), (0, 2, "from 1 to 255")]
 )
 def test_a_label_that_is_nowhere_is_refused(folders, capsys, value, code, said):
     assert _run(*folders, "--label", value) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "side"), [(1, "references"), (255, "predictions")])
+def test_a_label_that_one_side_writes_with_another_value_is_refused(tmp_path, capsys, value, side):
+    make_nifti(tmp_path / "pred.nii.gz", _map(CUBE))
+    make_nifti(tmp_path / "ref.nii.gz", 255 * _map(CUBE))
+    assert _run(tmp_path / "pred.nii.gz", tmp_path / "ref.nii.gz", "--label", value) == 2
+    message = capsys.readouterr().err
+    assert f"holds the value {value}, found [0, {256 - value}] in the {side}" in message
+
+
+def test_label_maps_with_their_header_in_a_file_of_its_own_count_like_all_others(tmp_path, capsys):
+    for side in ("pred", "ref"):
+        (tmp_path / side).mkdir()
+        make_nifti(tmp_path / side / "a.nii.gz", _map(CUBE))
+        for name in ("b.mhd", "c.nhdr"):
+            make_volume(tmp_path / side / name, _map(CUBE) if side == "ref" else _map())
+    assert _run(tmp_path / "pred", tmp_path / "ref") == 0
+    said = capsys.readouterr().out
+    assert "3 volumes" in said
+    assert "| Dice | 0.333 |" in said
 
 
 def _sheared():

@@ -155,6 +155,26 @@ def test_a_finished_training_without_a_model_is_validated_once(a_place, resumabl
 
 
 @NO_WARNINGS_OF_OTHERS
+def test_a_finished_training_leaves_what_was_written_into_its_bundle_and_a_longer_one_makes_it_anew(a_place, resumable):
+    own = resumable / "bundle" / "NOTES.txt"
+    own.write_text("calibrated")
+    config = resumable / "bundle" / "configs" / "inference.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "sure_threshold": 0.777}))
+    assert main(_command(a_place, resumable, "--max-epochs", "2", "--progress", "none")) == 0
+    assert own.read_text() == "calibrated"
+    assert json.loads(config.read_text())["sure_threshold"] == 0.777
+    (resumable / "model.pt").unlink()  # another model is the best one now
+    state = torch.load(resumable / "resume.pt", weights_only=True)
+    state["ema"] = {
+        key: value + 0 if not value.is_floating_point() else value * 1.01 for key, value in state["ema"].items()
+    }
+    torch.save(state, resumable / "resume.pt")
+    assert main(_command(a_place, resumable, "--max-epochs", "2", "--progress", "none")) == 0
+    assert not own.exists()
+    assert json.loads(config.read_text())["sure_threshold"] != 0.777
+
+
+@NO_WARNINGS_OF_OTHERS
 def test_an_epoch_tells_its_own_dice_where_it_was_validated_and_the_best_so_far(a_place, resumable, capsys):
     state = torch.load(resumable / "resume.pt", weights_only=True)
     state["best"]["best"] = 0.9
@@ -175,7 +195,7 @@ def test_a_training_is_not_resumed_with_other_settings_but_a_state_that_does_not
     changed = {
         "weight_decay": 0.5, "max_gradient_norm": 9.0, "lesion_weight": 2.0, "small_lesion_weight": 2.0,
         "cross_entropy_share": 0.25, "train_window": [16, 32], "lesion_share": 0.125, "bright_share": 0.125,
-        "ema_momentum": 0.5, "fewest_cases": 3,
+        "ema_momentum": 0.5, "fewest_cases": 3, "train_margin": 3, "warmup_steps": 1, "precise_batch_norm_batches": 2,
     }  # fmt: skip
     state = torch.load(resumable / "resume.pt", weights_only=True)
     assert {*changed, "preprocessing"} <= state["settings"].keys()
@@ -184,6 +204,8 @@ def test_a_training_is_not_resumed_with_other_settings_but_a_state_that_does_not
     message = capsys.readouterr().err
     assert "is of a training with other settings" in message
     assert all(f"{name} {state['settings'][name]}, now {value!r}" in message for name, value in changed.items())
+    assert main(_command(a_place, resumable, "--set", "train#augmentation#noise_std=0.9", "--max-epochs", "3")) == 1
+    assert "('noise_std', 0.9)" in capsys.readouterr().err
     for name in (*changed, "preprocessing"):
         del state["settings"][name]
     torch.save(state, resumable / "resume.pt")

@@ -18,7 +18,7 @@ from lightunet_monai.errors import GeometryError, UnreadableFileError, Unsupport
 from lightunet_monai.labels import LabelTable
 from lightunet_monai.outputs import write_dicom_seg, write_nrrd, write_seg_nrrd
 from lightunet_monai.transforms import LoadImageVolumed
-from lightunet_monai.transforms.load_label_map import load_label_map
+from lightunet_monai.transforms.load_label_map import load_label_map, unify_lesions
 from lightunet_monai.transforms.read_dicom_seg import referenced_series
 from lightunet_monai.transforms.segment_labels import NamedSegment, label_of
 from tests.builders.segmentation import KINDS, MASS, ONE_LABEL, SKIN, THREE_LABELS, make_case
@@ -324,3 +324,27 @@ def test_a_label_map_of_several_values_is_refused_where_lesions_alone_are_traine
     label = load_label_map(path, labels=ONE_LABEL)
     with pytest.raises(UnsupportedImageError, match=r"tissues\.nii\.gz: holds the values 0, 1, 2, expected 0 and one"):
         ToModelGridd(keys="label", spacing=(1.25, 1.25, 1.25), label_keys=["label"])({"label": label})
+
+
+@pytest.mark.parametrize(
+    ("lesion", "labels"), [(255, THREE_LABELS), (255, ONE_LABEL), (3, ONE_LABEL), (1, THREE_LABELS)]
+)
+def test_lesions_may_have_one_value_that_is_no_label_with_tissues_too(lesion, labels):
+    drawn = torch.zeros((1, 3, 3, 3), dtype=torch.uint8)
+    drawn[0, 1, 1] = lesion
+    assert unify_lesions(MetaTensor(drawn.clone()), labels, "a").unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("values", [(1, 255), (2,)])
+def test_values_of_unknown_meaning_beside_tissues_are_refused(values):
+    drawn = torch.zeros((1, 3, 3, 3), dtype=torch.uint8)
+    for place, value in enumerate(values):
+        drawn[0, place] = value
+    with pytest.raises(UnsupportedImageError, match=r"a\.nii: the label map holds the values \["):
+        unify_lesions(MetaTensor(drawn), THREE_LABELS, "a.nii")
+
+
+def test_a_slicer_segmentation_in_two_files_is_refused(tmp_path):
+    (tmp_path / "a.seg.nhdr").write_text("NRRD0004")
+    with pytest.raises(UnsupportedImageError, match=r"Save it as \.seg\.nrrd"):
+        load_label_map(tmp_path / "a.seg.nhdr")
