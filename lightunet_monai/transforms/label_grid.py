@@ -110,6 +110,36 @@ class LabelGrid:
             )
         return to_voxel
 
+    def check_whole(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> None:
+        """Check that a grid is the whole one of the volume; its axes may have another order or direction.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Voxels along the axes of that grid.
+        affine : ndarray of float64, shape (4, 4)
+            Its voxel index to RAS+ mm.
+
+        Raises
+        ------
+        GeometryError
+            If it is another grid, or covers a part of it, or lies beside it by whole voxels.
+        """
+        to_voxel = self.check_lattice(shape, affine)
+        corners = np.array([[0.0, 0.0, 0.0], np.array(shape) - 1.0])
+        ends = np.rint(corners @ to_voxel[:3, :3].T + to_voxel[:3, 3]).astype(int)
+        found = np.array([ends.min(axis=0), ends.max(axis=0)])
+        expected = np.array([[0, 0, 0], np.array(self.labels.shape) - 1])
+        if (found != expected).any():
+            distance = np.linalg.norm((found - expected) @ self.affine[:3, :3].T, axis=1).max()
+            raise GeometryError(
+                f"{self.name}: covers the voxels {_range(found)} of its volume, expected {_range(expected)}; "
+                f"it lies up to {distance:.1f} mm beside it.",
+                hint="Give the label map on the grid of this volume. If the volume was moved after it was read, "
+                "read it again and draw on that.",
+                reason="label-grid",
+            )
+
     @staticmethod
     def _steps(steps: NDArray[np.float64]) -> str:
         return " x ".join(f"{length:.4g}" for length in np.linalg.norm(steps, axis=0))
@@ -124,6 +154,10 @@ class LabelGrid:
                 reason="label-grid",
             )
         return places[:, 0], places[:, 1], places[:, 2]
+
+
+def _range(ends: NDArray[np.int_]) -> str:
+    return " x ".join(f"{low} to {high}" for low, high in ends.T.tolist())
 
 
 def joint_grid(

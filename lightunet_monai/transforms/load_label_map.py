@@ -173,6 +173,8 @@ def place_label_map(
         label_map = load_label_map(path)
         values = label_map.as_tensor()[0].numpy()
         _check_size(values.shape, shape, path)
+        own_affine = np.asarray(label_map.affine, dtype=np.float64)
+        grid.check_whole(values.shape, own_affine)
         unknown = set(np.unique(values).tolist()) - {0, *labels.values}
         if unknown:
             raise UnsupportedImageError(
@@ -181,7 +183,7 @@ def place_label_map(
                 reason="label-values",
             )
         for value in labels.values:
-            grid.paint(values == value, np.asarray(label_map.affine, dtype=np.float64), value)
+            grid.paint(values == value, own_affine, value)
     return grid.labels
 
 

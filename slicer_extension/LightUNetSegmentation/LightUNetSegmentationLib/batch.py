@@ -28,6 +28,8 @@ class Batch:
         Takes (index, run) after each volume that was segmented.
     """
 
+    belongsToScene = True
+
     def __init__(self, volumes, makeRun=SegmentRun, onResult=None):
         self.volumes = list(volumes)
         self._isInScene = [slicer.mrmlScene.IsNodePresent(volume) for volume in self.volumes]

@@ -11,7 +11,28 @@ import slicer
 import vtk
 
 _UID = re.compile(r"\b\d+(?:\.\d+){4,}\b")
-_PATH = re.compile(r"(?:[A-Za-z]:[\\/]|(?<![\w.])/)[^\s'\",;:]*(?: [^\s'\",;:]*\.\w+)*")
+_APOSTROPHE = r"(?<=\w)'(?=\w)"
+_MORE_OF_THE_PATH = rf"""(?=
+    (?:[^'"\n:]|{_APOSTROPHE})*[\\/]                         # a separator follows
+    | (?:[^\s'":]+[ ]){{0,3}}[^\s'":]*\.(?:nrrd|nii|gz|dcm|ima|mha|mhd|mrb|mrml|json|csv|txt|pt|zip|whl)\b
+    | [^\s'",;:]*\.\w                                       # the next word has an ending
+    | \S[^'"\n:]*[ ](?:cannot[ ]be|is[ ]damaged|is[ ]not[ ]a)\b  # as in messages of this module
+)"""
+_PATH = re.compile(
+    rf"""
+    (?<=['"])(?:[A-Za-z]:[\\/]|[\\/])(?:[^'"\n]|{_APOSTROPHE})*(?=['"])    # to the closing quote
+    | (?:[A-Za-z]:[\\/]|\\\\|(?<![\w.])/)(?:[^\s'",;:]|{_APOSTROPHE}|[ \t,;]{_MORE_OF_THE_PATH})*
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Blanks and commas belong to a path as long as more of it follows: rather too much is taken out than a name left."""
+_COMMON_PART = re.compile(
+    r"\w:|\.?v?envs?|bin|cases|data|desktop|documents|downloads|home|https?:|lib|lightunet(?:_monai|segmentation)?|local|"
+    r"media|mnt|models|opt|private|program files|python(?:slicer|[\d.]*)(?:\.exe)?|root|scripts|slicer|srv|te?mp|"
+    r"users?|usr|var|volumes|wheels",
+    re.IGNORECASE,
+)
+"""Parts of a path that identify nobody; they stay, or the text could not be read."""
 _DATE = re.compile(r"\b(?:19|20)\d{2}[-/.]?[01]\d[-/.]?[0-3]\d\b")
 _DICOM_NAME = re.compile(r"\b\w+\^\w[\w^]*")
 
@@ -66,6 +87,18 @@ def redact(text, names=()):
     text = _UID.sub("<uid>", text)
     text = _DICOM_NAME.sub("<name>", text)
     return _DATE.sub("<date>", text)
+
+
+def pathTexts(paths):
+    """Give the paths and their parts but common ones: texts that may identify a person, for `redact`.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Folders and programs that the user has set, and addresses; empty ones are left out.
+    """
+    parts = {part for path in paths for part in re.split(r"[\\/]", path)}
+    return [text for text in sorted({*paths, *parts}) if text and not _COMMON_PART.fullmatch(text)]
 
 
 def patientTexts():

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 
 import slicer
 
-from .edits import isEdited, ownSegmentIds
+from .edits import isEdited, ownSegmentIds, segmentTag
 from .errors import ModuleError, cannotWrite
 from .interpreter import childEnvironment, chooseInterpreter
 from .job import Job
 from .label_maps import labelValues, writeLabelMap
 from .parameters import ExportParameters
-from .results import ALGORITHM_TYPE_TAG, recordedRun
-from .segment_run import FOLDER_PREFIX, _temporaryPath
+from .results import ALGORITHM_TYPE_TAG, AUTOMATIC, recordedRun
+from .temporary import makeTemporaryFolder
 
 INSTANCES = "DICOM.instanceUIDs"
 
@@ -46,10 +45,16 @@ def instanceFiles(volume, database=None):
 
 
 def markEdited(segmentation):
-    """Write into the segments whether the model alone drew them; Slicer's own DICOM export reads this."""
-    kind = "SEMIAUTOMATIC" if isEdited(segmentation) else "AUTOMATIC"
-    for name in ownSegmentIds(segmentation):
-        segmentation.GetSegmentation().GetSegment(name).SetTag(ALGORITHM_TYPE_TAG, kind)
+    """Write into the segments whether the model alone drew them; Slicer's own DICOM export reads this.
+
+    What a segment says of a person's hand is never taken back.
+    """
+    inner = segmentation.GetSegmentation()
+    segments = [inner.GetSegment(name) for name in ownSegmentIds(segmentation)]
+    isByModel = all(segmentTag(segment, ALGORITHM_TYPE_TAG) in ("", AUTOMATIC) for segment in segments)
+    kind = AUTOMATIC if isByModel and not isEdited(segmentation) else "SEMIAUTOMATIC"
+    for segment in segments:
+        segment.SetTag(ALGORITHM_TYPE_TAG, kind)
     return kind
 
 
@@ -75,12 +80,12 @@ def startExport(segmentation, volume, labels, *, interpreter="", model="", datab
     Raises
     ------
     ModuleError
-        If the DICOM files are not at hand, or no segment is of the model.
+        If the DICOM files are not at hand, no segment is of the model, or there is no room for temporary files.
     """
     files = instanceFiles(volume, database)
     values = labelValues(segmentation, labels)
     kind = markEdited(segmentation)
-    folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_temporaryPath())
+    folder = makeTemporaryFolder()
     job = Job([], folder)
     try:
         labelMap = os.path.join(folder, "labelmap.nrrd")
@@ -93,6 +98,9 @@ def startExport(segmentation, volume, labels, *, interpreter="", model="", datab
             _writeRun(segmentation, folder),
             model,
         )
+    except OSError as error:
+        job.close()
+        raise cannotWrite(folder, error) from error
     except BaseException:
         job.close()
         raise

@@ -9,6 +9,10 @@ import slicer
 import vtk
 
 FINGERPRINT = "LightUNet.Fingerprint"
+"""Attribute of the segmentation, of all segments of the model; and tag of each of them, which goes with it into another
+segmentation and through a file."""
+MEASURED = "LightUNet.Measured"
+"""Attribute: the fingerprint of the lesions that were measured last."""
 OWN_TAG = "LightUNet.ModelVersion"
 """Tag of the segments that come from the model; the user's own segments do not carry it."""
 LESION_TAG = "LightUNet.Lesions"
@@ -90,28 +94,56 @@ def segmentImage(segmentation, segmentId):
     return cut
 
 
-def fingerprint(segmentation):
-    """Give a hash of the voxels of the model's segments and where they lie; names and colours do not count."""
+def segmentFingerprint(segmentation, segmentId):
+    """Give a hash of the voxels of a segment and where they lie; names and colours do not count."""
     digest = hashlib.sha256()
-    for name in sorted(ownSegmentIds(segmentation)):
-        digest.update(name.encode("utf-8"))
-        image = segmentImage(segmentation, name)
-        if image is None:
-            continue
+    image = segmentImage(segmentation, segmentId)
+    if image is not None:
         digest.update(repr(_canonicalPlace(image)).encode("ascii"))
         digest.update(memoryview(image.GetPointData().GetScalars()))
     return digest.hexdigest()
 
 
 def rememberAsMade(segmentation):
-    """Record the present voxels as what the model gave."""
-    segmentation.SetAttribute(FINGERPRINT, fingerprint(segmentation))
+    """Record the present voxels as what the model gave; the findings of the run belong to them."""
+    prints = _fingerprints(segmentation, ownSegmentIds(segmentation))
+    for name, value in prints.items():
+        segmentation.GetSegmentation().GetSegment(name).SetTag(FINGERPRINT, value)
+    segmentation.SetAttribute(FINGERPRINT, _joined(prints))
+    segmentation.SetAttribute(MEASURED, _joined({name: prints[name] for name in lesionSegmentIds(segmentation)}))
 
 
 def isEdited(segmentation):
-    """Tell whether voxels of the model's segments differ from what the model gave."""
+    """Tell whether voxels of the model's segments differ from what the model gave.
+
+    Where nothing tells what it gave, a person may have had a hand in them: they count as edited.
+    """
+    prints = _fingerprints(segmentation, ownSegmentIds(segmentation))
     recorded = segmentation.GetAttribute(FINGERPRINT)
-    return bool(recorded) and recorded != fingerprint(segmentation)
+    if recorded:
+        return recorded != _joined(prints)
+    inner = segmentation.GetSegmentation()
+    return any(segmentTag(inner.GetSegment(name), FINGERPRINT) != value for name, value in prints.items())
+
+
+def rememberAsMeasured(segmentation):
+    """Record the present voxels of the lesions as those that were measured."""
+    segmentation.SetAttribute(MEASURED, _joined(_fingerprints(segmentation, lesionSegmentIds(segmentation))))
+
+
+def isAsMeasured(segmentation):
+    """Tell whether the lesions are as they were when they were measured last."""
+    recorded = segmentation.GetAttribute(MEASURED)
+    return bool(recorded) and recorded == _joined(_fingerprints(segmentation, lesionSegmentIds(segmentation)))
+
+
+def _fingerprints(segmentation, segmentIds):
+    return {name: segmentFingerprint(segmentation, name) for name in sorted(segmentIds)}
+
+
+def _joined(prints):
+    """One hash of several segments, of their identifiers too: one that is missing counts."""
+    return hashlib.sha256(repr(sorted(prints.items())).encode("utf-8")).hexdigest()
 
 
 def _canonicalPlace(image):
@@ -150,18 +182,42 @@ class EditHistory:
     def restore(self, segmentation):
         """Bring the last snapshot back, with the account of the run, the volume and the transform that belong to it.
 
-        The probability map of the run that is undone is removed.
+        The probability map of the run that is undone is removed. Segments of the user stay as they are now.
         """
         if not self.canRestore(segmentation):
             return False
         history, accounts = self._histories[segmentation.GetID()]
+        theirs = _segmentsOfTheUser(segmentation)
         history.RestorePreviousState()
+        _giveBack(segmentation, theirs)
         accounts.pop().giveBackTo(segmentation)
         return True
 
     def clear(self):
         """Forget all snapshots."""
         self._histories.clear()
+
+
+def _segmentsOfTheUser(segmentation):
+    """Copies of the segments that the model did not make, by their identifiers."""
+    inner, copies = segmentation.GetSegmentation(), {}
+    for index in range(inner.GetNumberOfSegments()):
+        name = inner.GetNthSegmentID(index)
+        if not segmentTag(inner.GetSegment(name), OWN_TAG):
+            copies[name] = slicer.vtkSegment()
+            copies[name].DeepCopy(inner.GetSegment(name))
+    return copies
+
+
+def _giveBack(segmentation, segments):
+    """Put segments of the user in the place of their earlier states; those of the model keep their identifiers."""
+    inner, own = segmentation.GetSegmentation(), ownSegmentIds(segmentation)
+    for name, segment in segments.items():
+        if name in own:
+            inner.AddSegment(segment, inner.GenerateUniqueSegmentID(name))
+            continue
+        inner.RemoveSegment(name)
+        inner.AddSegment(segment, name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,20 +5,29 @@ from __future__ import annotations
 import os
 
 import qt
+import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from .dicom_export import startExport, takeExport
-from .edits import isEdited, referenceVolume
+from .edits import MEASURED, isAsMeasured, isEdited, ownSegmentIds, referenceVolume
 from .errors import ModuleError, cannotWrite
 from .measure import measureLesions
 from .report import COLUMNS, densityText, lesionCsv, lesionRows, lesionText
-from .results import FINDINGS, STATEMENT, recordedDensity, recordedLesions
+from .results import FINDINGS, STATEMENT, recordedDensity, recordedLesions, recordLesions
 from .tasks import JobTask
-from .threshold import canReapply, reapplyThreshold, recordedThreshold, whyNotReapply
+from .threshold import canReapply, modelThreshold, reapplyThreshold, recordedThreshold, whyNotReapply
 from .views import jumpTo, showVolume
 
 SETTLE_MILLISECONDS = 250
 """Wait after the last move of the slider before the threshold is applied."""
+EVENTS = (
+    vtk.vtkCommand.ModifiedEvent,
+    slicer.vtkSegmentation.SegmentAdded,
+    slicer.vtkSegmentation.SegmentRemoved,
+    slicer.vtkSegmentation.SourceRepresentationModified,
+)
+"""Of a segmentation: another frame of a sequence tells of segments alone, a script may write attributes alone."""
 
 
 class FindingsPanel:
@@ -35,7 +44,14 @@ class FindingsPanel:
         self.ui = host.ui
         self.lesions = []
         self._shown = None
+        self._shownAccount = None
+        self._observed = []
+        self._mayBeEdited = False
         self._isShowing = False
+        self._changed = qt.QTimer()
+        self._changed.setSingleShot(True)  # an event may come before the attributes that belong to it
+        self._changed.setInterval(0)
+        self._changed.connect("timeout()", self.onSegmentationChanged)
         self._settle = qt.QTimer()
         self._settle.setSingleShot(True)
         self._settle.setInterval(SETTLE_MILLISECONDS)
@@ -44,6 +60,7 @@ class FindingsPanel:
         self.ui.findingsTable.setHorizontalHeaderLabels([_(title) for _key, title, _form in COLUMNS])
         self.ui.findingsTable.connect("cellClicked(int,int)", self.onLesionClicked)
         self.ui.thresholdSlider.connect("valueChanged(double)", self.onThresholdMoved)
+        self.ui.modelThresholdButton.connect("clicked(bool)", self.onModelThreshold)
         self.ui.undoButton.connect("clicked(bool)", self.onUndo)
         self.ui.measureButton.connect("clicked(bool)", self.onMeasure)
         self.ui.copyTextButton.connect("clicked(bool)", self.onCopyText)
@@ -72,18 +89,66 @@ class FindingsPanel:
             jumpTo(self.lesions[0]["centroid_ras_mm"], segmentation)
 
     def onParametersChanged(self):
-        """Another segmentation may have been chosen."""
-        if self.segmentation is self._shown:
-            return
-        self._shown = self.segmentation
-        self.lesions = recordedLesions(self.segmentation)
+        """Another segmentation may have been chosen, or the user comes back from the Segment Editor."""
+        if self.segmentation is not self._shown:
+            self._shown = self.segmentation
+            self._observe(self._shown)
+            self.showFindings()
+            self._mayBeEdited = self._shown is not None
+        if self._mayBeEdited:
+            self._mayBeEdited = False
+            self._tellOfEdits()
+
+    def showFindings(self):
+        """Show lesions and threshold as the segmentation records them."""
+        segmentation = self.segmentation
+        self.lesions = recordedLesions(segmentation)
+        self._shownAccount = _accountOf(segmentation)
+        self._mayBeEdited = False
+        self.ui.editedLabel.text, self.ui.editedLabel.visible = "", False
         self.fillTable()
-        if self.segmentation is not None:
-            self._isShowing = True
-            self.host.parameters.threshold = recordedThreshold(self.segmentation)
-            self._isShowing = False
-            display = self.segmentation.GetDisplayNode()
+        self._showThreshold()
+        if segmentation is not None:
+            display = segmentation.GetDisplayNode()
             self.ui.show3DCheckBox.checked = display is not None and bool(display.GetVisibility3D())
+
+    def _observe(self, segmentation):
+        for node, tag in self._observed:
+            node.RemoveObserver(tag)
+        self._changed.stop()
+        self._observed = []
+        if segmentation is not None:
+            for event in EVENTS:
+                self._observed.append((segmentation, segmentation.AddObserver(event, self.onSegmentationEvent)))
+
+    def onSegmentationEvent(self, caller=None, event=None):
+        """Voxels or attributes have changed; looking at the voxels waits until somebody looks at the numbers."""
+        self._mayBeEdited = True
+        self._changed.start()
+
+    def onSegmentationChanged(self):
+        """Other findings may have been recorded: by a script, or for another frame of a sequence."""
+        segmentation = self.segmentation
+        if segmentation is not None and segmentation is self._shown and _accountOf(segmentation) != self._shownAccount:
+            self.showFindings()
+            self.host.refresh()
+
+    def _tellOfEdits(self):
+        """Say whether the numbers are those of the lesions as they are now."""
+        isOld = bool(ownSegmentIds(self.segmentation)) and not isAsMeasured(self.segmentation)
+        text = _("The lesions are not as they were when they were measured. Press Measure again.") if isOld else ""
+        self.ui.editedLabel.text, self.ui.editedLabel.visible = text, isOld
+        self._showDensity()
+
+    def _measureIfEdited(self):
+        """Measure again if the lesions are not as they were measured; tell whether they were not."""
+        segmentation = self.segmentation
+        if not ownSegmentIds(segmentation) or isAsMeasured(segmentation):
+            self._tellOfEdits()
+            return False
+        recordLesions(segmentation, measureLesions(segmentation, self.volume))
+        self.showFindings()
+        return True
 
     def fillTable(self):
         """Write the lesions into the table."""
@@ -93,6 +158,9 @@ class FindingsPanel:
             for column, text in enumerate(cells):
                 self.ui.findingsTable.setItem(row, column, qt.QTableWidgetItem(text))
         self.ui.findingsTable.resizeColumnsToContents()
+        self._showDensity()
+
+    def _showDensity(self):
         density = densityText(recordedDensity(self.segmentation))
         self.ui.densityLabel.text = density
         self.ui.densityLabel.visible = bool(density)
@@ -102,7 +170,9 @@ class FindingsPanel:
         segmentation = self.segmentation
         hasResult = segmentation is not None
         isIdle = self.host.task is None
-        self.ui.thresholdSlider.enabled = isIdle and canReapply(segmentation)
+        canMove = isIdle and canReapply(segmentation)
+        self.ui.thresholdSlider.enabled = canMove
+        self.ui.modelThresholdButton.enabled = canMove and not _isAtModelThreshold(segmentation)
         self.ui.thresholdSlider.toolTip = whyNotReapply(segmentation) if hasResult else ""
         self.ui.undoButton.enabled = isIdle and hasResult and self.host.logic.history.canRestore(segmentation)
         self.ui.exportDicomButton.enabled = isIdle and hasResult and self.volume is not None
@@ -114,13 +184,16 @@ class FindingsPanel:
         return False
 
     def cleanup(self):
-        """Stop the timer."""
+        """Stop the timers and let the segmentation go."""
         self._settle.stop()
+        self._observe(None)
 
     def onLesionClicked(self, row, column):
         """Bring the views to a lesion."""
         if 0 <= row < len(self.lesions):
             jumpTo(self.lesions[row]["centroid_ras_mm"], self.segmentation)
+            if self._measureIfEdited():
+                self.ui.statusLabel.text = _("Measured again: the lesions were edited.")
 
     def onThresholdMoved(self, value):
         """The slider moves: apply it when it rests."""
@@ -130,58 +203,87 @@ class FindingsPanel:
     def applyThreshold(self):
         """Redraw the structure at the threshold of the slider."""
         segmentation = self.segmentation
-        if segmentation is None or not canReapply(segmentation) or self.host.task is not None:
+        if segmentation is None or not canReapply(segmentation):
             return
-        value = float(self.ui.thresholdSlider.value)
-        if abs(value - recordedThreshold(segmentation)) < 1e-6:
+        value, own = float(self.ui.thresholdSlider.value), modelThreshold(segmentation)
+        if self.host.task is not None or self._isShownAs(recordedThreshold(segmentation), value):
+            self._showThreshold()
             return
+        self._redraw(own if self._isShownAs(own, value) else value)
+
+    def onModelThreshold(self, checked=False):
+        """Go back to the threshold of the model."""
+        self._redraw(modelThreshold(self.segmentation))
+
+    def _redraw(self, threshold):
+        segmentation = self.segmentation
+        # A series of moves is one step back, so that it does not push out snapshots of what a person drew.
+        history = self.host.logic.history if _isAtModelThreshold(segmentation) else None
         try:
-            self.lesions = reapplyThreshold(segmentation, value, self.volume)
+            reapplyThreshold(segmentation, threshold, self.volume, history)
         except ModuleError as error:
-            self._isShowing = True
-            self.host.parameters.threshold = recordedThreshold(segmentation)
-            self._isShowing = False
+            self._showThreshold()
             self.ui.statusLabel.text = f"{error.message} {error.hint}"
             return
-        self.fillTable()
-        self.ui.statusLabel.text = _("Threshold {value:.2f}.").format(value=value)
+        self.showFindings()
+        self.ui.statusLabel.text = _("Threshold {value:.3f}.").format(value=threshold)
+        self.host.refresh()
+
+    def _showThreshold(self):
+        """Move the slider to the threshold of the segmentation, which nobody asked to be redrawn."""
+        self._isShowing = True
+        if self.segmentation is not None:
+            self.ui.thresholdSlider.value = recordedThreshold(self.segmentation)
+        self._isShowing = False
+        self._settle.stop()
+
+    def _isShownAs(self, threshold, value):
+        """Tell whether the slider, which has few decimals and ends, shows a threshold as this value."""
+        slider = self.ui.thresholdSlider
+        nearest = min(max(threshold, slider.minimum), slider.maximum)
+        return abs(nearest - value) <= 0.5 * 10**-slider.decimals + 1e-9
 
     def onUndo(self, checked=False):
         """Bring back what was replaced last."""
+        question = _("{name} was edited since. Undo all the same? The edits would be lost.")
+        if isEdited(self.segmentation) and not slicer.util.confirmYesNoDisplay(
+            question.format(name=self.segmentation.GetName()), windowTitle="LightUNet"
+        ):
+            return
         if self.host.logic.history.restore(self.segmentation):
-            self._shown = None
-            self.onParametersChanged()
+            self.showFindings()
+            self._tellOfEdits()
             self.ui.statusLabel.text = _("The replaced segmentation is back.")
         self.host.refresh()
 
     def onMeasure(self, checked=False):
         """Measure the segmentation as it is now."""
-        import json
-
-        self.lesions = measureLesions(self.segmentation, self.volume)
-        self.segmentation.SetAttribute(FINDINGS, json.dumps(self.lesions))
-        self.fillTable()
+        recordLesions(self.segmentation, measureLesions(self.segmentation, self.volume))
+        self.showFindings()
         edited = _(" as edited") if isEdited(self.segmentation) else ""
         self.ui.statusLabel.text = _("{count} lesions measured{edited}.").format(count=len(self.lesions), edited=edited)
 
     def onCopyText(self, checked=False):
-        """Put the table on the clipboard."""
+        """Put the table on the clipboard, measured again if the lesions were edited."""
+        isNew = self._measureIfEdited()
         statement = self.segmentation.GetAttribute(STATEMENT) or ""
         qt.QApplication.clipboard().setText(lesionText(self.lesions, statement, recordedDensity(self.segmentation)))
-        self.ui.statusLabel.text = _("Copied.")
+        self.ui.statusLabel.text = _("Measured again, as edited, and copied.") if isNew else _("Copied.")
 
     def onSaveCsv(self, checked=False):
-        """Save the table."""
+        """Save the table, measured again if the lesions were edited."""
         path = qt.QFileDialog.getSaveFileName(None, _("Save findings"), "findings.csv", "CSV (*.csv)")
         if not path:
             return
+        isNew = self._measureIfEdited()
         try:
             with open(path, "w", encoding="utf-8", newline="") as stream:
                 stream.write(lesionCsv(self.lesions))
         except OSError as error:
             self.host.report(cannotWrite(path, error))
             return
-        self.ui.statusLabel.text = _("Saved {name}.").format(name=os.path.basename(path))
+        text = _("Measured again, as edited, and saved {name}.") if isNew else _("Saved {name}.")
+        self.ui.statusLabel.text = text.format(name=os.path.basename(path))
 
     def onExportDicom(self, checked=False):
         """Write DICOM SEG and SR to a folder."""
@@ -213,3 +315,12 @@ class FindingsPanel:
             if isShown:
                 self.segmentation.CreateClosedSurfaceRepresentation()
             display.SetVisibility3D(isShown)
+
+
+def _isAtModelThreshold(segmentation):
+    return recordedThreshold(segmentation) == modelThreshold(segmentation)
+
+
+def _accountOf(segmentation):
+    """What a segmentation records of its lesions, to see that it records something else."""
+    return segmentation and (segmentation.GetAttribute(FINDINGS), segmentation.GetAttribute(MEASURED))

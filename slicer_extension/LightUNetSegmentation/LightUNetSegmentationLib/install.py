@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
-import tempfile
 from dataclasses import dataclass
 
-from .errors import ModuleError
+from .errors import ModuleError, cannotWrite
 from .interpreter import childEnvironment, chooseInterpreter, isOwnInterpreter
 from .job import Job, runBriefly
 from .parameters import inspectArguments
+from .temporary import makeTemporaryFolder
 
 READY, MISSING, BROKEN = "ready", "missing", "broken"
 INSPECT_SECONDS = 120
-TORCH_REQUIREMENT = ">=2.8"
+TORCH_REQUIREMENT = ">=2.8,!=2.9.*"
+"""As the package has it."""
+TORCH_HINT = "Press Install or repair again, or see the module PyTorch Utils."
 KEPT = ("torch", "torchvision", "numpy", "SimpleITK", "requests")
 """Distributions that pip must leave as they are."""
+INSTALL_ERRORS = (subprocess.CalledProcessError, RuntimeError, OSError, ValueError, ImportError)
+"""What Slicer's own installers raise: pip failed or was declined, no disk or network, no build for this computer, or
+what was installed cannot be imported."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +99,21 @@ def describeInstallation(code, output, log):
     return Installation(READY, f"Model {model['name']} {model['version']}", model=model)
 
 
-def installTorch(logic=None):
+def installTorch(logic=None, version=None):
     """Install torch through Slicer's PyTorch extension, if it is not there.
 
     Parameters
     ----------
     logic : object or None
         ``PyTorchUtilsLogic``; None takes that of the extension.
+    version : str or None
+        Of the torch that is there; None looks.
 
     Raises
     ------
     ModuleError
-        If the extension is missing or the user declined.
+        If the extension is missing, the user declined, the installation failed, or another torch is there than the
+        package needs: other extensions may use it, so it is not replaced from here.
     """
     if logic is None:
         try:
@@ -116,10 +125,38 @@ def installTorch(logic=None):
                 "program in Setup.",
             ) from error
         logic = PyTorchUtils.PyTorchUtilsLogic()
-    if logic.torchInstalled():
-        return
-    if logic.installTorch(askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT) is None:
-        raise ModuleError("PyTorch was not installed.", "Press Install or repair again, or see the PyTorch module.")
+    try:
+        if logic.torchInstalled():
+            version = version or installedVersions(["torch"]).get("torch")
+        elif logic.installTorch(askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT) is None:
+            raise ModuleError("PyTorch was not installed.", TORCH_HINT)
+        else:
+            return
+    except INSTALL_ERRORS as error:
+        raise ModuleError(f"PyTorch was not installed: {str(error).rstrip('.')}.", TORCH_HINT) from error
+    if version and not meetsRequirement(version):
+        raise ModuleError(
+            f"PyTorch {version} is installed, the package needs {TORCH_REQUIREMENT}.",
+            "Uninstall PyTorch in the module PyTorch Utils, restart Slicer, and press Install or repair.",
+        )
+
+
+def meetsRequirement(version, requirement=TORCH_REQUIREMENT):
+    """Tell whether a version meets clauses of the forms ``>=2.8`` and ``!=2.9.*``.
+
+    The numbers count; what follows them, as in ``2.8.0+cu128``, does not.
+    """
+    numbers = _numbers(version)
+    for clause in requirement.split(","):
+        sign, bound = clause[:2], _numbers(clause[2:])
+        isExcluded = numbers < bound if sign == ">=" else numbers[: len(bound)] == bound
+        if isExcluded:
+            return False
+    return True
+
+
+def _numbers(version):
+    return [int(number) for number in re.match(r"[\d.]*", version).group().split(".") if number]
 
 
 def installedVersions(names=KEPT):
@@ -167,7 +204,8 @@ def startInstall(interpreter="", wheelFolder="", proxy="", upgrade=True, version
     Raises
     ------
     ModuleError
-        If the package runs in another Python than Slicer's: that one is not changed from here.
+        If the package runs in another Python than Slicer's: that one is not changed from here; or if there is no room
+        for temporary files.
     """
     if not isOwnInterpreter(interpreter):
         raise ModuleError(
@@ -176,13 +214,18 @@ def startInstall(interpreter="", wheelFolder="", proxy="", upgrade=True, version
         )
     if wheelFolder and not os.path.isdir(wheelFolder):
         raise ModuleError(f"{wheelFolder} is not a folder.", "Choose the folder that holds the wheels.")
-    folder = tempfile.mkdtemp(prefix="lightunet-pip-")
+    folder = makeTemporaryFolder()
     constraints = os.path.join(folder, "constraints.txt")
-    with open(constraints, "w", encoding="utf-8") as stream:
-        for name, version in (installedVersions() if versions is None else versions).items():
-            stream.write(f"{name}=={version}\n")
     command = [chooseInterpreter(interpreter), "-m", "pip", *pipArguments(wheelFolder, proxy, constraints, upgrade)]
-    return Job(command, folder, childEnvironment(interpreter)).start()
+    job = Job(command, folder, childEnvironment(interpreter))
+    try:
+        with open(constraints, "w", encoding="utf-8") as stream:
+            for name, version in (installedVersions() if versions is None else versions).items():
+                stream.write(f"{name}=={version}\n")
+    except OSError as error:
+        job.close()
+        raise cannotWrite(constraints, error) from error
+    return job.start()
 
 
 def ensureInstalled(packaging=None):
@@ -208,9 +251,10 @@ def ensureInstalled(packaging=None):
         return False
     try:
         packaging.pip_ensure(readRequirements(), skip_packages=list(KEPT), requester="LightUNet Segmentation")
-    except (RuntimeError, subprocess.CalledProcessError) as error:
+    except INSTALL_ERRORS as error:
         raise ModuleError(
-            f"The package was not installed: {error}.", "Press Install or repair again, or choose a wheel folder."
+            f"The package was not installed: {str(error).rstrip('.')}.",
+            "Press Install or repair again, or choose a wheel folder.",
         ) from error
     return True
 

@@ -21,6 +21,8 @@ from .progress import isKnownSchema, parseLine
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 GRACE_SECONDS = 0.3
 """Time a child gets between the request to end and being killed."""
+READ_SECONDS = 0.02
+"""Time that the readers get in each poll once the child has ended; the window may not let them run otherwise."""
 LOG_LINES = 400
 OUTPUT_LINES = 2000
 """Lines of standard output that are no event: the JSON document of ``inspect``."""
@@ -56,6 +58,7 @@ class Job:
         self._failure = None
         self._process = None
         self._readers = []
+        self._endSeenAt = None
 
     def start(self):
         """Start the child; a program that cannot be started fails the job, it does not raise."""
@@ -94,7 +97,7 @@ class Job:
         return self._process.pid if self._process else None
 
     def poll(self):
-        """Take in what the child wrote and give the new progress events; never waits.
+        """Take in what the child wrote and give the new progress events; never waits for the child.
 
         Returns
         -------
@@ -102,10 +105,7 @@ class Job:
         """
         if not self.isRunning:
             return []
-        hasEnded = self._process.poll() is not None
-        if hasEnded:
-            for reader in self._readers:
-                reader.join(timeout=GRACE_SECONDS)
+        hasEnded = self._process.poll() is not None and self._isSettled()
         events = self._takeLines()
         if hasEnded:
             self._conclude(self._process.returncode)
@@ -142,19 +142,45 @@ class Job:
                 time.sleep(0.01)
             # Descendants share the group, which outlives its first process.
             self._signalGroup(signal.SIGKILL)
+            self._process.wait()
+            end = time.monotonic() + GRACE_SECONDS
+            while self._signalGroup(0) and time.monotonic() < end:
+                time.sleep(0.01)
         self._process.wait()
 
     def close(self):
-        """End a running child and remove the temporary folder."""
+        """End a running child and remove the temporary folder; never waits for a stream."""
         self.cancel()
-        if self._process:
-            for stream in (self._process.stdout, self._process.stderr):
-                stream.close()
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
 
+    def _isSettled(self):
+        """Tell whether all is read and no descendant is left, after the child has ended by itself.
+
+        Descendants are asked to end when this is seen, and forced after the grace. One that left the group and holds
+        the streams open is not waited for any longer either.
+        """
+        if self._endSeenAt is None:
+            self._endSeenAt = time.monotonic()
+            self._signalGroup(signal.SIGTERM)
+        for reader in self._readers:
+            reader.join(timeout=READ_SECONDS)
+        hasDescendants = self._signalGroup(0)
+        if not hasDescendants and not any(reader.is_alive() for reader in self._readers):
+            return True
+        duration = time.monotonic() - self._endSeenAt
+        if duration < GRACE_SECONDS:
+            return False
+        if hasDescendants and duration < 2 * GRACE_SECONDS:
+            self._signalGroup(signal.SIGKILL)
+            return False
+        return True
+
     def _signalGroup(self, number):
+        """Send a signal to the group of the child, 0 to ask only; False if nothing is left of it."""
+        if os.name == "nt":  # a process that has ended does not tell what it started
+            return False
         try:
             os.killpg(self._process.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -162,11 +188,10 @@ class Job:
         return True
 
     def _read(self, stream, isOutput):
-        try:
+        # Closed here and nowhere else: closing waits for the reader, which waits for whoever holds the other end.
+        with stream:
             for line in stream:
                 self._lines.put((isOutput, line.rstrip("\n")))
-        except ValueError:  # the stream was closed while it was read
-            pass
 
     def _takeLines(self):
         events = []

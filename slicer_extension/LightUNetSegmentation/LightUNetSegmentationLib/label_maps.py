@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import slicer
 
-from .edits import ownSegmentIds
+from .edits import lesionSegmentIds, ownSegmentIds
 from .errors import ModuleError
 
 
@@ -40,7 +40,7 @@ def labelValues(segmentation, labels):
 
 
 def writeLabelMap(volume, segmentation, values, path):
-    """Write segments as one label map.
+    """Write segments as one label map; where they overlap, a voxel belongs to the lesion.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def writeLabelMap(volume, segmentation, values, path):
     import numpy
 
     labelMap = numpy.zeros(slicer.util.arrayFromVolume(volume).shape, numpy.uint8)
-    for name, value in values.items():
+    lesions = lesionSegmentIds(segmentation)
+    for name, value in sorted(values.items(), key=lambda item: item[0] in lesions):  # the last one stays
         mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, name, volume)
         if mask is not None:
             labelMap[mask > 0] = value

@@ -157,10 +157,19 @@ class LearningPanel:
             self.host.report(self.training.error)
         elif self.training.modelFolder:
             name = os.path.basename(os.path.dirname(self.training.modelFolder))
-            self.models.add(self.training.modelFolder, name, self.training.bestDice)
-            self.fillModels()
-            self.ui.trainingLabel.text = _("New model {name}: choose it above, or compare first.").format(name=name)
+            self._addModel(name)
         self.host.refresh()
+
+    def _addModel(self, name):
+        try:
+            self.models.add(self.training.modelFolder, name, self.training.bestDice)
+        except ModuleError as error:
+            text = _("The new model is not in the list; it lies in {folder}.")
+            self.ui.trainingLabel.text = text.format(folder=self.training.modelFolder)
+            self.host.report(error)
+            return
+        self.fillModels()
+        self.ui.trainingLabel.text = _("New model {name}: choose it above, or compare first.").format(name=name)
 
     def onStopTraining(self, checked=False):
         """Stop the training."""
@@ -180,14 +189,18 @@ class LearningPanel:
         if self._isFilling or index < 0:
             return
         try:
-            self.models.choose(self.models.choices()[index][0])
+            self.models.choose(self.ui.modelCombo.itemData(index))
         except ModuleError as error:
+            self.fillModels()  # shows the one that is used still
             self.host.report(error)
         self._useModel()
 
     def onRollBack(self, checked=False):
         """Use the model that was in use before."""
-        self.models.rollBack()
+        try:
+            self.models.rollBack()
+        except ModuleError as error:
+            self.host.report(error)
         self.fillModels()
         self._useModel()
 

@@ -23,9 +23,9 @@ def measureLesions(segmentation, volume=None, segmentIds=None):
     Parameters
     ----------
     segmentation : vtkMRMLSegmentationNode
-        In the frame of `volume`.
+        Sizes and places are those of its own frame.
     volume : vtkMRMLScalarVolumeNode or None
-        Hounsfield units; None leaves the mean out.
+        Hounsfield units; None leaves the mean out. May lie under another transform than the segmentation.
     segmentIds : sequence of str or None
         None takes those of lesions that the model made.
 
@@ -39,27 +39,27 @@ def measureLesions(segmentation, volume=None, segmentIds=None):
     for segmentId in lesionSegmentIds(segmentation) if segmentIds is None else segmentIds:
         image = segmentImage(segmentation, segmentId)
         if image is not None:
-            lesions += _measureImage(image, segmentId, volume)
+            lesions += _measureImage(image, segmentId, volume, segmentation.GetParentTransformNode())
     lesions.sort(key=lambda lesion: (-lesion["voxels"], [-round(v, 3) for v in lesion["centroid_ras_mm"][::-1]]))
     for number, lesion in enumerate(lesions, start=1):
         lesion["number"] = number
     return lesions
 
 
-def _measureImage(image, label, volume):
+def _measureImage(image, label, volume, transform=None):
     import numpy
 
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     extent = image.GetExtent()
     affine = slicer.util.arrayFromVTKMatrix(matrix)
-    components = findPieces(image)
     lesions = []
-    for value in range(1, int(components.max()) + 1):
-        index = numpy.argwhere(components == value)[:, ::-1] + [extent[0], extent[2], extent[4]]  # K, J, I to I, J, K
-        points = _surfacePoints(components == value, extent) @ affine[:3, :3].T + affine[:3, 3]
+    for places in _voxelsOfPieces(findPieces(image)):
+        index = places[:, ::-1] + [extent[0], extent[2], extent[4]]  # K, J, I to I, J, K
+        mask, box = _cutOut(places, index)
+        points = _surfacePoints(mask, box) @ affine[:3, :3].T + affine[:3, 3]
         centres = index @ affine[:3, :3].T + affine[:3, 3]
-        long, short = _axialSize(components == value, extent, affine)
+        long, short = _axialSize(mask, box, affine)
         lesion = {
             "label": label,
             "voxels": len(index),
@@ -70,10 +70,30 @@ def _measureImage(image, label, volume):
             "centroid_ras_mm": [round(float(v), 4) for v in centres.mean(axis=0)],
         }
         if volume is not None:
-            mean = _meanIntensity(volume, centres)
+            mean = _meanIntensity(volume, _betweenFrames(centres, transform, volume.GetParentTransformNode()))
             lesion["mean_hu"] = None if mean is None else round(mean, 4)
         lesions.append(lesion)
     return lesions
+
+
+def _voxelsOfPieces(components):
+    """Places (K, J, I) of each piece's voxels, the pieces by their numbers; the array is searched once for all."""
+    import numpy
+
+    places = numpy.argwhere(components)
+    values = components[tuple(places.T)]
+    order = numpy.argsort(values, kind="stable")
+    return numpy.split(places[order], numpy.cumsum(numpy.bincount(values)[1:])[:-1]) if len(values) else []
+
+
+def _cutOut(places, index):
+    """The smallest array (K, J, I) that holds these voxels, and its extent on the grid of `index` (I, J, K)."""
+    import numpy
+
+    low, high = index.min(axis=0), index.max(axis=0)
+    mask = numpy.zeros((high - low + 1)[::-1], bool)
+    mask[tuple((places - places.min(axis=0)).T)] = True
+    return mask, [int(end) for axis in range(3) for end in (low[axis], high[axis])]
 
 
 def findPieces(image):
@@ -214,6 +234,20 @@ def _chord(outline, position):
         elif min(x0, x1) - 1e-9 <= position <= max(x0, x1) + 1e-9:
             heights.append(y0 + (y1 - y0) * (position - x0) / (x1 - x0))
     return float(max(heights) - min(heights)) if heights else 0.0
+
+
+def _betweenFrames(points, source, target):
+    """Points (n, 3) in the frame under one transform node as points in that under another; None is the world."""
+    from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+    if source is target:
+        return points
+    transform, given, moved = vtk.vtkGeneralTransform(), vtk.vtkPoints(), vtk.vtkPoints()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, transform)
+    given.SetData(numpy_to_vtk(points, deep=True))
+    moved.SetDataTypeToDouble()
+    transform.TransformPoints(given, moved)
+    return vtk_to_numpy(moved.GetData())
 
 
 def _meanIntensity(volume, centres):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from .errors import ModuleError
+from .errors import ModuleError, cannotWrite
 from .parameters import SHIPPED, SHIPPED_MODELS
 
 REGISTRY = "models.json"
@@ -47,10 +47,15 @@ class ModelList:
         return titles
 
     def add(self, folder, title, valDice=None):
-        """Add a model; it is not chosen by that."""
-        self.models = [model for model in self.models if model["folder"] != folder]
-        self.models.append({"folder": folder, "title": title, "val_dice": valDice})
-        self._save()
+        """Add a model; it is not chosen by that.
+
+        Raises
+        ------
+        ModuleError
+            If the list cannot be written; it stays as it was then, as with `choose` and `rollBack`.
+        """
+        others = [model for model in self.models if model["folder"] != folder]
+        self._save([*others, {"folder": folder, "title": title, "val_dice": valDice}], self.used)
 
     def choose(self, chosen):
         """Use a model from now on.
@@ -58,13 +63,12 @@ class ModelList:
         Raises
         ------
         ModuleError
-            If it is not one of the choices.
+            If it is not one of the choices, or the list cannot be written.
         """
         if chosen not in [model for model, _ in self.choices()]:
             raise ModuleError("This model is no longer there.", "Choose another one.")
         if chosen != self.current:
-            self.used.append(chosen)
-            self._save()
+            self._save(self.models, [*self.used, chosen])
 
     @property
     def canRollBack(self):
@@ -72,18 +76,28 @@ class ModelList:
         return len(self.used) > 1
 
     def rollBack(self):
-        """Use the model that was in use before, and give it."""
+        """Use the model that was in use before, and give it.
+
+        Raises
+        ------
+        ModuleError
+            If the list cannot be written.
+        """
         if self.canRollBack:
-            self.used.pop()
-            self._save()
+            self._save(self.models, self.used[:-1])
         return self.current
 
-    def _save(self):
-        os.makedirs(self.folder, exist_ok=True)
-        part = os.path.join(self.folder, REGISTRY + ".part")
-        with open(part, "w", encoding="utf-8", newline="\n") as stream:
-            json.dump({"models": self.models, "used": self.used}, stream, indent=1)
-        os.replace(part, os.path.join(self.folder, REGISTRY))
+    def _save(self, models, used):
+        """Write the list, and only then go by it."""
+        path = os.path.join(self.folder, REGISTRY)
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            with open(path + ".part", "w", encoding="utf-8", newline="\n") as stream:
+                json.dump({"models": models, "used": used}, stream, indent=1)
+            os.replace(path + ".part", path)
+        except OSError as error:
+            raise cannotWrite(path, error) from error
+        self.models, self.used = models, used
 
 
 def overlap(first, second, volume):

@@ -30,8 +30,6 @@ class LightUNetSegmentationParameterNode:
         This volume, all volumes or all frames.
     device, engine : str
         As the command line spells them.
-    threshold : float
-        Of the probability.
     epochs : int
         Of a fine-tuning; 0 for the model's own number.
     """
@@ -45,5 +43,4 @@ class LightUNetSegmentationParameterNode:
     engine: Annotated[
         str, Choice(["auto", "torch", "torch-tuned", "torch-compiled", "openvino", "onnxruntime", "tensorrt"])
     ] = "auto"
-    threshold: Annotated[float, WithinRange(0.01, 0.99)] = 0.5
     epochs: Annotated[int, WithinRange(0, 1000)] = 10

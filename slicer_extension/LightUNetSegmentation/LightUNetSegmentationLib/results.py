@@ -14,6 +14,7 @@ from .edits import (
     ownSegmentIds,
     referenceVolume,
     rememberAsMade,
+    rememberAsMeasured,
     segmentTag,
     tissueSegmentIds,
 )
@@ -21,7 +22,7 @@ from .errors import EditedSegmentationError, ModuleError
 from .report import resultFile
 from .subjects import placeNextTo
 
-ALGORITHM_TYPE_TAG = "DICOM.SegmentAlgorithmType"
+ALGORITHM_TYPE_TAG, AUTOMATIC = "DICOM.SegmentAlgorithmType", "AUTOMATIC"
 ALGORITHM_NAME_TAG = "DICOM.SegmentAlgorithmName"
 KIND = "LightUNet.Kind"
 """Attribute of volumes that this module made, so that a batch leaves them out."""
@@ -29,6 +30,8 @@ FINDINGS = "LightUNet.Findings"
 STATEMENT = "LightUNet.Statement"
 DENSITY = "LightUNet.BreastDensity"
 """Attribute: the fibroglandular share of the breast, 0 to 1; missing where tissues are not labelled."""
+THRESHOLD, MODEL_THRESHOLD = "LightUNet.Threshold", "LightUNet.ModelThreshold"
+"""Attributes: the threshold the segmentation is drawn at, and the one it was made with."""
 TISSUE_OPACITY = 0.25
 """Of the fill of tissues in the slice views: the image and the lesions stay visible."""
 
@@ -91,13 +94,15 @@ def describeRun(segmentation, report):
     """Write where the segmentation came from into its attributes, which are saved with the scene."""
     model, run = report.get("model") or {}, report.get("run") or {}
     findings = report.get("findings") or {}
+    threshold = repr((run.get("settings") or {}).get("threshold", ""))
     values = {
         "LightUNet.Model": model.get("name", ""),
         "LightUNet.ModelVersion": model.get("version", ""),
         "LightUNet.WeightsSHA256": model.get("weights_sha256", ""),
         "LightUNet.Engine": run.get("engine", ""),
         "LightUNet.Device": run.get("device", ""),
-        "LightUNet.Threshold": repr((run.get("settings") or {}).get("threshold", "")),
+        THRESHOLD: threshold,
+        MODEL_THRESHOLD: threshold,
         "LightUNet.MinimumDiameter": repr((run.get("settings") or {}).get("minimum_diameter", 0.0)),
         "LightUNet.Created": report.get("created", ""),
         "LightUNet.Warnings": json.dumps(report.get("warnings", [])),
@@ -121,7 +126,7 @@ def recordedRun(segmentation):
         except (TypeError, ValueError):
             return None
 
-    settings = {"threshold": number("LightUNet.Threshold"), "minimum_diameter": number("LightUNet.MinimumDiameter")}
+    settings = {"threshold": number(THRESHOLD), "minimum_diameter": number("LightUNet.MinimumDiameter")}
     return {
         "model": {
             "name": segmentation.GetAttribute("LightUNet.Model"),
@@ -140,6 +145,12 @@ def recordedLesions(segmentation):
     """Give the lesions that were measured last, a list of dict; empty if there are none."""
     text = segmentation.GetAttribute(FINDINGS) if segmentation is not None else None
     return json.loads(text) if text else []
+
+
+def recordLesions(segmentation, lesions):
+    """Write the lesions that were measured, a list of dict, and that they are those of the present voxels."""
+    segmentation.SetAttribute(FINDINGS, json.dumps(lesions))
+    rememberAsMeasured(segmentation)
 
 
 def recordedDensity(segmentation):
@@ -294,6 +305,6 @@ def _checkAlgorithmTags(segmentation, report):
     for name in ownSegmentIds(segmentation):
         segment = segmentation.GetSegmentation().GetSegment(name)
         if not segmentTag(segment, ALGORITHM_TYPE_TAG):
-            segment.SetTag(ALGORITHM_TYPE_TAG, "AUTOMATIC")
+            segment.SetTag(ALGORITHM_TYPE_TAG, AUTOMATIC)
         if not segmentTag(segment, ALGORITHM_NAME_TAG):
             segment.SetTag(ALGORITHM_NAME_TAG, (report.get("model") or {}).get("name", ""))

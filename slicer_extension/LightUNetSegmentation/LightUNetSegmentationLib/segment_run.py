@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 
 import slicer
 
@@ -15,9 +14,9 @@ from .parameters import RunParameters
 from .progress import describe, overallFraction
 from .report import readReport
 from .results import REFUSE, checkReplaceable, loadResult, replaceResult
+from .temporary import makeTemporaryFolder
 from .volumes import exportVolume
 
-FOLDER_PREFIX = "lightunet-"
 DEVICE_MEMORY_ERROR = "DeviceMemoryError"
 CPU = "cpu"
 
@@ -42,6 +41,8 @@ class SegmentRun:
     history : EditHistory or None
         Takes a snapshot of `target` before it is replaced.
     """
+
+    belongsToScene = True
 
     def __init__(
         self, volume, parameters=None, *, interpreter="", roi=None, target=None, whenEdited=REFUSE, history=None
@@ -69,11 +70,11 @@ class SegmentRun:
         Raises
         ------
         ModuleError
-            If the volume cannot be segmented, or the target holds edits; nothing was started then.
+            If the volume cannot be segmented or written, or the target holds edits; nothing was started then.
         """
         if self.target is not None:
             checkReplaceable(self.target, self.whenEdited, self.volume)
-        folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_temporaryPath())
+        folder = makeTemporaryFolder()
         self.job = Job([], folder)
         try:
             path = exportVolume(self.volume, folder, self.roi)
@@ -171,10 +172,3 @@ class SegmentRun:
             except EditedSegmentationError as error:
                 # Changed while the model ran: both are kept.
                 self.warnings.append(f"{error.message} The result is a new segmentation.")
-
-
-def _temporaryPath():
-    """Slicer's folder for temporary files where there is one, else the system's."""
-    application = getattr(slicer, "app", None)
-    path = getattr(application, "temporaryPath", None)
-    return path if isinstance(path, str) and os.path.isdir(path) else None

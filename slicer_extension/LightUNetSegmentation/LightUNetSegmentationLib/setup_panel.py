@@ -6,14 +6,14 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
-from .diagnostics import diagnosticsText, patientTexts
+from .diagnostics import diagnosticsText, pathTexts, patientTexts
 from .errors import ModuleError
 from .install import Installation, describeInstallation, ensureInstalled, installTorch, startInstall
 from .interpreter import childEnvironment, chooseInterpreter, isOwnInterpreter
 from .job import Job
 from .model_card import cardText
 from .parameters import inspectArguments
-from .settings import readSetting, writeSetting
+from .settings import casesFolder, readSetting, writeSetting
 from .tasks import JobTask
 
 CHECKING = Installation("checking", "Looking for the package")
@@ -154,6 +154,10 @@ class SetupPanel:
     def onCopyDiagnostics(self, checked=False):
         """Put what helps to find a problem on the clipboard, without anything of the patient."""
         run = self.host.task or self.host.lastTask
-        text = diagnosticsText(self.installation, run, self.host.lastError, patientTexts())
-        qt.QApplication.clipboard().setText(text)
-        self.ui.statusLabel.text = _("Diagnostics copied; they hold no names, paths, dates or identifiers.")
+        settings = [casesFolder(), *(readSetting(name) for name in ("interpreter", "wheelFolder", "proxy"))]
+        names = [*patientTexts(), *pathTexts(settings)]
+        qt.QApplication.clipboard().setText(diagnosticsText(self.installation, run, self.host.lastError, names))
+        self.ui.statusLabel.text = _(
+            "Diagnostics copied. Names, paths, dates and identifiers that were recognised are taken out; read the text "
+            "before you send it."
+        )

@@ -22,6 +22,9 @@ class JobTask:
         Called without arguments however it ended: done, failed or cancelled.
     """
 
+    belongsToScene = False
+    """An installation or an export goes on when the scene closes: stopped halfway it would leave half a package."""
+
     def __init__(self, job, title, finish, afterwards=None):
         self.job = job
         self.finish = finish

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import slicer
@@ -11,7 +10,16 @@ import vtk
 from .edits import PROBABILITY_ROLE, ownSegmentIds, rememberAsMade
 from .errors import ModuleError
 from .measure import findPieces, measureLesions
-from .results import FINDINGS, REFUSE, checkReplaceable, show
+from .results import (
+    ALGORITHM_TYPE_TAG,
+    AUTOMATIC,
+    MODEL_THRESHOLD,
+    REFUSE,
+    THRESHOLD,
+    checkReplaceable,
+    recordLesions,
+    show,
+)
 
 
 def canReapply(segmentation):
@@ -29,9 +37,18 @@ def whyNotReapply(segmentation):
 
 
 def recordedThreshold(segmentation, otherwise=0.5):
-    """Give the threshold a segmentation was made with."""
+    """Give the threshold a segmentation is drawn at."""
+    return _number(segmentation, THRESHOLD, otherwise)
+
+
+def modelThreshold(segmentation):
+    """Give the threshold a segmentation was made with, the model's own."""
+    return _number(segmentation, MODEL_THRESHOLD, recordedThreshold(segmentation))
+
+
+def _number(segmentation, name, otherwise):
     try:
-        return float(segmentation.GetAttribute("LightUNet.Threshold"))
+        return float(segmentation.GetAttribute(name))
     except (TypeError, ValueError):
         return otherwise
 
@@ -74,11 +91,13 @@ def reapplyThreshold(segmentation, threshold, volume=None, history=None, whenEdi
     diameter = float(segmentation.GetAttribute("LightUNet.MinimumDiameter") or 0.0)
     image = _atLeast(segmentation.GetNodeReference(PROBABILITY_ROLE), threshold, diameter)
     slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(image, segmentation, segmentId)
-    segmentation.SetAttribute("LightUNet.Threshold", repr(float(threshold)))
+    segmentation.GetSegmentation().GetSegment(segmentId).SetTag(ALGORITHM_TYPE_TAG, AUTOMATIC)
+    segmentation.SetAttribute(MODEL_THRESHOLD, repr(modelThreshold(segmentation)))
+    segmentation.SetAttribute(THRESHOLD, repr(float(threshold)))
     rememberAsMade(segmentation)
     show(segmentation)
     lesions = measureLesions(segmentation, volume)
-    segmentation.SetAttribute(FINDINGS, json.dumps(lesions))
+    recordLesions(segmentation, lesions)
     return lesions
 
 

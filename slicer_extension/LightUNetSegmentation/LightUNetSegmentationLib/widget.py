@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from .batch import eligibleVolumes
 from .errors import EditedSegmentationError, ModuleError
 from .findings_panel import FindingsPanel
 from .learning_panel import LearningPanel
@@ -86,8 +87,9 @@ class LightUNetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self._disconnectGui()
 
     def onSceneStartClose(self, caller=None, event=None):
-        """The scene closes: what runs belongs to nodes that go away."""
-        self.cancelTask()
+        """The scene closes: what works for its nodes ends; an installation or an export goes on."""
+        if self.task is not None and self.task.belongsToScene:
+            self.cancelTask()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller=None, event=None):
@@ -97,12 +99,12 @@ class LightUNetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.refresh()
 
     def initializeParameterNode(self):
-        """Take the parameter node of the scene, and the first volume if none was chosen."""
+        """Take the parameter node of the scene, and the first volume that can be segmented if none was chosen."""
         self.setParameterNode(self.logic.getParameterNode())
         if self._parameterNode.inputVolume is None:
-            volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if volume is not None:
-                self._parameterNode.inputVolume = volume
+            volumes = eligibleVolumes()
+            if volumes:
+                self._parameterNode.inputVolume = volumes[0]
 
     def setParameterNode(self, parameterNode):
         """Bind the controls to a parameter node, or to none."""

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,11 @@ STANDINS = HERE.parent / "standins"
 MODULE = Path(os.environ.get("LIGHTUNET_SLICER_MODULE", HERE.parents[2] / "slicer_extension" / "LightUNetSegmentation"))
 sys.path[:0] = [str(STANDINS), str(MODULE), str(HERE)]
 
+import qt
 import slicer
 import slicer.util
 import vtk
+from PySide6 import QtWidgets
 
 slicer.__path__.append(str(STANDINS / "slicer_parts"))
 
@@ -134,3 +137,89 @@ def world_points(mask_kji, volume):
     index = np.argwhere(mask_kji)[:, ::-1]
     points = np.round(index @ affine[:3, :3].T + affine[:3, 3], 3) + 0.0
     return points[np.lexsort(points.T)]
+
+
+# The window
+
+
+@pytest.fixture(scope="session")
+def application():
+    return QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+
+
+@pytest.fixture
+def dialogs(monkeypatch):
+    """What the user was shown, and what the user answers."""
+    told = SimpleNamespace(errors=[], details=[], questions=[], answer=True)
+
+    def error(text, **options):
+        told.errors.append(text)
+        told.details.append(options.get("detailedText", ""))
+
+    def ask(text, **_):
+        told.questions.append(text)
+        return told.answer
+
+    monkeypatch.setattr(slicer.util, "errorDisplay", error)
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", ask)
+    return told
+
+
+@pytest.fixture
+def open_module(application, dialogs, scene, make_interpreter, tmp_path, monkeypatch):
+    """Opens the module as Slicer does, with a Python of a given mode; closes it in the end."""
+    import slicer.ScriptedLoadableModule as base
+
+    base.FOLDER = str(MODULE)
+    opened = []
+
+    def open_(mode="ok", cases=None):
+        monkeypatch.setattr(qt.QSettings, "values", {})
+        settings = qt.QSettings()
+        settings.setValue("LightUNetSegmentation/interpreter", make_interpreter(mode))
+        settings.setValue("LightUNetSegmentation/casesFolder", str(cases or tmp_path / "cases"))
+        import LightUNetSegmentation as module
+
+        registered = SimpleNamespace()
+        module.LightUNetSegmentation(registered)
+        assert registered.title
+        widget = module.LightUNetSegmentationWidget()
+        opened.append(widget)
+        widget.setup()
+        widget.enter()
+        wait(lambda: widget.setupPanel.installation.state != "checking")
+        return widget
+
+    yield open_
+    for widget in opened:
+        widget.cleanup()
+        widget.parent.deleteLater()
+    QtWidgets.QApplication.processEvents()
+
+
+def wait(condition, seconds=30):
+    """Let the window work until the condition holds."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        QtWidgets.QApplication.processEvents()
+        time.sleep(0.005)
+    assert condition()
+
+
+def idle(widget):
+    """Wait until no task runs."""
+    wait(lambda: widget.task is None)
+
+
+def segment(widget):
+    """Press the button, wait, and give the segmentation that is shown."""
+    widget.ui.segmentButton.click()
+    idle(widget)
+    return widget.findingsPanel.segmentation
+
+
+def cut(segmentation, volume):
+    """Edit the lesion as an eraser would: half of the slices."""
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", volume)
+    array[: array.shape[0] // 2] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, "tumor", volume)

@@ -70,7 +70,10 @@ def segment(mode, words):
             time.sleep(0.1)
     values, header = read_nrrd(words[words.index("segment") + 1])
     probability = (1 / (1 + numpy.exp(-(values.astype(numpy.float32) - 20) / 20))).astype(numpy.float32)
-    threshold = float(option(words, "--threshold", "0.5"))
+    if "FAKE_PLATEAU" in os.environ:  # a doubtful piece, capped below the model's own threshold
+        probability = probability.copy()
+        probability[0:8, 20:26, 0:5] = float(os.environ["FAKE_PLATEAU"])
+    threshold = float(option(words, "--threshold", os.environ.get("FAKE_THRESHOLD", "0.5")))
     for step in range(4):
         tell("progress", stage="infer", fraction=(step + 1) / 4, seconds_left=(3 - step) / 10)
     os.makedirs(output)

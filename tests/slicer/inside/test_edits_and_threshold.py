@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from LightUNetSegmentationLib.edits import EditHistory, isEdited, ownSegmentIds, referenceVolume
+from LightUNetSegmentationLib.dicom_export import markEdited
+from LightUNetSegmentationLib.edits import (
+    EditHistory,
+    isEdited,
+    ownSegmentIds,
+    referenceVolume,
+    rememberAsMade,
+    segmentTag,
+)
 from LightUNetSegmentationLib.errors import EditedSegmentationError, ModuleError
 from LightUNetSegmentationLib.measure import measureLesions
 from LightUNetSegmentationLib.parameters import RunParameters
@@ -247,3 +255,78 @@ def test_lesions_that_touch_by_a_corner_are_one_and_others_are_numbered_by_size(
     slicer.util.updateSegmentBinaryLabelmapFromArray(array, result.segmentation, "tumor", result.node)
     lesions = measureLesions(result.segmentation, result.node)
     assert [(lesion["number"], lesion["voxels"]) for lesion in lesions] == [(1, 16), (2, 2)]
+
+
+# Results that went through a file or into another segmentation
+
+
+def through_file(segmentation, folder, scene):
+    out, back = (slicer.vtkMRMLSegmentationStorageNode() for _ in range(2))
+    for storage in (out, back):
+        storage.SetFileName(str(folder / "result.seg.nrrd"))
+    assert out.WriteData(segmentation)
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "again")
+    assert back.ReadData(node)
+    return node
+
+
+def copied(segmentation, scene):
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "copy")
+    node.GetSegmentation().CopySegmentFromSegmentation(segmentation.GetSegmentation(), "tumor")
+    return node
+
+
+@pytest.fixture(params=["file", "copy"])
+def travelled(request, result, tmp_path, scene):
+    """Takes a result elsewhere, without the attributes of its node."""
+
+    def travel():
+        node = (
+            through_file(result.segmentation, tmp_path, scene)
+            if request.param == "file"
+            else copied(result.segmentation, scene)
+        )
+        node.SetReferenceImageGeometryParameterFromVolumeNode(result.node)
+        return node
+
+    return travel
+
+
+def kind_of(segmentation):
+    return segmentTag(segmentation.GetSegmentation().GetSegment("tumor"), "DICOM.SegmentAlgorithmType")
+
+
+def test_an_untouched_result_is_still_unedited_elsewhere(travelled):
+    node = travelled()
+    assert not isEdited(node)
+    assert markEdited(node) == "AUTOMATIC"
+
+
+def test_edits_before_or_after_the_way_are_seen_elsewhere(travelled, result, make_interpreter):
+    after = travelled()
+    erase_half(after, result.node)
+    assert isEdited(after)
+    erase_half(result.segmentation, result.node)
+    before = travelled()
+    kept = mask_of(before, result.node)
+    assert isEdited(before)
+    assert markEdited(before) == "SEMIAUTOMATIC"
+    with pytest.raises(EditedSegmentationError, match="edits"):
+        SegmentRun(result.node, interpreter=make_interpreter(), target=before).start()
+    assert np.array_equal(mask_of(before, result.node), kept)
+
+
+def test_a_segment_that_does_not_say_what_the_model_gave_counts_as_edited(result, scene):
+    node = copied(result.segmentation, scene)
+    node.GetSegmentation().GetSegment("tumor").RemoveTag("LightUNet.Fingerprint")
+    assert isEdited(node)
+
+
+def test_what_a_person_drew_stays_marked(result, scene):
+    erase_half(result.segmentation, result.node)
+    assert markEdited(result.segmentation) == "SEMIAUTOMATIC"
+    rememberAsMade(result.segmentation)  # as if nothing had been edited
+    assert markEdited(result.segmentation) == "SEMIAUTOMATIC"
+    assert kind_of(result.segmentation) == "SEMIAUTOMATIC"
+    reapplyThreshold(result.segmentation, 0.3, result.node)  # the model draws all of it again
+    assert markEdited(result.segmentation) == "AUTOMATIC"

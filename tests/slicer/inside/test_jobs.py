@@ -1,6 +1,8 @@
 """Child processes: progress, cancel, failures, and nothing left behind."""
 
 import os
+import signal
+import tempfile
 import time
 
 import pytest
@@ -99,6 +101,51 @@ def test_polling_never_waits_for_the_child(slow_run):
     assert run.isRunning
 
 
+def end_of(command):
+    """Polls a command to its end: the job, its longest poll, the time it took and the time that closing took."""
+    job, longest, start = Job(["/bin/sh", "-c", command]).start(), 0.0, time.monotonic()
+    while job.isRunning:
+        before = time.monotonic()
+        job.poll()
+        longest = max(longest, time.monotonic() - before)
+        time.sleep(0.01)
+    end = time.monotonic()
+    job.close()
+    return job, longest, end - start, time.monotonic() - end
+
+
+def test_what_a_finished_child_left_running_is_ended_and_holds_nothing_up():
+    job, longest, duration, closing = end_of("sleep 8 & echo $!")
+    assert job.state == "done"
+    assert not is_alive(int(job.output[0]))
+    assert longest < 0.3
+    assert duration < 3
+    assert closing < 0.5
+
+
+def test_a_descendant_that_does_not_listen_is_forced():
+    job, _longest, duration, closing = end_of("trap '' TERM; sleep 8 & echo $!")
+    assert not is_alive(int(job.output[0]))
+    assert duration < 3
+    assert closing < 0.5
+
+
+def test_a_descendant_outside_of_the_group_that_holds_the_streams_does_not_hold_up_the_window():
+    job, longest, duration, closing = end_of("setsid sleep 8 & echo $!")
+    try:
+        assert job.state == "done"
+        assert longest < 0.3
+        assert duration < 3
+        assert closing < 0.5
+    finally:
+        os.kill(int(job.output[0]), signal.SIGKILL)
+
+
+def test_nothing_of_a_long_output_is_lost():
+    job, *_times = end_of("seq 1 1500")
+    assert [int(line) for line in job.output] == list(range(1, 1501))
+
+
 def failure(make_volume, make_interpreter, mode):
     run = SegmentRun(make_volume().node, interpreter=make_interpreter(mode)).start()
     with pytest.raises(ModuleError) as caught:
@@ -183,6 +230,35 @@ def test_a_batch_takes_all_volumes_and_goes_on_after_a_failure(make_volume, make
     assert batch.summary().startswith("2 of 3 volumes segmented; empty: The volume has no voxels")
     # probability maps are volumes too, and are left out of the next batch
     assert eligibleVolumes() == [one.node for one in made]
+
+
+@pytest.fixture
+def fill_the_disk(monkeypatch):
+    """From the call on, no temporary folder can be made."""
+
+    def full(*_words, **_options):
+        raise OSError(28, "No space left on device")
+
+    return lambda: monkeypatch.setattr(tempfile, "mkdtemp", full)
+
+
+def test_without_room_for_temporary_files_nothing_starts_and_it_is_told(make_volume, make_interpreter, fill_the_disk):
+    fill_the_disk()
+    with pytest.raises(ModuleError, match="cannot be written: No space left on device"):
+        SegmentRun(make_volume().node, interpreter=make_interpreter()).start()
+
+
+def test_a_batch_that_runs_out_of_room_ends_and_tells_which_volumes_failed(
+    make_volume, make_interpreter, fill_the_disk
+):
+    made = [make_volume(name=name).node for name in ("one", "two", "three")]
+    interpreter = make_interpreter()
+    batch = Batch(made, lambda volume: SegmentRun(volume, interpreter=interpreter)).start()
+    fill_the_disk()
+    batch.wait()
+    assert [run.error is None for run in batch.outcomes] == [True, False, False]
+    assert batch.summary().startswith("1 of 3 volumes segmented; two: ")
+    assert "No space left" in batch.summary()
 
 
 def test_a_volume_that_was_removed_before_its_turn_is_not_segmented(make_volume, make_interpreter, scene):

@@ -3,7 +3,10 @@
 import json
 import math
 import os
+import subprocess
+import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +24,7 @@ from LightUNetSegmentationLib.views import jumpTo
 
 from conftest import MODULE, world_points
 
+ROOT = Path(__file__).resolve().parents[3]
 LABELS = [{"value": 1, "name": "tumor", "title": "Breast mass", "color": [230, 60, 60]}]
 TISSUE_LABELS = [*LABELS, {"value": 2, "name": "adipose", "title": "Adipose tissue", "color": [230, 220, 70]}]
 LESION = {"number": 1, "label": "tumor", "volume_ml": 1.25, "centroid_ras_mm": [1.0, -2.5, 3.0], "mean_hu": None}
@@ -166,6 +170,24 @@ def test_models_are_chosen_and_taken_back_also_after_a_restart(tmp_path):
         again.choose("/nowhere")
 
 
+def test_a_list_of_models_that_cannot_be_written_is_told_and_stays_as_it_was(tmp_path):
+    (tmp_path / "file").write_text("")  # in the place of a folder
+    (tmp_path / "one").mkdir()
+    models = ModelList(str(tmp_path / "file"))
+    for change in (
+        lambda: models.add(str(tmp_path / "one"), "one"),
+        lambda: models.choose("tissues"),
+    ):
+        with pytest.raises(ModuleError, match=r"models\.json cannot be written"):
+            change()
+    assert models.current == ""
+    assert models.models == []
+    models.used = ["", "tissues"]
+    with pytest.raises(ModuleError, match=r"models\.json cannot be written"):
+        models.rollBack()
+    assert models.current == "tissues"
+
+
 def test_a_model_that_was_deleted_is_not_used(tmp_path):
     models = ModelList(str(tmp_path))
     (tmp_path / "one").mkdir()
@@ -256,11 +278,77 @@ def test_torch_comes_from_the_extension_only():
         torchInstalled=lambda: False, installTorch=lambda **options: calls.append(options) or object()
     )
     install.installTorch(logic)
-    assert calls == [{"askConfirmation": True, "torchVersionRequirement": ">=2.8"}]
+    assert calls == [{"askConfirmation": True, "torchVersionRequirement": install.TORCH_REQUIREMENT}]
     with pytest.raises(ModuleError, match="not installed"):
         install.installTorch(SimpleNamespace(torchInstalled=lambda: False, installTorch=lambda **_: None))
     with pytest.raises(ModuleError, match="PyTorch extension"):
         install.installTorch()
+
+
+def test_torch_is_required_as_the_package_does():
+    import tomllib
+
+    with open(ROOT / "pyproject.toml", "rb") as stream:
+        dependencies = tomllib.load(stream)["project"]["dependencies"]
+    assert [one for one in dependencies if one.startswith("torch")] == ["torch" + install.TORCH_REQUIREMENT]
+
+
+@pytest.mark.parametrize(
+    "version", ["1.13.1", "2", "2.7.1+cu118", "2.8", "2.8.0+cu128", "2.9.0", "2.9.1+cpu", "2.10.0", "2.90.0", "3.0"]
+)
+def test_the_version_of_torch_is_judged_as_pip_does(version):
+    from packaging.specifiers import SpecifierSet
+
+    isRight = version in SpecifierSet(install.TORCH_REQUIREMENT)
+    assert install.meetsRequirement(version) == isRight
+    logic = SimpleNamespace(torchInstalled=lambda: True)
+    if isRight:
+        install.installTorch(logic, version)
+    else:
+        with pytest.raises(ModuleError, match=r"is installed, the package needs >=2\.8") as caught:
+            install.installTorch(logic, version)
+        assert version in caught.value.message
+        assert "PyTorch Utils" in caught.value.hint
+
+
+INSTALLER_ERRORS = [
+    subprocess.CalledProcessError(1, ["light-the-torch"]),
+    RuntimeError("no network"),
+    OSError(28, "No space left on device"),
+    ValueError("no build for this card"),
+    ImportError("DLL load failed"),
+]
+
+
+@pytest.mark.parametrize("error", INSTALLER_ERRORS, ids=lambda error: type(error).__name__)
+def test_whatever_stops_an_installer_of_slicer_is_told(error):
+    def stop(*_words, **_options):
+        raise error
+
+    for logic in (
+        SimpleNamespace(torchInstalled=lambda: False, installTorch=stop),
+        SimpleNamespace(torchInstalled=stop),  # what is there cannot be imported
+    ):
+        with pytest.raises(ModuleError, match="PyTorch was not installed") as caught:
+            install.installTorch(logic)
+        assert str(error).rstrip(".") in caught.value.message
+        assert "PyTorch Utils" in caught.value.hint
+    with pytest.raises(ModuleError, match="The package was not installed"):
+        install.ensureInstalled(SimpleNamespace(pip_ensure=stop))
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_an_installation_without_room_for_temporary_files_is_told(monkeypatch, temporary, what):
+    def full(*_words, **_options):
+        raise OSError(28, "No space left on device")
+
+    if what == "folder":
+        monkeypatch.setattr(tempfile, "mkdtemp", full)
+    else:
+        monkeypatch.setattr(install, "open", full, raising=False)
+    with pytest.raises(ModuleError, match="cannot be written: No space left on device"):
+        install.startInstall()
+    assert temporary() == []
 
 
 def test_another_python_does_not_get_the_libraries_of_slicer(monkeypatch):
@@ -295,6 +383,34 @@ def test_nothing_of_the_patient_is_in_the_diagnostics(text):
         assert part not in redacted
     assert redacted.startswith("could not read ")
     assert "<" in redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        (r"cannot read D:\Patients\Doe Jane\CT1", "cannot read <path>"),
+        ("open /data/Doe Jane/CT1 failed", "open <path> failed"),
+        ("/mnt/pacs/Mueller, Eva/1.nrrd", "<path>"),
+        (r"\\server\Patients\Doe Jane\CT1: denied", "<path>: denied"),
+        ("/data/O'Neil/CT1 is missing", "<path> is missing"),
+        ("/data/CT1/Doe Jane Eva.nrrd, stop", "<path>, stop"),
+        (r"D:\Patients\Doe Jane cannot be written: full.", "<path> cannot be written: full."),
+        ("No such file: '/data/Doe Jane'", "No such file: '<path>'"),
+        ('File "/x/lightunet_monai/inputs/volume.py", line 3, in f', 'File "<path>/volume.py", line 3, in f'),
+        ("/x/volume.py:33: UserWarning: 3 mm/s", "<path>/volume.py:33: UserWarning: 3 mm/s"),
+        ("Device cpu and/or a region, 2 of 3 mm/s", "Device cpu and/or a region, 2 of 3 mm/s"),
+    ],
+)
+def test_a_path_is_taken_out_with_its_blanks_and_commas_and_the_rest_stays(text, redacted):
+    assert diagnostics.redact(text) == redacted
+
+
+def test_parts_of_the_folders_and_programs_that_are_set_are_taken_out():
+    names = diagnostics.pathTexts(
+        ["/home/anna/Doe Jane/cases", r"C:\Program Files\Python 3\python.exe", "http://me:secret@proxy:1", ""]
+    )
+    text = "python of anna: the cases of DOE JANE, asked of http://me:secret@proxy:1 as me:secret@proxy:1"
+    assert diagnostics.redact(text, names) == "python of <name>: the cases of <name>, asked of <name> as <name>"
 
 
 def test_names_of_nodes_and_patients_are_taken_out(make_volume, scene):
@@ -372,6 +488,18 @@ def test_an_export_needs_the_files_of_the_series_and_a_structure_of_the_model(di
         start_export(dicom_result, labels=[{"value": 1, "name": "skin"}])
     dicom_result.volume.SetAttribute("DICOM.instanceUIDs", " ".join([*dicom_result.files, "1.2.99"]))
     with pytest.raises(ModuleError, match="1 of 4"):
+        start_export(dicom_result)
+    assert temporary() == []
+
+
+@pytest.mark.parametrize("where", ["tempfile.mkdtemp", "shutil.copyfile"])
+def test_an_export_without_room_for_temporary_files_is_told(dicom_result, temporary, monkeypatch, where):
+    def full(*_words, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)  # another disk
+    monkeypatch.setattr(where, full)
+    with pytest.raises(ModuleError, match="cannot be written: No space left on device"):
         start_export(dicom_result)
     assert temporary() == []
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
@@ -13,92 +14,13 @@ import qt
 import slicer
 from PySide6 import QtWidgets
 
-from conftest import MODULE
+from conftest import MODULE, cut, idle, segment, wait
 
 CONTROLS = {
     "QPushButton": "clicked",
     "QCheckBox": "toggled",
     "QTableWidget": "cellClicked",
 }
-
-
-@pytest.fixture(scope="session")
-def application():
-    return QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
-
-
-@pytest.fixture
-def dialogs(monkeypatch):
-    """What the user was shown, and what the user answers."""
-    told = SimpleNamespace(errors=[], details=[], questions=[], answer=True)
-
-    def error(text, **options):
-        told.errors.append(text)
-        told.details.append(options.get("detailedText", ""))
-
-    def ask(text, **_):
-        told.questions.append(text)
-        return told.answer
-
-    monkeypatch.setattr(slicer.util, "errorDisplay", error)
-    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", ask)
-    return told
-
-
-@pytest.fixture
-def open_module(application, dialogs, scene, make_interpreter, tmp_path, monkeypatch):
-    """Opens the module as Slicer does, with a Python of a given mode; closes it in the end."""
-    import slicer.ScriptedLoadableModule as base
-
-    base.FOLDER = str(MODULE)
-    opened = []
-
-    def open_(mode="ok", cases=None):
-        monkeypatch.setattr(qt.QSettings, "values", {})
-        settings = qt.QSettings()
-        settings.setValue("LightUNetSegmentation/interpreter", make_interpreter(mode))
-        settings.setValue("LightUNetSegmentation/casesFolder", str(cases or tmp_path / "cases"))
-        import LightUNetSegmentation as module
-
-        registered = SimpleNamespace()
-        module.LightUNetSegmentation(registered)
-        assert registered.title
-        widget = module.LightUNetSegmentationWidget()
-        opened.append(widget)
-        widget.setup()
-        widget.enter()
-        wait(lambda: widget.setupPanel.installation.state != "checking")
-        return widget
-
-    yield open_
-    for widget in opened:
-        widget.cleanup()
-        widget.parent.deleteLater()
-    QtWidgets.QApplication.processEvents()
-
-
-def wait(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        QtWidgets.QApplication.processEvents()
-        time.sleep(0.005)
-    assert condition()
-
-
-def idle(widget):
-    wait(lambda: widget.task is None)
-
-
-def segment(widget):
-    widget.ui.segmentButton.click()
-    idle(widget)
-    return widget.findingsPanel.segmentation
-
-
-def cut(segmentation, volume):
-    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", volume)
-    array[: array.shape[0] // 2] = 0
-    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, "tumor", volume)
 
 
 # Wiring
@@ -245,6 +167,44 @@ def test_closing_the_scene_stops_the_run_and_starts_afresh(running, make_volume,
     assert widget.parameters.inputVolume is not None
 
 
+@pytest.mark.parametrize("state", ["ready", "missing"])
+def test_closing_the_scene_does_not_stop_an_installation(open_module, monkeypatch, scene, state):
+    from LightUNetSegmentationLib import install, setup_panel
+    from LightUNetSegmentationLib.job import Job
+
+    widget = open_module()
+    code = "import time; time.sleep(1)"
+    monkeypatch.setattr(setup_panel, "installTorch", lambda: None)
+    monkeypatch.setattr(setup_panel, "startInstall", lambda *_: Job([sys.executable, "-c", code]).start())
+    widget.setupPanel.installation = install.Installation(state, "")
+    widget.setupPanel.onInstall()
+    pid = widget.task.job.processId
+    scene.Clear(0)
+    assert _alive(pid)
+    assert not widget.ui.segmentButton.enabled
+    assert widget.ui.cancelButton.enabled
+    idle(widget)
+    assert widget.lastTask.state == "done"
+    assert widget.ui.statusLabel.text == "Installed."
+    wait(lambda: widget.setupPanel.installation.state == "ready")
+
+
+def test_a_volume_that_stays_hidden_never_becomes_the_input(open_module, make_volume, scene):
+    made = make_volume(name="CT one")
+    widget = open_module()
+    segment(widget)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2  # the other one is the probability map
+    scene.RemoveNode(made.node)
+    widget.exit()
+    widget.enter()
+    assert widget.parameters.inputVolume is None
+    assert not widget.ui.segmentButton.enabled
+    other = make_volume(name="CT two")
+    widget.exit()
+    widget.enter()
+    assert widget.parameters.inputVolume is other.node
+
+
 def test_after_cleanup_nothing_is_bound_any_more(open_module, make_volume, scene):
     made = make_volume()
     widget = open_module()
@@ -265,14 +225,14 @@ def test_choices_are_saved_with_the_scene_and_programs_are_not(
     widget = open_module()
     widget.ui.interpreterEdit.currentPath = make_interpreter("warn")
     widget.ui.deviceCombo.currentText = "cpu"
-    widget.ui.thresholdSlider.value = 0.7
+    widget.ui.epochsSpinBox.value = 7
     path = tmp_path / "scene.mrml"
     scene.SetRootDirectory(str(tmp_path))
     scene.SetURL(str(path))
     scene.Commit()
     text = path.read_text()
     assert "device cpu" in text
-    assert "threshold 0.7" in text
+    assert "epochs 7" in text
     assert "python-" not in text
     assert widget.parameters.device == "cpu"
 
@@ -407,6 +367,22 @@ def test_an_edited_result_is_exported_with_one_press(open_module, make_volume, d
     assert "Written: findings_sr.dcm, segmentation.dcm" in widget.ui.statusLabel.text
 
 
+def test_an_export_goes_on_when_the_scene_closes(open_module, make_volume, dialogs, scene, tmp_path, monkeypatch):
+    made = make_volume()
+    (tmp_path / "one.dcm").write_bytes(b"x")
+    database = SimpleNamespace(fileForInstance=lambda name: str(tmp_path / "one.dcm"))
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    made.node.SetAttribute("DICOM.instanceUIDs", "1.2.3")
+    widget = open_module()
+    segment(widget)
+    qt.QFileDialog.answers = [str(tmp_path / "out")]
+    widget.ui.exportDicomButton.click()
+    scene.Clear(0)
+    idle(widget)
+    assert dialogs.errors == []
+    assert sorted(os.listdir(tmp_path / "out")) == ["findings_sr.dcm", "segmentation.dcm"]
+
+
 # Setup
 
 
@@ -443,6 +419,17 @@ def test_diagnostics_hold_nothing_of_the_patient(open_module, make_volume, dialo
     assert "5.12.4" in text
     assert "JANE" not in text
     assert os.path.expanduser("~") not in text
+
+
+def test_diagnostics_hold_nothing_of_the_folders_that_are_set(open_module, dialogs, tmp_path):
+    from LightUNetSegmentationLib.errors import ModuleError
+
+    widget = open_module(cases=tmp_path / "Mueller, Eva")
+    widget.ui.wheelFolderEdit.currentPath = r"D:\Wheels\Doe Jane"
+    widget.report(ModuleError("mueller, eva and Doe Jane and python-ok did not answer."))
+    widget.ui.diagnosticsButton.click()
+    assert "Error: <name> and <name> and <name> did not answer." in QtWidgets.QApplication.clipboard().text()
+    assert "read the text" in widget.ui.statusLabel.text
 
 
 # Learning
@@ -547,6 +534,46 @@ def test_a_folder_that_cannot_be_written_is_told(open_module, make_volume, dialo
     assert all("cannot be written" in text for text in dialogs.errors)
 
 
+def test_the_list_shows_the_model_that_is_used_also_where_it_cannot_be_kept(
+    open_module, dialogs, tmp_path, monkeypatch
+):
+    from LightUNetSegmentationLib.models import ModelList
+
+    widget = open_module()
+    panel = widget.learningPanel
+    panel.models.choose("tissues")
+    panel.fillModels()
+    os.mkdir(os.path.join(panel.folder, "models.json.part"))  # in the place of the file
+    widget.ui.modelCombo.setCurrentIndex(0)
+    assert (panel.model, widget.ui.modelCombo.currentIndex) == ("tissues", 1)
+    widget.refresh()
+    widget.ui.rollBackButton.click()
+    assert (panel.model, widget.ui.modelCombo.currentIndex) == ("tissues", 1)
+    panel.training = SimpleNamespace(
+        isRunning=False, error=None, modelFolder=str(tmp_path / "new" / "bundle"), bestDice=0.5, cancel=lambda: None
+    )
+    panel._endTraining()
+    assert str(tmp_path / "new") in widget.ui.trainingLabel.text
+    assert len(dialogs.errors) == 3
+    assert all("models.json cannot be written" in text for text in dialogs.errors)
+    assert ModelList(panel.folder).current == "tissues"
+    wait(lambda: widget.setupPanel.isReady)
+
+
+def test_a_model_that_was_deleted_meanwhile_does_not_make_another_one_used(open_module, dialogs, tmp_path):
+    widget = open_module()
+    panel = widget.learningPanel
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        panel.models.add(str(tmp_path / name), name)
+    panel.fillModels()
+    (tmp_path / "one").rmdir()
+    widget.ui.modelCombo.setCurrentIndex(2)
+    assert "no longer there" in dialogs.errors[0]
+    assert (panel.model, widget.ui.modelCombo.currentIndex) == ("", 0)
+    wait(lambda: widget.setupPanel.isReady)
+
+
 def test_a_comparison_stays_with_the_volume_it_began_with(open_module, make_volume):
     one, widget = make_volume(name="CT one"), open_module()
     segment(widget)
@@ -578,6 +605,36 @@ def test_after_an_installation_that_did_not_end_well_the_package_is_asked_again(
     idle(widget)
     assert widget.setupPanel.installation.state == "checking"
     wait(lambda: widget.setupPanel.installation.state == "ready")
+
+
+@pytest.mark.parametrize("isInstalled", [False, True])
+def test_a_torch_that_cannot_be_installed_is_told(open_module, dialogs, monkeypatch, isInstalled):
+    from LightUNetSegmentationLib import install
+
+    def installTorch(**_):
+        raise subprocess.CalledProcessError(1, ["light-the-torch"])
+
+    logic = SimpleNamespace(torchInstalled=lambda: isInstalled, installTorch=installTorch)
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", SimpleNamespace(PyTorchUtilsLogic=lambda: logic))
+    monkeypatch.setattr(install, "installedVersions", lambda *_: {"torch": "2.9.1"})
+    widget = open_module()
+    widget.setupPanel.onInstall()
+    assert widget.task is None
+    (text,) = dialogs.errors
+    assert ("PyTorch 2.9.1 is installed" if isInstalled else "PyTorch was not installed") in text
+    assert "PyTorch Utils" in text
+
+
+def test_a_run_without_room_for_temporary_files_is_told(open_module, make_volume, dialogs, monkeypatch):
+    def full(*_words, **_options):
+        raise OSError(28, "No space left on device")
+
+    make_volume()
+    widget = open_module()
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    widget.ui.segmentButton.click()
+    assert widget.task is None
+    assert "No space left on device" in dialogs.errors[0]
 
 
 @pytest.mark.parametrize(

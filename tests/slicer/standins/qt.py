@@ -3,12 +3,17 @@
 PySide's own names (`Signal`, `Slot`, `Property`) are not offered: a module that used them would fail in Slicer.
 """
 
+import ctypes
 import xml.etree.ElementTree as ElementTree
 from typing import ClassVar
 
 from PySide6 import QtCore as _core
 from PySide6 import QtUiTools as _tools
 from PySide6 import QtWidgets as _widgets
+
+# PySide6 6.12 drops a reference of None with each call that gives nothing, and before Python 3.12 Python ends when none
+# is left. A list that is never freed holds enough of them.
+ctypes.pythonapi.Py_IncRef(ctypes.py_object([None] * 1_000_000))
 
 _PROPERTIES = frozenset(
     [
