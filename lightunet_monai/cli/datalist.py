@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import AmbiguousSeriesError, NoImageFoundError, OutputError, UsageError
+from ..errors import AmbiguousSeriesError, InputError, NoImageFoundError, OutputError, UsageError
 from ..labels import LabelTable
 from .pairing import SUFFIXES, is_same, is_volume, label_map_of, label_maps_by_name
 
@@ -231,7 +231,7 @@ def _place_of(source: DicomSeries) -> Path:
     place = source.paths[0] if len(source.paths) == 1 else source.paths[0].parent
     try:
         chosen = choose_series(discover_sources(place))
-    except AmbiguousSeriesError:
+    except InputError:
         chosen = None
     if not isinstance(chosen, type(source)) or chosen.selector != source.selector:
         raise AmbiguousSeriesError(

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> CaseReport:
-    from ..inputs import read_hu
+    from ..batch.resampled import read_on_result_grid
     from ..outputs import check_output, describe_case, measure_lesions, write_case
     from ..outputs.case import as_written
     from ..outputs.uids import Stamp
@@ -95,8 +95,8 @@ def _export(arguments: argparse.Namespace) -> CaseReport:
     source = _choose_source(arguments)
     _check_same_series(arguments, source)
     check_output(arguments.output, formats, source=source, overwrite=arguments.overwrite)
-    # The label map lies on the slices as they are, so a tilted stack needs no resampling here.
-    volume = read_hu(source, dtype="float32", assume_hu=arguments.assume_hu, allow_shear=True)
+    # The label map lies on the slices as they are, so a tilted stack needs no resampling here; an uneven one does.
+    volume = read_on_result_grid(source, assume_hu=arguments.assume_hu)
     segmentation = _read_segmentation(arguments, source, volume)
     tell("measure", 0.0)
     findings = measure_lesions(segmentation, volume.voxels)
@@ -135,7 +135,8 @@ def _choose_source(arguments: argparse.Namespace) -> ImageSource:
     from ..transforms.read_dicom_seg import referenced_series
 
     wanted = [arguments.series] if arguments.series else list(referenced_series(arguments.labelmap))
-    return choose_series(discover_sources(arguments.source), wanted[0] if len(wanted) == 1 else None)
+    series_uid = wanted[0] if len(wanted) == 1 else None
+    return choose_series(discover_sources(arguments.source), series_uid, assume_hu=arguments.assume_hu, regularize=True)
 
 
 def _check_same_series(arguments: argparse.Namespace, source: ImageSource) -> None:

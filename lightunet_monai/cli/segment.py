@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--assume-hu", action="store_true", help="take values as Hounsfield units without a rescale")
     parser.add_argument(
-        "--regularize", action="store_true", help="resample a tilted or uneven series; the result is on its own slices"
+        "--regularize",
+        action="store_true",
+        help="resample a tilted or uneven series; the result is on its own slices, unless they are uneven",
     )
     parser.add_argument(
         "--progress", choices=("auto", "bar", "json", "none"), default="auto", help="a bar, or JSON lines for programs"
@@ -142,7 +144,8 @@ class _Session:
             sources = discover_sources(self.arguments.study)
             if self.arguments.all:
                 return list(_folders(sources, self.arguments.study, self.arguments.output))
-            return [(choose_series(sources, self.arguments.series), self.arguments.output)]
+            asked = {"assume_hu": self.arguments.assume_hu, "regularize": self.arguments.regularize}
+            return [(choose_series(sources, self.arguments.series, **asked), self.arguments.output)]
         except LightUNetError as error:
             self.tell_error(error)
             raise

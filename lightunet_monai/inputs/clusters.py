@@ -51,29 +51,60 @@ def _is_alike(first: FoundPlane, second: FoundPlane) -> bool:
     if one is None or two is None or (one.rows, one.columns) != (two.rows, two.columns):
         return False
     a, b = first.plane, second.plane
-    return _is_close(a.pixel_spacing, b.pixel_spacing, PIXEL_SPACING_TOLERANCE) and _is_close(
-        a.orientation, b.orientation, ORIENTATION_TOLERANCE
-    )
+    return _has_equal_spacing(a, b) and _is_parallel(a, b)
 
 
-def _is_close(a: tuple[float, ...] | None, b: tuple[float, ...] | None, tolerance: float) -> bool:
-    if a is None or b is None:
-        return a is b
-    return bool(np.allclose(a, b, rtol=0.0, atol=tolerance * max(1.0, *map(abs, a))))
+def _is_parallel(a: Plane, b: Plane) -> bool:
+    if a.orientation is None or b.orientation is None:
+        return a.orientation is b.orientation
+    return bool(np.allclose(a.orientation, b.orientation, rtol=0.0, atol=ORIENTATION_TOLERANCE))
 
 
-def set_strays_aside(groups: list[list[FoundPlane]], what: str) -> tuple[list[list[FoundPlane]], list[SetAside]]:
-    """Set a lone image aside that stands across the stack, or has no place: a localizer without the name."""
+def _has_equal_spacing(a: Plane, b: Plane) -> bool:
+    """Relative to the smaller one, as `make_grid` compares them."""
+    if a.pixel_spacing is None or b.pixel_spacing is None:
+        return a.pixel_spacing is b.pixel_spacing
+    pairs = zip(a.pixel_spacing, b.pixel_spacing, strict=True)
+    return all(abs(one - two) <= PIXEL_SPACING_TOLERANCE * min(abs(one), abs(two)) for one, two in pairs)
+
+
+def set_strays_aside(
+    groups: list[list[FoundPlane]], what: str
+) -> tuple[list[list[FoundPlane]], list[SetAside], tuple[str, ...]]:
+    """Set a lone image aside that stands across the stack, or has no place: a localizer without the name.
+
+    Returns
+    -------
+    list of groups
+        What is left.
+    list of SetAside
+    tuple of str
+        A warning, if what was set aside may have been a slice of the stack: at its end nothing else would show it.
+    """
     if len(groups) < 2 or len(groups[0]) < MIN_STACK:
-        return groups, []
-    kept, aside = groups[:1], []
+        return groups, [], ()
+    kept, aside, lost = groups[:1], [], 0
     for group in groups[1:]:
         if len(group) < MIN_STACK and _angle_degrees(groups[0][0].plane, group[0].plane) > _PERPENDICULAR_DEGREES:
             reason = "image across the stack or without a place: a localizer that does not say so"
             aside.append(SetAside(what, len(group), "localizer", reason))
+            lost += sum(_may_be_a_slice_of(groups[0], item) for item in group)
         else:
             kept.append(group)
-    return kept, aside
+    text = "images of its kind have no place and were left out; slices may be missing at the ends of the volume."
+    return kept, aside, (f"{what}: {lost} {text}",) if lost else ()
+
+
+def _may_be_a_slice_of(stack: list[FoundPlane], stray: FoundPlane) -> bool:
+    """A stray image without a place that is else like the slices of the stack."""
+    one, two = stack[0].file.header.pixels, stray.file.header.pixels
+    if stray.plane.orientation is not None or one is None or two is None:
+        return False
+    return (
+        (one.rows, one.columns) == (two.rows, two.columns)
+        and _has_equal_spacing(stack[0].plane, stray.plane)
+        and any(item.plane.keys.get("image_type") == stray.plane.keys.get("image_type") for item in stack)
+    )
 
 
 def _angle_degrees(first: Plane, second: Plane) -> float:
@@ -100,7 +131,7 @@ def mixture_problem(groups: list[list[FoundPlane]], what: str) -> GeometryError 
             reason="mixed-size",
         )
     angle = _angle_degrees(main[0].plane, odd[0].plane)
-    if not _is_close(main[0].plane.orientation, odd[0].plane.orientation, ORIENTATION_TOLERANCE):
+    if not _is_parallel(main[0].plane, odd[0].plane):
         return GeometryError(
             f"{what}: {count} differ in orientation by {angle:.2f} degrees, expected parallel slices.",
             hint="Ask for an export of one reconstruction.",

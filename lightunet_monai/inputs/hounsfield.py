@@ -83,14 +83,20 @@ def read_hu(
 
 def check_source(source: ImageSource, *, assume_hu: bool = False, allow_shear: bool = False) -> None:
     """Raise the problem that discovery found in a source, unless an option takes care of it."""
-    problem = source.problem if isinstance(source, DicomSeries) else None
-    if problem is None or (assume_hu and problem.reason == "no-rescale"):
-        return
-    if allow_shear and problem.reason in MENDABLE:
+    problem = remaining_problem(source, assume_hu=assume_hu, allow_shear=allow_shear)
+    if problem is None:
         return
     # A fresh copy: an exception that is kept would keep every traceback it was raised with.
     copy: InputError = type(problem)(problem.message, hint=problem.hint, reason=problem.reason)
     raise copy
+
+
+def remaining_problem(source: ImageSource, *, assume_hu: bool = False, allow_shear: bool = False) -> InputError | None:
+    """The problem that discovery found in a source, unless there is none or an option takes care of it."""
+    problem = source.problem if isinstance(source, DicomSeries) else None
+    if problem is None or (assume_hu and problem.reason == "no-rescale"):
+        return None
+    return None if allow_shear and problem.reason in MENDABLE else problem
 
 
 def _read_series(series: DicomSeries, dtype: VoxelType | None, assume_hu: bool) -> NDArray[Any]:

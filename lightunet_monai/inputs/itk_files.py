@@ -118,7 +118,8 @@ def _read_text(path: Path, is_end: Callable[[bytes], bool]) -> tuple[list[str], 
 
 
 def _check_data_file(path: Path, name: str) -> Path:
-    """The file with the voxels must lie beside the header."""
+    """The file with the voxels must lie beside the header; some writers say so with ``./``."""
+    name = re.sub(r"^(\./+)+", "", name)
     if not name or Path(name).name != name or name in (".", "..") or "\\" in name or ":" in name:
         raise UnreadableFileError(
             f"{path}: the voxels are said to be in another folder, expected a file beside the header.",

@@ -21,7 +21,7 @@ from .codestream import COMPRESSED, LOSSY
 from .decoding import CompressedPlane, decode_planes
 from .element_scan import DEFLATED, NATIVE
 from .limits import MAX_MEMBER_BYTES, MAX_VOLUME_VOXELS
-from .rescale import ValuesExceedInt16Error, rescale_plane
+from .rescale import BitsContradictHeaderError, ValuesExceedInt16Error, rescale_plane
 from .streams import SliceStreams
 
 _MAX_THREADS = 4
@@ -41,13 +41,17 @@ def read_planes_hu(slices: Sequence[DicomSlice], out: NDArray[Any]) -> None:
     Raises
     ------
     UnreadableFileError
-        If a file is damaged, truncated, or changed since its header was read; names the file.
+        If a file is damaged, truncated, or changed since its header was read, or has values outside its stored bits;
+        names the file.
     ValuesExceedInt16Error
         If ``out`` is int16 and cannot hold the values.
     """
     compressed = [index for index, item in enumerate(slices) if _stored(item).length < 0]
     native = [index for index, item in enumerate(slices) if _stored(item).length >= 0]
     count = max(1, min(_MAX_THREADS, os.cpu_count() or 1, len(native) // _PLANES_PER_THREAD))
+    if any(_is_unpacked_for_many_frames(slices[index]) for index in native):
+        # Each thread would hold the whole instance, and so would each return to it.
+        count, native = 1, sorted(native, key=lambda index: (str(slices[index].path), slices[index].member or ""))
     # One run of slices a thread, so that each file is opened by one of them.
     runs = [native[len(native) * k // count : len(native) * (k + 1) // count] for k in range(count)]
     with ThreadPoolExecutor(count) as pool:
@@ -55,6 +59,12 @@ def read_planes_hu(slices: Sequence[DicomSlice], out: NDArray[Any]) -> None:
             done.result()
     if compressed:
         _decode(slices, compressed, out)
+
+
+def _is_unpacked_for_many_frames(item: DicomSlice) -> bool:
+    """To read one frame is to take the whole instance into memory: out of an archive, or inflated."""
+    pixels = _stored(item)
+    return pixels.frames > 1 and (item.member is not None or pixels.transfer_syntax == DEFLATED)
 
 
 def _read_native(slices: Sequence[DicomSlice], indices: list[int], out: NDArray[Any]) -> None:
@@ -70,7 +80,20 @@ def _read_native(slices: Sequence[DicomSlice], indices: list[int], out: NDArray[
                 scratch = scratch if scratch.nbytes >= size else np.empty(size, np.uint8)
                 plane = scratch[:size].view(dtype).reshape(pixels.rows, pixels.columns)
             streams.read_into(item, pixels, plane)
-            rescale_plane(plane, pixels, out[index])
+            _rescale(plane, item, out[index])
+
+
+def _rescale(plane: NDArray[Any], item: DicomSlice, out: NDArray[Any]) -> None:
+    pixels = _stored(item)
+    try:
+        rescale_plane(plane, pixels, out)
+    except BitsContradictHeaderError:
+        raise UnreadableFileError(
+            f"{item}: values in the bits below the {pixels.bits_stored} stored ones, expected none with high bit "
+            f"{pixels.high_bit}: the header contradicts the pixels.",
+            hint=f"If these are right-aligned values, the High Bit of all slices should be {pixels.bits_stored - 1}.",
+            reason="high-bit",
+        ) from None
 
 
 def check_storage(slices: Sequence[DicomSlice], *, assume_hu: bool = False) -> None:
@@ -191,13 +214,13 @@ def _check_length(item: DicomSlice, pixels: StoredPixels) -> None:
 
 def _decode(slices: Sequence[DicomSlice], indices: list[int], out: NDArray[Any]) -> None:
     """Decode compressed planes into their places."""
-    failures: list[Exception] = []
+    failures: list[Exception] = []  # kept: one that is raised here would be taken for one of the decoder
 
     def deliver(number: int, plane: NDArray[Any]) -> None:
         index = indices[number]
         try:
-            rescale_plane(plane.copy(), _stored(slices[index]), out[index])
-        except ValuesExceedInt16Error as error:
+            _rescale(plane.copy(), slices[index], out[index])
+        except (ValuesExceedInt16Error, UnreadableFileError) as error:
             failures.append(error)
 
     with SliceStreams() as streams:
@@ -213,7 +236,8 @@ def _compressed(item: DicomSlice, streams: SliceStreams) -> CompressedPlane:
         "rows": pixels.rows,
         "columns": pixels.columns,
         "bits_allocated": pixels.bits_allocated,
-        "bits_stored": pixels.bits_stored,
+        # With the bits below the stored ones: a decoder drops what lies above the number it is told.
+        "bits_stored": pixels.high_bit + 1,
         "is_signed": pixels.is_signed,
     }
     return CompressedPlane(str(item), lambda: streams.read_frame(item, pixels), options)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnsupportedImageError
+from .rescale import AIR_HU
 
 _SAMPLES = 2_000_000
 _AIR_HU, _TISSUE_HU = -500.0, (-250.0, 250.0)
@@ -26,7 +27,8 @@ def refuse_other_units(voxels: NDArray[Any], *, what: str) -> None:
     """Refuse a volume without a single negative value, which no breast has in Hounsfield units.
 
     Attenuation coefficients, grey levels from 0 on and values stored with 1024 or 1000 added are such volumes; the
-    model would take their air for tissue and find nothing.
+    model would take their air for tissue and find nothing. What padding became, or is below it, was not measured and
+    proves nothing.
 
     Parameters
     ----------
@@ -40,15 +42,21 @@ def refuse_other_units(voxels: NDArray[Any], *, what: str) -> None:
     UnsupportedImageError
         If it is one; flat volumes are left to `ct_warnings`.
     """
-    low, high = float(voxels.min()), float(voxels.max())
-    if low < 0 or low == high:
+    sample = _sample(voxels)
+    if ((sample > AIR_HU) & (sample < 0)).any():  # nearly always; spares a look at all of a large volume
+        return
+    is_measured = voxels > AIR_HU
+    low = float(voxels.min(where=is_measured, initial=np.inf))
+    high = float(voxels.max(where=is_measured, initial=-np.inf))
+    if low < 0 or low >= high:
         return
     if high <= _LARGEST_ATTENUATION:
         hint = "If these are attenuation coefficients mu, convert them: HU = 1000 (mu / mu_water - 1)."
     else:
         hint = "Air is -1000 HU, fat about -100: take away what was added (1000 or 1024), or calibrate the volume."
+    padded = "" if is_measured.all() else " beside padding"
     raise UnsupportedImageError(
-        f"{what}: values from {low:g} to {high:g}, expected Hounsfield units.", hint=hint, reason="units"
+        f"{what}: values from {low:g} to {high:g}{padded}, expected Hounsfield units.", hint=hint, reason="units"
     )
 
 

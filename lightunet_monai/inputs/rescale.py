@@ -22,6 +22,10 @@ class ValuesExceedInt16Error(Exception):
     """Hounsfield units that are not whole numbers, or beyond the range of int16."""
 
 
+class BitsContradictHeaderError(Exception):
+    """Something is stored below the bits that the header calls the lowest: a shift would divide what was measured."""
+
+
 def rescale_plane(plane: NDArray[Any], pixels: StoredPixels, out: NDArray[Any]) -> None:
     """Turn stored values into Hounsfield units.
 
@@ -38,6 +42,9 @@ def rescale_plane(plane: NDArray[Any], pixels: StoredPixels, out: NDArray[Any]) 
     ------
     ValuesExceedInt16Error
         If ``out`` is int16 and cannot hold the values.
+    BitsContradictHeaderError
+        If the high bit leaves bits below the stored ones, and they are not all zero. No plane is then taken without
+        the shift: all planes of a series are read alike, or none.
     """
     slope, intercept = pixels.slope, pixels.intercept
     slope = 1.0 if slope is None else slope
@@ -75,11 +82,13 @@ def _padding_words(plane: NDArray[Any], pixels: StoredPixels) -> NDArray[np.bool
 
 
 def _clean_bits(plane: NDArray[Any], pixels: StoredPixels) -> NDArray[Any]:
-    """Drop what lies in bits above or below the stored ones, and extend the sign."""
+    """Drop what lies in bits above the stored ones, and extend the sign; those below must be zero."""
     bits, allocated = pixels.bits_stored, plane.dtype.itemsize * 8
     below, above = pixels.high_bit + 1 - bits, allocated - 1 - pixels.high_bit
     if bits >= allocated:
         return plane
+    if below and np.bitwise_and(plane, (1 << below) - 1).any():
+        raise BitsContradictHeaderError
     # Shifting the sign bit to the top and back extends it, for signed types, and clears, for unsigned ones.
     if above:
         np.left_shift(plane, above, out=plane)

@@ -35,8 +35,11 @@ SPLIT_KEYS = {
 }
 """Header values that tell volumes of one series apart, in the order they are tried, with their names."""
 
-_OVERLAP_KEYS = ("temporal_position", "kernel", "kvp", "cardiac_phase", "image_type", "frame_of_reference")
-"""Keys that separate stacks which interleave without sharing a position."""
+_OVERLAP_KEYS = (
+    *("temporal_position", "kernel", "kvp", "cardiac_phase", "image_type", "frame_of_reference"),
+    *("acquisition_number", "trigger_time", "stack", "slice_thickness", "acquisition_time"),
+)
+"""Keys that separate stacks which interleave without sharing a position; blocks one behind the other stay whole."""
 
 _UNSHOWN_KEYS = ("content_time", "acquisition_time", "frame_of_reference")
 
@@ -91,8 +94,9 @@ def split_series(planes: Sequence[FoundPlane], what: str, pixel_hash: PixelHash)
     """
     kept, shared = _drop_identical(planes, pixel_hash)
     dropped = len(planes) - len(kept)
-    warnings = (f"{what}: {dropped} identical copies of slices were dropped.",) if dropped else ()
-    groups, strays = set_strays_aside(cluster_planes(kept), what)
+    warnings: tuple[str, ...] = (f"{what}: {dropped} identical copies of slices were dropped.",) if dropped else ()
+    groups, strays, lost = set_strays_aside(cluster_planes(kept), what)
+    warnings += lost
     stacks: list[Stack] = []
     if problem := mixture_problem(groups, what):
         return [Stack(tuple(kept), None, problem, warnings=warnings)], strays
@@ -233,10 +237,11 @@ def _natural(text: str) -> tuple[float, str]:
 def _mixed_value_warnings(group: Sequence[FoundPlane], what: str) -> tuple[str, ...]:
     """Values that should not change within a volume, but leave its geometry right."""
     warnings = []
-    for key in ("kernel", "kvp", "frame_of_reference"):
+    for key in ("kernel", "kvp", "frame_of_reference", "acquisition_number"):
         values = Counter(item.plane.keys.get(key, "") for item in group)
         if len(values) > 1:
-            name = {"frame_of_reference": "frames of reference"}.get(key, f"values of {SPLIT_KEYS[key]}")
+            named = {"frame_of_reference": "frames of reference", "acquisition_number": "acquisition numbers"}
+            name = named.get(key, f"values of {SPLIT_KEYS[key]}")
             warnings.append(f"{what}: {len(values)} {name} in one stack of {len(group)} slices.")
     return tuple(warnings)
 

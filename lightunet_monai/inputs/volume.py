@@ -48,11 +48,11 @@ def load_volume(source: ImageSource, *, assume_hu: bool = False, regularize: boo
     """
     volume = read_hu(source, dtype="float32", assume_hu=assume_hu, allow_shear=regularize)
     voxels, affine, warnings = volume.voxels, volume.affine, list(volume.warnings)
+    refuse_other_units(voxels, what=source.name)  # before resampling, which mixes padding with what was measured
     regularization = plan_regularization(source) if regularize else None
     if regularization is not None:
         voxels, affine = regularization.to_regular(voxels), regularization.affine
         warnings.append(regularization.describe())
-    refuse_other_units(voxels, what=source.name)
     warnings += ct_warnings(voxels, what=source.name)
     meta = {
         MetaKeys.ORIGINAL_AFFINE: torch.from_numpy(affine.copy()),

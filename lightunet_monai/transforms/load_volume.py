@@ -83,7 +83,7 @@ class LoadImageVolumed(LoadImaged):
         if isinstance(item, (torch.Tensor, np.ndarray)):
             return _checked(item)
         if not isinstance(item, (ImageFile, DicomSeries)):
-            item = choose_series(discover_sources(Path(item)))
+            item = choose_series(discover_sources(Path(item)), assume_hu=self.assume_hu)
         return load_volume(item, assume_hu=self.assume_hu)
 
     def _load_label_map(self, item: Any, like: MetaTensor) -> MetaTensor:

@@ -205,6 +205,15 @@ def test_a_tilted_series_is_refused_and_with_regularize_comes_back_on_its_own_sl
     assert image.affine[2, 1] == pytest.approx(0.2588, abs=1e-3)  # the slices lean as the source's do
 
 
+def test_a_tilted_main_series_is_taken_with_the_option_and_never_its_by_product(a_bundle, tmp_path, capsys):
+    truth = make_series(tmp_path / "study" / "main", series=1, shape=(40, 36, 40), defect="tilt")
+    make_series(tmp_path / "study" / "bolus", series=2, shape=(40, 36, 3))
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "out") == 1
+    assert "leans by 12.00 degrees" in capsys.readouterr().err
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "out", "--regularize") == 0
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["source"]["series_uid"] == truth.series_uid
+
+
 @pytest.mark.parametrize("name", ["probability", "seg-fractional"])
 def test_probabilities_of_a_series_that_is_resampled_are_refused_before_the_model_is_opened(tmp_path, capsys, name):
     truth = make_series(tmp_path / "study", defect="tilt")

@@ -289,13 +289,27 @@ def test_a_meta_image_with_negative_spacing_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "key"), [(".mhd", b"v.raw"), (".nhdr", b"v.raw")])
-@pytest.mark.parametrize("target", [b"../v.raw", b"/etc/passwd", b"..\\v.raw"])
+@pytest.mark.parametrize(
+    "target",
+    [b"../v.raw", b"/etc/passwd", b"..\\v.raw", b"./../v.raw", b".//../v.raw", b"./a/v.raw", b"./", b".\\v.raw"],
+)
 def test_voxels_outside_the_folder_are_refused(tmp_path, suffix, key, target):
     path = make_volume(tmp_path / f"v{suffix}")
     data = path.read_bytes()
     name = next(part for part in data.split() if part.startswith(b"v."))
     path.write_bytes(data.replace(name, target))
     assert refusal(path) == (UnreadableFileError, "data-file-outside")
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+@pytest.mark.parametrize("prefix", [b"./", b"././"])
+def test_voxels_in_the_folder_of_the_header_are_read_if_it_says_so_with_a_dot(tmp_path, suffix, prefix):
+    path = make_volume(tmp_path / f"v{suffix}")
+    expected = load(path).voxels
+    data = path.read_bytes()
+    name = next(part for part in data.split() if part.startswith(b"v."))
+    path.write_bytes(data.replace(name, prefix + name))
+    np.testing.assert_array_equal(load(path).voxels, expected)
 
 
 def test_a_sheared_file_is_refused_and_resampled_when_asked(tmp_path):

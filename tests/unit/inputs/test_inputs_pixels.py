@@ -193,7 +193,7 @@ def test_monochrome1_does_not_change_values(tmp_path, dtype):
     seed=st.integers(0, 2**31),
     intercept=st.integers(-2000, 2000),
 )
-def test_dirty_bits_around_the_stored_ones_never_matter(
+def test_dirty_bits_above_the_stored_ones_never_matter(
     tmp_path_factory, bits, shift, is_signed, is_little, seed, intercept
 ):
     shift = min(shift, 16 - bits)
@@ -202,12 +202,39 @@ def test_dirty_bits_around_the_stored_ones_never_matter(
     values = rng.integers(low, high, (5, 7))
     dirt = rng.integers(0, 1 << 16, (5, 7))
     mask = ((1 << bits) - 1) << shift
-    word = ((values << shift) & mask) | (dirt & ~mask & 0xFFFF)
+    word = ((values << shift) & mask) | (dirt & ~((1 << (bits + shift)) - 1) & 0xFFFF)
     stored = word.astype("<u2" if is_little else ">u2").view(f"{'<' if is_little else '>'}{'i' if is_signed else 'u'}2")
     out = plane_of(
         tmp_path_factory.mktemp("bits"), stored, bits_stored=bits, high_bit=bits - 1 + shift, intercept=float(intercept)
     )
     np.testing.assert_array_equal(out, values + intercept)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32", None])
+@pytest.mark.parametrize("syntax", ["raw", "rle"])
+def test_a_high_bit_that_contradicts_the_pixels_is_refused_and_never_divides_them(tmp_path, dtype, syntax):
+    def declare_left_aligned(index, dataset):
+        dataset.BitsStored, dataset.HighBit = 12, 15
+        if index < 6:  # nothing in these slices contradicts the header
+            dataset.PixelData = bytes(len(dataset.PixelData))
+
+    make_series(tmp_path, change=declare_left_aligned, syntax=syntax)
+    with pytest.raises(
+        UnreadableFileError, match="bits below the 12 stored ones, expected none with high bit 15"
+    ) as caught:
+        load(tmp_path, dtype=dtype)
+    assert caught.value.reason == "high-bit"
+    assert "should be 11" in caught.value.hint
+
+
+@pytest.mark.parametrize("syntax", ["raw", "rle"])
+def test_left_aligned_values_are_read_exactly(tmp_path, syntax):
+    def align_left(index, dataset):
+        dataset.BitsStored, dataset.HighBit = 12, 15
+        dataset.PixelData = (np.frombuffer(dataset.PixelData, "<i2") << 4).astype("<i2").tobytes()
+
+    truth = make_series(tmp_path, change=align_left, syntax=syntax)
+    np.testing.assert_array_equal(load(tmp_path).voxels, truth.voxels)
 
 
 def test_a_truncated_file_is_refused_before_any_pixel_is_read_and_named(tmp_path):

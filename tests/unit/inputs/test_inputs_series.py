@@ -3,6 +3,7 @@
 import zipfile
 
 import numpy as np
+import pydicom
 import pytest
 
 from lightunet_monai.errors import (
@@ -14,9 +15,10 @@ from lightunet_monai.errors import (
     UnsupportedImageError,
 )
 from lightunet_monai.inputs import choose_series, discover_sources, read_hu, survey
-from lightunet_monai.inputs.describe import describe_source
+from lightunet_monai.inputs.describe import describe_source, describe_survey
 from lightunet_monai.inputs.geometry import check_extent
 from lightunet_monai.sources import DicomSeries, DicomSlice
+from tests.builders.multi_frame import make_enhanced
 from tests.builders.series import DEFECTS, make_series, set_hu
 
 REFUSED = {
@@ -119,6 +121,39 @@ def test_a_localizer_is_set_aside_with_the_reason(tmp_path, defect):
     (item,) = survey(tmp_path).set_aside
     assert (item.code, item.count) == ("localizer", 1)
     assert "localizer" in item.reason
+
+
+@pytest.mark.parametrize("index", [0, 11])
+@pytest.mark.parametrize(("name", "value"), [("", None), ("Rows", 18), ("ImageType", ["ORIGINAL", "SECONDARY"])])
+def test_a_slice_at_an_end_that_lost_its_place_is_warned_of(tmp_path, index, name, value):
+    def lose(number, dataset):
+        if number == index:
+            del dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+            if name == "Rows":
+                set_hu(dataset, np.zeros((24, value), np.int16))
+            elif name:
+                setattr(dataset, name, value)
+
+    make_series(tmp_path, change=lose)
+    volume = load(tmp_path)
+    assert volume.voxels.shape == (24, 20, 11)
+    warning = "1 images of its kind have no place and were left out; slices may be missing at the ends of the volume."
+    assert [text.split(": ")[1] for text in volume.warnings] == ([] if name else [warning])
+    assert [item.code for item in survey(tmp_path).set_aside] == ["localizer"]
+
+
+@pytest.mark.parametrize("size", [0.2, 0.8, 3.0])
+def test_pixel_spacing_is_compared_relative_to_its_size(tmp_path, size):
+    for number, (change, count) in enumerate([(0.00008, 1), (0.00025, 2)]):
+        folder = tmp_path / str(number)
+
+        def alternate(index, dataset, change=change):
+            dataset.PixelSpacing = [f"{size * (1 + change * (index % 2)):.9f}"] * 2
+
+        make_series(folder, spacing=(size, size, 1.5), change=alternate)
+        sources = discover_sources(folder)
+        assert len(sources) == count
+        assert all(source.problem is None for source in sources)
 
 
 @pytest.mark.parametrize(
@@ -254,13 +289,107 @@ def test_a_series_that_is_not_there_is_reported_with_those_that_are(tmp_path):
         choose_series(discover_sources(tmp_path), "2.25.404")
 
 
-def test_the_usable_long_original_series_is_the_obvious_choice(tmp_path):
+ACQUISITION_FACTS = {
+    "AcquisitionNumber": lambda number: number + 1,
+    "AcquisitionTime": lambda number: f"10{number:02d}00",
+    "TriggerTime": lambda number: str(500 * number),
+    "SliceThickness": lambda number: str(1 + 4 * number),
+}
+
+
+@pytest.mark.parametrize("name", ACQUISITION_FACTS)
+def test_acquisitions_whose_slices_interleave_are_two_volumes(tmp_path, name):
+    truth = make_series(
+        tmp_path, change=lambda index, dataset: setattr(dataset, name, ACQUISITION_FACTS[name](index % 2))
+    )
+    sources = discover_sources(tmp_path)
+    assert [source.shape for source in sources] == [(24, 20, 6)] * 2
+    for start, source in enumerate(sources):
+        np.testing.assert_array_equal(read_hu(source).voxels, truth.voxels[:, :, start::2])
+    with pytest.raises(AmbiguousSeriesError):
+        choose_series(sources)
+
+
+def test_stacks_of_an_enhanced_ct_whose_frames_interleave_are_two_volumes(tmp_path):
+    (path,) = make_enhanced(tmp_path / "x.dcm").files
+    dataset = pydicom.dcmread(path)
+    heights = [
+        float(frame.PlanePositionSequence[0].ImagePositionPatient[2])
+        for frame in dataset.PerFrameFunctionalGroupsSequence
+    ]
+    for frame, height in zip(dataset.PerFrameFunctionalGroupsSequence, heights, strict=True):
+        content = pydicom.Dataset()
+        content.StackID = str(sorted(heights).index(height) % 2)
+        frame.FrameContentSequence = [content]
+    dataset.save_as(path)
+    assert [source.shape for source in discover_sources(tmp_path)] == [(24, 20, 6)] * 2
+
+
+@pytest.mark.parametrize("name", ACQUISITION_FACTS)
+@pytest.mark.parametrize("block", [1, 3, 4])
+def test_step_and_shoot_stays_one_volume(tmp_path, name, block):
+    truth = make_series(
+        tmp_path, change=lambda index, dataset: setattr(dataset, name, ACQUISITION_FACTS[name](index // block))
+    )
+    volume = load(tmp_path)
+    np.testing.assert_array_equal(volume.voxels, truth.voxels)
+    expected = f"{12 // block} acquisition numbers in one stack of 12 slices" if name == "AcquisitionNumber" else ""
+    assert expected in " ".join(volume.warnings)
+    assert bool(volume.warnings) == bool(expected)
+
+
+def test_the_long_original_series_is_the_obvious_choice_whatever_is_wrong_with_by_products(tmp_path):
     truth = make_series(tmp_path / "good", series=1, shape=(16, 16, 40))
-    make_series(tmp_path / "tilted", series=2, defect="tilt")
+    make_series(tmp_path / "tilted", series=2, shape=(16, 16, 3), defect="tilt")
     make_series(tmp_path / "short", series=3, shape=(16, 16, 3))
     make_series(tmp_path / "derived", series=4, shape=(16, 16, 40), defect="derived")
-    make_series(tmp_path / "mr", series=5, defect="magnetic resonance")
+    make_series(tmp_path / "mr", series=5, shape=(16, 16, 80), defect="magnetic resonance")
+    make_series(tmp_path / "single", series=6, defect="single slice")
+    make_series(tmp_path / "bolus", series=7, shape=(16, 16, 30), defect="constant position")
+    make_series(tmp_path / "repeated", series=8, shape=(16, 16, 3), defect="two images per position")
     assert choose_series(discover_sources(tmp_path)).series_uid == truth.series_uid
+
+
+@pytest.mark.parametrize("defect", ["gap", "tilt", "no rescale"])
+def test_a_main_series_that_cannot_be_loaded_is_not_replaced_by_a_by_product(tmp_path, defect):
+    main = make_series(tmp_path / "main", series=1, shape=(16, 16, 60), defect=defect)
+    bolus = make_series(tmp_path / "bolus", series=2, shape=(16, 16, 4))
+    sources = discover_sources(tmp_path)
+    with pytest.raises(InputError) as caught:
+        choose_series(sources)
+    kind, reason, _ = REFUSED[defect]
+    assert (type(caught.value), caught.value.reason) == (kind, reason)
+    assert main.series_uid in caught.value.message or str(main.folder) in caught.value.message
+    assert f"name it with --series; these would load: {bolus.series_uid}." in caught.value.hint
+    assert choose_series(sources, bolus.series_uid).series_uid == bolus.series_uid
+    (study,) = [describe_survey(survey(tmp_path), tmp_path)]
+    assert study["choice"]["selector"] is None
+    assert study["choice"]["error"]["reason"] == reason
+
+
+@pytest.mark.parametrize("defect", ["gap", "tilt", "no rescale", "constant position", "no position"])
+def test_a_series_that_cannot_be_loaded_beside_one_of_its_rank_is_ambiguous(tmp_path, defect):
+    left = make_series(tmp_path / "left", series=1, shape=(16, 16, 60), defect=defect)
+    right = make_series(tmp_path / "right", series=2, shape=(16, 16, 59))
+    with pytest.raises(AmbiguousSeriesError) as caught:
+        choose_series(discover_sources(tmp_path))
+    lines = caught.value.message.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == [left.series_uid, right.series_uid]
+    assert f"16 x 16 x {len(left.files)}" in lines[0]
+    assert lines[0].endswith(f"cannot be loaded: {REFUSED[defect][1]}")
+    assert "cannot" not in lines[1]
+
+
+@pytest.mark.parametrize(("defect", "option"), [("tilt", "regularize"), ("no rescale", "assume_hu")])
+def test_a_problem_that_an_option_takes_care_of_does_not_count(tmp_path, defect, option):
+    main = make_series(tmp_path / "main", series=1, shape=(16, 16, 60), defect=defect)
+    make_series(tmp_path / "bolus", series=2, shape=(16, 16, 4))
+    sources = discover_sources(tmp_path)
+    assert choose_series(sources, **{option: True}).series_uid == main.series_uid
+    make_series(tmp_path / "right", series=3, shape=(16, 16, 60))
+    with pytest.raises(AmbiguousSeriesError) as caught:
+        choose_series(discover_sources(tmp_path), **{option: True})
+    assert "cannot be loaded" not in caught.value.message
 
 
 def test_of_only_unusable_series_the_longest_one_explains_the_refusal(tmp_path):

@@ -1,14 +1,18 @@
 """The volume tensor: what MONAI gets, and the warnings that reach the report."""
 
+import os
 import re
+import zipfile
 
 import numpy as np
+import pydicom
 import pytest
 import torch
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lightunet_monai import inputs
-from lightunet_monai.errors import GeometryError, UnsupportedImageError
-from lightunet_monai.inputs import choose_series, discover_sources, load_volume, plan_regularization
+from lightunet_monai.errors import GeometryError, InputError, UnsupportedImageError
+from lightunet_monai.inputs import choose_series, discover_sources, load_volume, plan_regularization, read_hu, streams
 from lightunet_monai.inputs.plausibility import ct_warnings
 from lightunet_monai.sources import ImageFile
 from tests.builders.multi_frame import make_enhanced
@@ -102,6 +106,46 @@ def test_frames_of_an_enhanced_ct_are_ordered_by_position_with_their_own_rescale
     np.testing.assert_allclose(volume.affine.numpy(), truth.affine, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["archive", "deflated"])
+def test_an_instance_that_is_unpacked_for_its_frames_is_unpacked_once(tmp_path, monkeypatch, kind):
+    (tmp_path / "study").mkdir()
+    paths = [tmp_path / "x.dcm", tmp_path / "y.dcm"]
+    voxels = make_voxels((24, 20, 40))
+    for number, path in enumerate(paths):  # every other slice in each of them
+        make_enhanced(path, voxels=voxels[:, :, number::2], spacing=(0.8, 0.9, 3.0))
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"2.25.77.{number + 1}"
+        for frame in dataset.PerFrameFunctionalGroupsSequence:
+            place = frame.PlanePositionSequence[0]
+            x, y, z = place.ImagePositionPatient
+            place.ImagePositionPatient = [x, y, z + 1.5 * number]
+        if kind == "deflated":
+            dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+            path = tmp_path / "study" / path.name
+        dataset.save_as(path)
+    if kind == "archive":
+        with zipfile.ZipFile(tmp_path / "study" / "study.zip", "w") as archive:
+            for path in paths:
+                archive.write(path, path.name)
+    unpacked = []
+    read, inflate = zipfile.ZipFile.read, streams.inflate
+
+    def counted_read(archive, name, *rest):
+        unpacked.append(name)
+        return read(archive, name, *rest)
+
+    def counted_inflate(stream, limit):
+        unpacked.append(stream.name)
+        return inflate(stream, limit)
+
+    source = choose_series(discover_sources(tmp_path / "study"))
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(zipfile.ZipFile, "read", counted_read)
+    monkeypatch.setattr(streams, "inflate", counted_inflate)
+    np.testing.assert_array_equal(read_hu(source).voxels, voxels)
+    assert len(unpacked) == len(set(unpacked)) == 2
+
+
 def test_frames_without_positions_are_refused(tmp_path):
     make_enhanced(tmp_path / "e.dcm", without_positions=True)
     with pytest.raises(GeometryError, match="12 of 12"):
@@ -147,3 +191,45 @@ def test_a_volume_that_is_not_in_hounsfield_units_is_refused(tmp_path, change, f
         load_volume(ImageFile(path))
     assert hint in caught.value.hint
     assert caught.value.reason == "units"
+
+
+def grey_levels(padding, shift=0, **facts):
+    """Changes slices to grey levels from 0 on: air 0 to 59, tissue 1000, padding at the rim."""
+
+    def change(index, dataset):
+        rows, columns = np.indices((dataset.Rows, dataset.Columns))
+        radius = np.hypot(rows - dataset.Rows / 2, columns - dataset.Columns / 2)
+        stored = np.where(radius < 5, 1000, 1 + (rows * 7 + columns * 3 + index) % 59) + shift
+        dataset.PixelData = np.where(radius > 9, padding, stored).astype("<i2").tobytes()
+        dataset.RescaleIntercept, dataset.RescaleSlope = "0", "1"
+        if facts.get("is_declared", True):
+            dataset.PixelPaddingValue = padding
+            dataset["PixelPaddingValue"].VR = "SS"
+
+    return change
+
+
+@pytest.mark.parametrize("padding", [0, -2000, -1024])
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_padding_does_not_make_grey_levels_hounsfield_units(tmp_path, padding, is_declared):
+    make_series(tmp_path, change=grey_levels(padding, is_declared=is_declared))
+    with pytest.raises(UnsupportedImageError, match=r"values from [01] to 1000( beside padding)?, expected") as caught:
+        load_volume(choose_series(discover_sources(tmp_path)))
+    assert caught.value.reason == "units"
+
+
+@pytest.mark.parametrize("regularize", [False, True])
+def test_resampling_does_not_hide_grey_levels_with_padding(tmp_path, regularize):
+    make_series(tmp_path, defect="tilt", change=grey_levels(-2000))
+    source = choose_series(discover_sources(tmp_path))
+    with pytest.raises(InputError) as caught:
+        load_volume(source, regularize=regularize)
+    assert caught.value.reason == ("units" if regularize else "tilt")
+
+
+@pytest.mark.parametrize("padding", [-2000, -1024])
+def test_a_padded_volume_in_hounsfield_units_is_read(tmp_path, padding):
+    make_series(tmp_path, change=grey_levels(padding, shift=-1000))
+    volume = load_volume(choose_series(discover_sources(tmp_path)))
+    assert float(volume.min()) == -1024
+    assert float(volume.max()) == 0
