@@ -53,7 +53,8 @@ class Segmentation:
     label_map : ndarray of uint8, shape (X, Y, Z)
         One label value per voxel; axes are columns, rows, slices of the source.
     affine : ndarray of float64, shape (4, 4)
-        Voxel index to RAS+ patient millimetres, equal to the source's.
+        Voxel index to RAS+ patient millimetres, equal to the source's; of a source with uneven slices, that of the
+        even grid it was resampled onto.
     labels : LabelTable
         What the values mean.
     source : ImageSource

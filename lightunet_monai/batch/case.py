@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from ..errors import OutputError
 from ..inference import Prediction, Predictor
-from ..inputs import load_volume, plan_regularization, read_hu
+from ..inputs import Regularization, load_volume, plan_regularization, read_hu
 from ..outputs import CaseReport, Findings, Stamp, check_output, describe_case, measure_lesions, write_case
 from ..outputs.case import as_written
 from ..outputs.formats import choose_formats
 from ..review import write_overview
 from ..segmentation import Segmentation
 from ..sources import ImageSource
+from .resampled import describe_resampling, returns_to_slices, uneven_by
 from .settings import CaseSettings
 
 Tell = Callable[[str, float], None]
@@ -96,24 +97,39 @@ def load_case(source: ImageSource, settings: CaseSettings) -> LoadedCase:
     InputError
         As `load_volume`.
     OutputError
-        If a format stores probabilities and the source is resampled.
+        If the source is resampled, and a format stores probabilities or refers to slices that are uneven.
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
         volume = load_volume(source, assume_hu=settings.assume_hu, regularize=settings.regularize)
-        _check_probabilities(source, settings)
+        regularization = plan_regularization(source) if settings.regularize else None
+        if regularization is not None:
+            _check_formats(source, regularization, settings)
+            volume.meta["warnings"] = [
+                describe_resampling(regularization) if text == regularization.describe() else text
+                for text in volume.meta["warnings"]
+            ]
     return LoadedCase(source, volume, seconds)
 
 
-def _check_probabilities(source: ImageSource, settings: CaseSettings) -> None:
-    """Refuse, before the model runs, a format that would have no probabilities to store."""
-    names = [item.name for item in choose_formats(settings.formats) if item.needs_probability]
-    if names and settings.regularize and plan_regularization(source) is not None:
+def _check_formats(source: ImageSource, regularization: Regularization, settings: CaseSettings) -> None:
+    """Refuse, before the model runs, a format that could not express the result of a resampled source."""
+    formats = choose_formats(settings.formats)
+    names = [item.name for item in formats if item.needs_probability]
+    if names and returns_to_slices(regularization):
         raise OutputError(
             f"format {', '.join(names)}: {source.name} is tilted or uneven, and --regularize gives no probabilities on "
             "its own slices.",
             hint=f"Leave {' and '.join(names)} out for this series.",
             reason="no-probability",
+        )
+    names = [item.name for item in formats if item.needs_series]
+    if names and not returns_to_slices(regularization):
+        raise OutputError(
+            f"format {', '.join(names)}: {source.name} has uneven slices, up to {uneven_by(regularization):.3f} mm off "
+            "an even stack, and the result of --regularize is not on them, to which DICOM results must refer.",
+            hint="Use nifti, nrrd or segnrrd for this series.",
+            reason="other-grid",
         )
 
 
@@ -166,7 +182,7 @@ def write_case_files(
     source = loaded.source
     tell("measure", 0.0)
     with _timed(loaded.seconds, "measure"):
-        segmentation, voxels = _on_source_slices(prediction.segmentation, loaded, settings)
+        segmentation, voxels = _on_result_grid(prediction.segmentation, loaded, settings)
         findings: Findings = measure_lesions(segmentation, voxels)
     tell("write", 0.0)
     report = redact(
@@ -194,12 +210,12 @@ def write_case_files(
     return as_written(report, folder) if settings.overwrite else report
 
 
-def _on_source_slices(
+def _on_result_grid(
     segmentation: Segmentation, loaded: LoadedCase, settings: CaseSettings
 ) -> tuple[Segmentation, NDArray[np.generic]]:
-    """Give segmentation and Hounsfield units on the source's own slices, whatever grid the model saw."""
+    """Give segmentation and Hounsfield units on the source's own slices; of uneven ones, on the grid the model saw."""
     regularization = plan_regularization(loaded.source) if settings.regularize else None
-    if regularization is None:
+    if regularization is None or not returns_to_slices(regularization):
         return segmentation, loaded.volume.as_tensor()[0].numpy()
     original = read_hu(loaded.source, dtype="float32", assume_hu=settings.assume_hu, allow_shear=True)
     label_map = regularization.to_source_slices(segmentation.label_map)

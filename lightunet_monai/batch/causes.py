@@ -10,7 +10,7 @@ from ..errors import BundleError, GeometryError, LightUNetError, OutputError, Un
 from .scrub import scrub
 
 _FINAL_ERRORS = (GeometryError, UnsupportedImageError, UsageError, BundleError)
-_FINAL_REASONS = ("needs-dicom", "no-reference", "no-probability")
+_FINAL_REASONS = ("needs-dicom", "no-reference", "no-probability", "no-position", "other-grid")
 """Of an `OutputError`: the source cannot be expressed in a format, at no time."""
 
 OF_THE_FILE = ("UnreadableFileError", "NoImageFoundError")

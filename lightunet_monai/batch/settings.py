@@ -22,7 +22,7 @@ class CaseSettings:
     assume_hu : bool
         Take stored values as Hounsfield units where a DICOM header has no rescale.
     regularize : bool
-        Resample a tilted or uneven series; the result is on its own slices.
+        Resample a tilted or uneven series; the result is on its own slices, unless they are too uneven for that.
     """
 
     formats: tuple[str, ...] = ("nifti",)

@@ -7,6 +7,7 @@ killed leaves a hidden leftover, never a half-written result under the final nam
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -17,6 +18,11 @@ from lightunet_monai.errors import OutputError
 
 COMMIT_MARKER = "report.json"
 """Moved in last and moved out first: a folder that holds it holds a complete case."""
+
+_CANNOT_SYNC_FOLDER = frozenset(
+    getattr(errno, name) for name in ("EINVAL", "EBADF", "ENOTSUP", "EOPNOTSUPP", "EACCES", "EPERM", "ENOSYS")
+)
+"""What systems say that have no flush of a folder, or not for us: some network (SMB) and shared (vboxsf) folders."""
 
 
 @contextlib.contextmanager
@@ -149,9 +155,23 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder to the disk, where the system can (Windows cannot open a folder)."""
+    """Flush the entries of a folder to the disk, where the system can (Windows cannot open a folder).
+
+    Raises
+    ------
+    OSError
+        If flushing fails, such as for a full or broken disk; not where there is no such thing.
+    """
     if os.name == "nt":
         return
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC_FOLDER:
+            raise
+
+
+def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

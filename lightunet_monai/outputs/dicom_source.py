@@ -22,13 +22,15 @@ from lightunet_monai.segmentation import Segmentation
 from lightunet_monai.sources import DicomSeries, DicomSlice
 
 from .references import check_references
+from .slice_grid import check_slices
 from .uids import derived_uid
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 
-POSITION_TOLERANCE = 0.1
-"""Largest deviation of a slice position from the affine, in voxel spacings: more than the jitter that real scanners
-write, less than what could be seen."""
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+
+_MULTI_FRAME_CLASSES = frozenset(f"{_STORAGE}{end}" for end in ("2.1", "2.2", "7.1", "7.2", "7.3", "7.4"))
+"""Enhanced and legacy converted CT, multi-frame secondary capture: references to them may name a frame."""
 
 # fmt: off
 _COPIED = (
@@ -40,6 +42,9 @@ _COPIED = (
     "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )
 # fmt: on
+
+_IDENTIFIERS = ("PatientName", "PatientID", "IssuerOfPatientID", "StudyID", "AccessionNumber")
+"""By these an archive finds patient and order: copied as they are, even if they are longer than the standard allows."""
 
 # fmt: off
 _TYPE_2 = (
@@ -166,15 +171,16 @@ def read_source(segmentation: Segmentation) -> SourceSeries:
             hint="Use nifti, nrrd or segnrrd, or give the DICOM series.",
             reason="needs-dicom",
         )
-    _check_grid(segmentation, series)
+    check_slices(series, segmentation.affine, segmentation.label_map.shape[2])
     ras_to_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
     first = _read_header(series.slices[0], only=None)
+    common = _common(first)
     headers = _read_all(series, first)
     slices = tuple(_describe_slice(item, headers) for item in series.slices)
     check_references(series, [item.sop_instance_uid for item in slices])
     return SourceSeries(
-        common=_common(first),
-        character_sets=_character_sets(first),
+        common=common,
+        character_sets=_character_sets(first, common),
         study_uid=series.study_uid or str(first.get("StudyInstanceUID", "")) or derived_uid(series.series_uid, "study"),
         series_uid=series.series_uid,
         frame_of_reference_uid=_frame_of_reference(list(headers.values()), series),
@@ -186,38 +192,9 @@ def read_source(segmentation: Segmentation) -> SourceSeries:
     )
 
 
-def _check_grid(segmentation: Segmentation, series: DicomSeries) -> None:
-    planes = segmentation.label_map.shape[2]
-    if len(series.slices) != planes:
-        raise _not_on_grid(series, f"found {len(series.slices)} slices, expected {planes} as in the label map")
-    affine = segmentation.affine
-    limit = POSITION_TOLERANCE * min(segmentation.spacing)
-    for index, item in enumerate(series.slices):
-        if item.position is None:
-            raise OutputError(
-                f"{item}: has no position, which a DICOM result needs.",
-                hint="Use nifti, nrrd or segnrrd.",
-                reason="no-position",
-            )
-        expected = np.diag([-1.0, -1.0, 1.0]) @ (affine[:3, :3] @ (0, 0, index) + affine[:3, 3])
-        deviation = float(np.linalg.norm(expected - item.position))
-        if deviation > limit:
-            raise _not_on_grid(
-                series, f"{item} lies {deviation:.3f} mm from plane {index} of the label map, allowed {limit:.3f} mm"
-            )
-
-
-def _not_on_grid(series: DicomSeries, what: str) -> OutputError:
-    return OutputError(
-        f"series {series.series_uid}: {what}.",
-        hint="DICOM results need a label map on the slices of the series; use nifti, nrrd or segnrrd.",
-        reason="other-grid",
-    )
-
-
 def _read_all(series: DicomSeries, first: Dataset) -> dict[tuple[str, str | None], Dataset]:
     """The few attributes that are needed of every instance, read once a file."""
-    wanted = ["SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID"]
+    wanted = ["SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID", "NumberOfFrames"]
     headers = {(str(series.slices[0].path), series.slices[0].member): first}
     for item in series.slices:
         key = (str(item.path), item.member)
@@ -236,10 +213,13 @@ def _read_header(item: DicomSlice, only: list[str] | None) -> Dataset:
 
 def _describe_slice(item: DicomSlice, headers: dict[tuple[str, str | None], Dataset]) -> SourceSlice:
     header = headers[(str(item.path), item.member)]
+    sop_class_uid = str(header.get("SOPClassUID", "") or CT_IMAGE_STORAGE)
+    # A single-frame object may say that it has 1 frame, which it must not be referred to by.
+    has_frames = sop_class_uid in _MULTI_FRAME_CLASSES or _integer(header.get("NumberOfFrames")) > 1
     return SourceSlice(
-        sop_class_uid=str(header.get("SOPClassUID", "") or CT_IMAGE_STORAGE),
+        sop_class_uid=sop_class_uid,
         sop_instance_uid=item.sop_instance_uid or str(header.get("SOPInstanceUID", "")),
-        frame_number=None if item.frame is None else item.frame + 1,
+        frame_number=item.frame + 1 if item.frame is not None and has_frames else None,
     )
 
 
@@ -262,8 +242,16 @@ def _common(first: Dataset) -> Dataset:
     return common
 
 
-def _character_sets(header: Dataset) -> tuple[str, ...]:
-    """The character sets of the source in terms that the standard allows; Unicode if there are none for them."""
+def _character_sets(header: Dataset, common: Dataset) -> tuple[str, ...]:
+    """The character sets of the source in terms that the standard allows; Unicode if there are none for them.
+
+    The default one is ASCII. Writers that forget to state another are read as Latin-1, and then its letters need one.
+    """
+    terms = _stated_character_sets(header)
+    return terms if terms or all(str(element.value).isascii() for element in common) else (_UTF_8,)
+
+
+def _stated_character_sets(header: Dataset) -> tuple[str, ...]:
     stated = header.get("SpecificCharacterSet") or ""
     first, *others = [str(term).strip() for term in ([stated] if isinstance(stated, str) else stated)]
     terms = [first or _ASCII, *filter(None, others)]  # an empty first term stands for ASCII
@@ -280,8 +268,11 @@ def _character_sets(header: Dataset) -> tuple[str, ...]:
 
 
 def _is_valid(header: Dataset, keyword: str) -> bool:
+    """Whether a value may be copied; identifiers may as soon as they can be read."""
     try:
         element = header[keyword]
+        if keyword in _IDENTIFIERS:
+            return True
         values = element.value if element.VM > 1 else [element.value]
         for value in values:
             validate_value(element.VR, str(value), config.RAISE)

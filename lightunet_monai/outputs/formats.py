@@ -12,11 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from lightunet_monai.errors import OutputError, UsageError
 from lightunet_monai.segmentation import Segmentation
 from lightunet_monai.sources import DicomSeries, ImageSource
 
 from .references import check_references
+from .slice_grid import check_slices
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,8 @@ def check_formats(
     Raises
     ------
     OutputError
-        If a format refers to DICOM instances and the source has none or some without a UID of their own, or stores
-        probabilities and there are none.
+        If a format refers to DICOM instances and the source has none, some without a UID of their own or some that do
+        not lie on the grid of the label map, or stores probabilities and there are none.
     """
     for item in formats:
         if item.needs_series and source is not None and not isinstance(source, DicomSeries):
@@ -146,12 +149,22 @@ def check_formats(
             )
         if item.needs_series and isinstance(source, DicomSeries) and _has_headers(source):
             check_references(source)
+        if item.needs_series and isinstance(source, DicomSeries):
+            _check_slices(source, segmentation)
         if item.needs_probability and segmentation is not None and segmentation.probability is None:
             raise OutputError(
                 f"format {item.name}: the segmentation carries no probability map.",
                 hint="Ask for probabilities when the segmentation is made.",
                 reason="no-probability",
             )
+
+
+def _check_slices(series: DicomSeries, segmentation: Segmentation | None) -> None:
+    """Check the grid of the label map or, before there is one, that of a regular series, on which it will lie."""
+    if segmentation is not None:
+        check_slices(series, segmentation.affine, segmentation.label_map.shape[2])
+    elif series.affine is not None and series.problem is None:  # what is irregular is refused when it is loaded
+        check_slices(series, np.array(series.affine), len(series.slices))
 
 
 def _has_headers(series: DicomSeries) -> bool:

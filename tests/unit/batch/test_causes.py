@@ -11,7 +11,10 @@ from lightunet_monai.inputs import discover_sources
 from tests.builders.series import make_series
 
 
-@pytest.mark.parametrize(("reason", "may_pass"), [("needs-dicom", False), ("no-reference", False), ("output", True)])
+@pytest.mark.parametrize(
+    ("reason", "may_pass"),
+    [("needs-dicom", False), ("no-reference", False), ("no-position", False), ("other-grid", False), ("output", True)],
+)
 def test_what_no_format_can_express_is_not_tried_again(reason, may_pass):
     assert cause_of(OutputError("study: cannot be written.", reason=reason)).may_pass == may_pass
 

@@ -1,6 +1,8 @@
+import errno
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -158,6 +160,46 @@ def test_what_another_run_wrote_meanwhile_stays_if_it_is_to_be_refused(tmp_path:
         run()
     assert {name: (folder / name).read_text() for name in NAMES} == dict.fromkeys(NAMES, "theirs")
     assert os.listdir(tmp_path) == ["case"]
+
+
+def _fail_to_sync_folders(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        real(descriptor)
+
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are not flushed")
+@pytest.mark.parametrize("name", ["EINVAL", "EBADF", "ENOTSUP", "EOPNOTSUPP", "EACCES", "EPERM", "ENOSYS"])
+def test_a_file_system_that_cannot_flush_a_folder_holds_results_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    _fail_to_sync_folders(monkeypatch, getattr(errno, name))
+    with atomic_folder(tmp_path / "case", NAMES) as room:
+        _fill(room, "new")
+    with atomic_folder(tmp_path / "case", NAMES) as room:
+        _fill(room, "newer")
+    with atomic_file(tmp_path / "case" / "a.txt") as part:
+        part.write_text("more")
+    assert {path.name: path.read_text() for path in (tmp_path / "case").iterdir()} == {
+        **dict.fromkeys(NAMES, "newer"),
+        "a.txt": "more",
+    }
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are not flushed")
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_to_flush_a_folder_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    _fail_to_sync_folders(monkeypatch, code)
+    with pytest.raises(OutputError, match=os.strerror(code)), atomic_folder(tmp_path / "case", NAMES) as room:
+        _fill(room, "new")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills a process")

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lightunet_monai.errors import OutputError
-from lightunet_monai.inputs import choose_series, discover_sources
+from lightunet_monai.inputs import choose_series, discover_sources, geometry
 from lightunet_monai.outputs import (
     check_output,
     measure_lesions,
@@ -18,9 +21,10 @@ from lightunet_monai.outputs import (
     write_dicom_sr,
     write_rtstruct,
 )
+from lightunet_monai.outputs.slice_grid import position_limit
 from lightunet_monai.segmentation import Segmentation
 from lightunet_monai.sources import DicomSeries, DicomSlice
-from tests.builders.segmentation import Case, make_case
+from tests.builders.segmentation import Case, make_case, make_segmentation
 from tests.builders.series import make_series
 from tests.builders.witnesses import dicom_errors, find_tool, run_tool
 
@@ -178,3 +182,138 @@ def test_a_series_that_was_made_by_hand_takes_its_uids_from_the_files(tmp_path: 
     seg = write_dicom_seg(replace(case.segmentation, source=by_hand), tmp_path / "seg.dcm")
     references = pydicom.dcmread(seg).ReferencedSeriesSequence[0].ReferencedInstanceSequence
     assert [item.ReferencedSOPInstanceUID for item in references] == [item.sop_instance_uid for item in source.slices]
+
+
+def _change_files(case: Case, **values: object) -> None:
+    for path in case.folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        with pydicom.config.disable_value_validation():
+            for keyword, value in values.items():
+                setattr(dataset, keyword, value)
+            dataset.save_as(path)
+
+
+def _frame_numbers(path: Path) -> set[int]:
+    return {item.value for item in pydicom.dcmread(path).iterall() if item.keyword == "ReferencedFrameNumber"}
+
+
+def test_a_single_frame_source_that_counts_its_frame_is_referred_to_without_a_frame_number(tmp_path: Path) -> None:
+    case = make_case(tmp_path, shape=(24, 24, 8))
+    _change_files(case, NumberOfFrames=1)
+    for path in _objects(case, tmp_path):
+        assert _frame_numbers(path) == set()
+        assert dicom_errors(path) == []
+
+
+def test_a_multi_frame_source_is_referred_to_with_frame_numbers(tmp_path: Path) -> None:
+    case = make_case(tmp_path, "multi-frame", shape=(24, 24, 8))
+    seg, _, rtstruct = _objects(case, tmp_path)
+    occupied = {case.segmentation.source.slices[plane].frame + 1 for plane in _occupied_planes(case)}
+    assert _frame_numbers(seg) == _frame_numbers(rtstruct) == occupied
+    assert dicom_errors(seg) == dicom_errors(rtstruct) == []
+
+
+def _occupied_planes(case: Case) -> list[int]:
+    return np.flatnonzero(case.segmentation.label_map.any(axis=(0, 1))).tolist()
+
+
+@pytest.mark.filterwarnings("ignore:The (value length|PN component length)")
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("AccessionNumber", "ACC-2024-0001234567890"),
+        ("StudyID", "STUDY-2024-0001234567890"),
+        ("PatientID", "X" * 70),
+        ("IssuerOfPatientID", "Y" * 70),
+        ("PatientName", "Z" * 60 + "^" + "Q" * 30),
+    ],
+)
+def test_what_an_archive_matches_by_stays_as_it_is_even_if_it_is_too_long(
+    tmp_path: Path, keyword: str, value: str
+) -> None:
+    case = make_case(tmp_path, shape=(24, 24, 8))
+    _change_files(case, **{keyword: value})
+    for path in _objects(case, tmp_path):
+        found = pydicom.dcmread(path)
+        assert str(found.get(keyword, value if keyword == "IssuerOfPatientID" else "")) == value
+        assert all("Length invalid" in error and keyword in error for error in dicom_errors(path))
+
+
+@pytest.mark.filterwarnings("ignore:(The value length|Invalid value for VR DA)")
+def test_what_the_standard_does_not_allow_and_nothing_matches_by_is_left_empty(tmp_path: Path) -> None:
+    case = make_case(tmp_path, shape=(24, 24, 8))
+    _change_files(case, PatientBirthDate="19991399", StudyDescription="D" * 70)
+    for path in _objects(case, tmp_path):
+        assert pydicom.dcmread(path).PatientBirthDate == ""
+        assert "StudyDescription" not in pydicom.dcmread(path)
+        assert dicom_errors(path) == []
+
+
+def test_letters_of_a_source_without_a_character_set_get_one(tmp_path: Path) -> None:
+    case = make_case(tmp_path, shape=(24, 24, 8))
+    for path in case.folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 100", "Müller^Jörg"
+        dataset.save_as(path)
+        dataset = pydicom.dcmread(path)  # the name stays in the bytes of the file
+        del dataset["SpecificCharacterSet"]
+        dataset.save_as(path)
+        assert "Müller".encode("latin-1") in path.read_bytes()
+        assert b"ISO_IR 100" not in path.read_bytes()
+
+    for path in _objects(case, tmp_path):
+        dataset = pydicom.dcmread(path)
+        assert (dataset.SpecificCharacterSet, dataset.PatientName) == ("ISO_IR 192", "Müller^Jörg")
+        assert "Müller".encode() in path.read_bytes()
+        assert dicom_errors(path) == []
+
+
+def _thin_pixels(folder: Path, off_mm: float) -> DicomSeries:
+    """Small pixels, thick slices, of which one lies elsewhere."""
+
+    def change(index: int, dataset: pydicom.Dataset) -> None:
+        dataset.ImagePositionPatient = ["0", "0", f"{index * 5.0 + off_mm * (index == 6):.4f}"]
+
+    make_series(folder, spacing=(0.3, 0.3, 5.0), change=change)
+    source = choose_series(discover_sources(folder))
+    assert isinstance(source, DicomSeries)
+    return source
+
+
+def test_what_is_loaded_as_a_regular_stack_is_never_refused_by_a_dicom_result(tmp_path: Path) -> None:
+    source = _thin_pixels(tmp_path / "source", 0.045)
+    assert source.problem is None
+    label_map = np.zeros((24, 20, 12), np.uint8)
+    label_map[5:9, 5:9, 5:8] = 1
+    check_output(tmp_path / "out", ["seg", "rtstruct"], source=source)
+    segmentation = make_segmentation(label_map, np.array(source.affine), source)
+    for path in (
+        write_dicom_seg(segmentation, tmp_path / "seg.dcm"),
+        write_rtstruct(segmentation, tmp_path / "rtstruct.dcm"),
+    ):
+        assert dicom_errors(path) == []
+
+
+@given(st.tuples(*[st.floats(0.01, 20.0)] * 3))
+def test_the_limit_of_a_position_is_never_below_that_of_a_regular_stack(spacing: tuple[float, float, float]) -> None:
+    # As `_regularity_problem` of inputs/geometry.py has it.
+    allowed = max(geometry.POSITION_TOLERANCE_MM, geometry.SPACING_TOLERANCE * spacing[2])
+    assert position_limit(spacing) >= max(allowed, 2 * geometry.POSITION_TOLERANCE_MM)
+    assert position_limit(spacing) >= 0.1 * min(spacing)
+
+
+def test_slices_that_are_not_on_the_grid_are_refused_before_inference_and_before_writing(tmp_path: Path) -> None:
+    source = _thin_pixels(tmp_path / "source", 0.0)
+    moved = [replace(item, position=(0.0, 0.0, 5.0 * index + 0.2)) for index, item in enumerate(source.slices)]
+    elsewhere = replace(source, slices=tuple(moved))
+    segmentation = make_segmentation(np.zeros((24, 20, 12), np.uint8), np.array(source.affine), elsewhere)
+    for refused in (
+        lambda: check_output(tmp_path / "out", ["nifti", "seg"], source=elsewhere),
+        lambda: write_case(tmp_path / "out", segmentation, formats=["nifti", "rtstruct"]),
+        lambda: write_dicom_seg(segmentation, tmp_path / "seg.dcm"),
+    ):
+        with pytest.raises(OutputError, match=r"lies 0\.200 mm from plane 0 .*, allowed 0\.050 mm") as caught:
+            refused()
+        assert caught.value.reason == "other-grid"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+    check_output(tmp_path / "out", ["nifti"], source=elsewhere)
