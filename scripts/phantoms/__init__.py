@@ -1,0 +1,1 @@
+"""Breast phantoms for `phantom_study.py`; nothing here comes from the package's own simulator."""

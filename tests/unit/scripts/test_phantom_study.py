@@ -1,0 +1,93 @@
+"""Independent phantoms: the same for a seed, labels inside the breast, right affines, tissue where its HU say it is."""
+
+import json
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+from phantom_study import Request, make_case, make_study
+from phantoms.materials import BEAMS, Tissue, attenuation, effective, hounsfield, sample_tissues
+from phantoms.scan import RtkMissingError, load_rtk
+
+SMALL = 0.45
+"""Of the breast's size: seconds instead of a minute."""
+
+WITH_MASSES = Request(seed=1, number=1, projection=False, scale=SMALL)
+
+
+def rtk_or_skip():
+    try:
+        load_rtk()
+    except RtkMissingError:
+        pytest.skip("RTK (itk-rtk) is not installed")
+
+
+@pytest.fixture(scope="module")
+def case():
+    return make_case(WITH_MASSES)
+
+
+def test_a_seed_gives_the_same_volume_and_another_number_another(case):
+    again = make_case(WITH_MASSES)
+    np.testing.assert_array_equal(case.hu, again.hu)
+    np.testing.assert_array_equal(case.label, again.label)
+    assert case.record == again.record
+    other = make_case(Request(seed=1, number=2, projection=False, scale=SMALL))
+    assert other.record["phantom"] != case.record["phantom"]
+
+
+def test_masses_lie_inside_the_breast_where_the_record_says(case):
+    masses = case.record["phantom"]["masses"]
+    assert masses
+    assert case.hu[case.label > 0].min() > -150.0
+    for mass in masses:
+        index = np.rint(np.linalg.solve(case.affine, [*mass["centre_ras_mm"], 1.0])[:3]).astype(int)
+        assert case.label[tuple(index)] == 1
+    drawn = sum(np.pi / 6.0 * mass["diameter_mm"] ** 3 for mass in masses)
+    labelled = case.label.sum() * abs(np.linalg.det(case.affine[:3, :3]))
+    assert labelled == pytest.approx(drawn, rel=0.25)
+
+
+def test_tissues_have_their_hounsfield_units(case):
+    assert -135.0 < case.record["measured"]["adipose_hu"] < -85.0
+    tissues = sample_tissues(np.random.default_rng(1))
+    for beam in BEAMS:
+        assert sum(beam.weights) == pytest.approx(1.0)
+        assert hounsfield(attenuation("water"), beam) == pytest.approx(0.0)
+        assert -135.0 < hounsfield(tissues[Tissue.ADIPOSE], beam) < -85.0
+        assert 10.0 < hounsfield(tissues[Tissue.GLAND], beam) < 50.0
+        assert 35.0 < hounsfield(tissues[Tissue.SKIN], beam) < 75.0
+        assert 0.015 < effective(attenuation("water"), beam) < 0.03
+
+
+def test_files_are_listed_turned_and_kept(tmp_path):
+    lines = list(make_study([WITH_MASSES], tmp_path))
+    assert len(lines) == 1
+    assert not list(make_study([WITH_MASSES], tmp_path))
+    entry = json.loads((tmp_path / "datalist.json").read_text())["testing"][0]
+    image, label = (nibabel.load(tmp_path / entry[key]) for key in ("image", "label"))
+    np.testing.assert_allclose(image.affine, label.affine)
+    record = json.loads((tmp_path / "parameters" / "case_0001.json").read_text())
+    assert "".join(nibabel.aff2axcodes(image.affine)) == record["orientation"]
+    centre = record["phantom"]["masses"][0]["centre_ras_mm"]
+    index = np.rint(np.linalg.solve(image.affine, [*centre, 1.0])[:3]).astype(int)
+    assert np.asarray(label.dataobj)[tuple(index)] == 1
+
+
+def test_without_rtk_projections_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "itk", None)
+    with pytest.raises(RtkMissingError, match="pip install itk-rtk"):
+        load_rtk()
+
+
+def test_reconstruction_has_the_hounsfield_units_of_the_phantom():
+    rtk_or_skip()
+    scanned = make_case(Request(seed=1, number=1, scale=0.3))
+    plain = make_case(Request(seed=1, number=1, projection=False, scale=0.3))
+    assert scanned.hu.shape == plain.hu.shape
+    fat = plain.hu < -80.0
+    fat &= plain.hu > -140.0
+    assert float(np.median(scanned.hu[fat])) == pytest.approx(float(np.median(plain.hu[fat])), abs=30.0)
+    air = plain.hu < -990.0
+    assert float(np.median(scanned.hu[air])) == pytest.approx(-1000.0, abs=40.0)
