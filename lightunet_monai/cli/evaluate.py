@@ -285,12 +285,13 @@ def read_case(case: dict[str, Any], labels: LabelTable | None = None) -> tuple[A
 def read_labelled(case: dict[str, Any], labels: LabelTable | None = None) -> tuple[Any, Any]:
     """Load volume and label map, (1, X, Y, Z) each, of one entry of a datalist."""
     from ..inputs import choose_series, discover_sources, load_volume
-    from ..transforms.load_label_map import load_label_map, unify_lesions
+    from ..transforms.load_label_map import load_label_map
+    from ..transforms.model_grid import unify_lesions
 
     volume = load_volume(choose_series(discover_sources(Path(case["image"]))))
     label_map = load_label_map(Path(case["label"]), volume, labels)
     if labels is not None and labels.has_tissues:
-        label_map = unify_lesions(label_map, labels, case["label"])
+        label_map = unify_lesions(label_map, labels.values, case["label"])
     return volume, label_map
 
 

@@ -16,9 +16,8 @@ from ..inputs.dicom_file import is_dicom
 from ..inputs.image_header import check_affine
 from ..inputs.itk_files import check_name, image_io
 from ..inputs.nifti_files import READ_ERRORS, nifti_affine
-from ..labels import LESION, LabelTable
+from ..labels import LabelTable
 from .label_grid import LabelGrid
-from .model_grid import holds_one_value
 from .read_dicom_seg import paint_dicom_seg
 from .read_seg_nrrd import is_seg_nrrd, itk_affine, paint_seg_nrrd, read_seg_nrrd
 
@@ -81,42 +80,6 @@ def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTabl
     label_map = MetaTensor(torch.from_numpy(values)[None], affine=torch.as_tensor(affine), meta=meta)
     if like is not None:
         check_same_grid(label_map, like, str(path))
-    return label_map
-
-
-def unify_lesions(label_map: MetaTensor, labels: LabelTable | None, name: str) -> MetaTensor:
-    """Give a label map of one value above 0, such as 255, with 1 in its place; any other one as it is.
-
-    Where there are labels of tissues the value may not be one of them: what it means would be a guess.
-
-    Parameters
-    ----------
-    label_map : MetaTensor of uint8, shape (1, X, Y, Z)
-        Changed in place.
-    labels : LabelTable or None
-        None has no tissues.
-    name : str
-        Of its file, for the message.
-
-    Raises
-    ------
-    UnsupportedImageError
-        With labels of tissues, if it holds a value that is no label beside others, or that of one tissue alone.
-    """
-    array = label_map.as_tensor()
-    only_one = bool(array.max() > LESION) and holds_one_value(array)
-    if labels is not None and labels.has_tissues:
-        found = sorted(set(torch.unique(array).tolist()) - {0})
-        unknown = [value for value in found if value not in labels.values]
-        if (unknown and not only_one) or (only_one and not unknown):
-            raise UnsupportedImageError(
-                f"{name}: the label map holds the values {found}, expected some of {sorted(labels.values)}, "
-                f"or one value for lesions that is none of them but {LESION}.",
-                hint=f"Write {LESION} for lesions; the tissues may lie in a file of their own (datalist --tissues).",
-                reason="label-values",
-            )
-    if only_one:
-        array[array != 0] = LESION
     return label_map
 
 

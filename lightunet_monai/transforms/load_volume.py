@@ -22,6 +22,7 @@ from ..inputs import choose_series, discover_sources, load_volume
 from ..inputs.image_header import check_affine
 from ..labels import LabelTable
 from ..sources import DicomSeries, ImageFile
+from .model_grid import unify_lesions
 
 
 class LoadImageVolumed(LoadImaged):
@@ -87,10 +88,14 @@ class LoadImageVolumed(LoadImaged):
         return load_volume(item, assume_hu=self.assume_hu)
 
     def _load_label_map(self, item: Any, like: MetaTensor) -> MetaTensor:
-        from .load_label_map import check_same_grid, load_label_map, unify_lesions  # with it pydicom: only training
+        from .load_label_map import check_same_grid, load_label_map  # with it pydicom: only training has labels
 
         if not isinstance(item, (torch.Tensor, np.ndarray)):
-            label_map = unify_lesions(load_label_map(Path(item), like, self.labels), self.labels, str(item))
+            label_map = load_label_map(Path(item), like, self.labels)
+            if (
+                self.labels is None or not self.labels.has_tissues
+            ):  # with tissues `MergeTissuesd` does, beside their map
+                label_map = unify_lesions(label_map, (), str(item))
         else:
             label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
             check_same_grid(label_map, like, "the label map")

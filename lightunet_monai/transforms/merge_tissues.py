@@ -13,14 +13,16 @@ from monai.transforms import MapTransform
 
 from ..errors import UnsupportedImageError
 from ..labels import LESION
+from .model_grid import unify_lesions
 
 
 class MergeTissuesd(MapTransform):
     """Put the tissues of a tissue map under the lesions of a label map.
 
     Takes label maps (1, X, Y, Z) under ``keys`` and, where a case has one, a tissue map of the same shape under
-    ``tissue_key``, which is taken out. Where the label map holds a lesion (label 1) it stays; everywhere else the
-    tissue decides. A case without a tissue map passes through, if its label map names the tissues itself.
+    ``tissue_key``, which is taken out. Where the label map holds a lesion (label 1, or the one value it holds, such as
+    255) it stays; everywhere else the tissue decides. A case without a tissue map passes through, if its label map
+    names the tissues itself.
 
     Parameters
     ----------
@@ -33,7 +35,8 @@ class MergeTissuesd(MapTransform):
     Raises
     ------
     UnsupportedImageError
-        If a tissue value is not in ``values``, or a case names no tissue at all.
+        If a tissue value is not in ``values``, a label map holds a value of unknown meaning, or a case names no
+        tissue at all.
     """
 
     def __init__(self, keys: KeysCollection, tissue_key: str, values: Mapping[Any, int]) -> None:
@@ -69,7 +72,7 @@ class MergeTissuesd(MapTransform):
         for code, label in self.values.items():
             if code < len(table):
                 table[code] = label
-        merged: MetaTensor = label_map.clone()
+        merged: MetaTensor = unify_lesions(label_map.clone(), {LESION, *self.values.values()}, _file(label_map))
         array = merged.as_tensor()
         around = torch.from_numpy(table[codes]).to(array.device, array.dtype)
         array[:] = torch.where(array == LESION, array, around)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -171,6 +171,42 @@ def check_one_value(labels: Tensor, name: str) -> None:
             "(--model tissues).",
             reason="label-values",
         )
+
+
+def unify_lesions(label_map: MetaTensor, labels: Collection[int], name: str) -> MetaTensor:
+    """Give a label map of one value above 0, such as 255, with 1 in its place; any other one as it is.
+
+    Where there are labels of tissues the value may not be one of them: what it means would be a guess.
+
+    Parameters
+    ----------
+    label_map : MetaTensor of uint8, shape (1, X, Y, Z)
+        Changed in place.
+    labels : collection of int
+        Values of all labels where there are tissues; empty where there are none.
+    name : str
+        Of its file, for the message.
+
+    Raises
+    ------
+    UnsupportedImageError
+        With labels of tissues, if it holds a value that is no label beside others, or that of one tissue alone.
+    """
+    array = label_map.as_tensor()
+    only_one = bool(array.max() > LESION) and holds_one_value(array)
+    if labels:
+        found = sorted(set(torch.unique(array).tolist()) - {0})
+        unknown = [value for value in found if value not in labels]
+        if (unknown and not only_one) or (only_one and not unknown):
+            raise UnsupportedImageError(
+                f"{name}: the label map holds the values {found}, expected some of {sorted(labels)}, "
+                f"or one value for lesions that is none of them but {LESION}.",
+                hint=f"Write {LESION} for lesions; the tissues may lie in a file of their own (datalist --tissues).",
+                reason="label-values",
+            )
+    if only_one:
+        array[array != 0] = LESION
+    return label_map
 
 
 def _lesions(labels: Tensor, volume: MetaTensor) -> Tensor:

@@ -164,6 +164,16 @@ def _merge(label, tissue=None, values=None):
     return MergeTissuesd("label", "tissue", values or {"0": 0, "1": 3, "2": 2, "9": 2})(case)
 
 
+def test_lesions_of_another_value_win_over_the_tissue_too_and_one_that_is_a_tissue_is_refused():
+    label = np.zeros((3, 3, 3), np.uint8)
+    label[0] = 255
+    merged = _merge(label, np.ones((3, 3, 3), np.uint8))
+    np.testing.assert_array_equal(merged["label"].as_tensor()[0].numpy(), np.where(label == 255, TUMOUR, FAT))
+    label[0] = FAT
+    with pytest.raises(UnsupportedImageError, match="one value for lesions"):
+        _merge(label, np.ones((3, 3, 3), np.uint8))
+
+
 def test_the_tumour_label_wins_over_the_tissue():
     label = np.zeros((3, 3, 3), np.uint8)
     label[0] = TUMOUR

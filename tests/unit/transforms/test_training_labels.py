@@ -18,7 +18,8 @@ from lightunet_monai.errors import GeometryError, UnreadableFileError, Unsupport
 from lightunet_monai.labels import LabelTable
 from lightunet_monai.outputs import write_dicom_seg, write_nrrd, write_seg_nrrd
 from lightunet_monai.transforms import LoadImageVolumed
-from lightunet_monai.transforms.load_label_map import load_label_map, unify_lesions
+from lightunet_monai.transforms.load_label_map import load_label_map
+from lightunet_monai.transforms.model_grid import unify_lesions
 from lightunet_monai.transforms.read_dicom_seg import referenced_series
 from lightunet_monai.transforms.segment_labels import NamedSegment, label_of
 from tests.builders.segmentation import KINDS, MASS, ONE_LABEL, SKIN, THREE_LABELS, make_case
@@ -327,7 +328,7 @@ def test_a_label_map_of_several_values_is_refused_where_lesions_alone_are_traine
 
 
 @pytest.mark.parametrize(
-    ("lesion", "labels"), [(255, THREE_LABELS), (255, ONE_LABEL), (3, ONE_LABEL), (1, THREE_LABELS)]
+    ("lesion", "labels"), [(255, THREE_LABELS.values), (255, ()), (3, ()), (1, THREE_LABELS.values)]
 )
 def test_lesions_may_have_one_value_that_is_no_label_with_tissues_too(lesion, labels):
     drawn = torch.zeros((1, 3, 3, 3), dtype=torch.uint8)
@@ -341,7 +342,7 @@ def test_values_of_unknown_meaning_beside_tissues_are_refused(values):
     for place, value in enumerate(values):
         drawn[0, place] = value
     with pytest.raises(UnsupportedImageError, match=r"a\.nii: the label map holds the values \["):
-        unify_lesions(MetaTensor(drawn), THREE_LABELS, "a.nii")
+        unify_lesions(MetaTensor(drawn), THREE_LABELS.values, "a.nii")
 
 
 def test_a_slicer_segmentation_in_two_files_is_refused(tmp_path):
