@@ -92,9 +92,8 @@ class LoadImageVolumed(LoadImaged):
 
         if not isinstance(item, (torch.Tensor, np.ndarray)):
             label_map = load_label_map(Path(item), like, self.labels)
-            if (
-                self.labels is None or not self.labels.has_tissues
-            ):  # with tissues `MergeTissuesd` does, beside their map
+            # With tissues `MergeTissuesd` does it, for the label map alone: tissue maps have values of their own.
+            if self.labels is None or not self.labels.has_tissues:
                 label_map = unify_lesions(label_map, (), str(item))
         else:
             label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
