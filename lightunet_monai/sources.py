@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -16,6 +17,25 @@ from .errors import InputError, UnreadableFileError
 
 Affine = tuple[tuple[float, float, float, float], ...]
 """4 rows of 4 numbers: voxel index (column, row, slice) to RAS+ patient millimetres."""
+
+POSITION_TOLERANCE = 0.1
+"""Largest deviation of a slice position from the affine, in voxel spacings: more than the jitter that real scanners
+write, less than what could be seen."""
+
+REGULAR_TOLERANCE, REGULAR_TOLERANCE_MM = 0.01, 0.02
+"""What `inputs` takes for a regular stack, in slice spacings and in mm: never refused for results, even of small
+pixels."""
+
+
+def position_limit(spacing: Sequence[float]) -> float:
+    """How far, in mm, a slice may lie from its plane in the grid of a label map.
+
+    Parameters
+    ----------
+    spacing : sequence of float
+        Distance between voxel centres along columns, rows, slices, mm.
+    """
+    return max(POSITION_TOLERANCE * min(spacing), REGULAR_TOLERANCE * spacing[2], REGULAR_TOLERANCE_MM)
 
 
 def folder_of(path: Path, member: str | None = None) -> str:

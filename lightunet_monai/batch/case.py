@@ -26,7 +26,6 @@ from ..outputs.formats import choose_formats
 from ..review import write_overview
 from ..segmentation import Segmentation
 from ..sources import ImageSource
-from .resampled import describe_resampling, returns_to_slices, uneven_by
 from .settings import CaseSettings
 
 Tell = Callable[[str, float], None]
@@ -105,10 +104,6 @@ def load_case(source: ImageSource, settings: CaseSettings) -> LoadedCase:
         regularization = plan_regularization(source) if settings.regularize else None
         if regularization is not None:
             _check_formats(source, regularization, settings)
-            volume.meta["warnings"] = [
-                describe_resampling(regularization) if text == regularization.describe() else text
-                for text in volume.meta["warnings"]
-            ]
     return LoadedCase(source, volume, seconds)
 
 
@@ -116,7 +111,7 @@ def _check_formats(source: ImageSource, regularization: Regularization, settings
     """Refuse, before the model runs, a format that could not express the result of a resampled source."""
     formats = choose_formats(settings.formats)
     names = [item.name for item in formats if item.needs_probability]
-    if names and returns_to_slices(regularization):
+    if names and regularization.returns_to_slices:
         raise OutputError(
             f"format {', '.join(names)}: {source.name} is tilted or uneven, and --regularize gives no probabilities on "
             "its own slices.",
@@ -124,9 +119,9 @@ def _check_formats(source: ImageSource, regularization: Regularization, settings
             reason="no-probability",
         )
     names = [item.name for item in formats if item.needs_series]
-    if names and not returns_to_slices(regularization):
+    if names and not regularization.returns_to_slices:
         raise OutputError(
-            f"format {', '.join(names)}: {source.name} has uneven slices, up to {uneven_by(regularization):.3f} mm off "
+            f"format {', '.join(names)}: {source.name} has uneven slices, up to {regularization.uneven_mm:.3f} mm off "
             "an even stack, and the result of --regularize is not on them, to which DICOM results must refer.",
             hint="Use nifti, nrrd or segnrrd for this series.",
             reason="other-grid",
@@ -215,7 +210,7 @@ def _on_result_grid(
 ) -> tuple[Segmentation, NDArray[np.generic]]:
     """Give segmentation and Hounsfield units on the source's own slices; of uneven ones, on the grid the model saw."""
     regularization = plan_regularization(loaded.source) if settings.regularize else None
-    if regularization is None or not returns_to_slices(regularization):
+    if regularization is None or not regularization.returns_to_slices:
         return segmentation, loaded.volume.as_tensor()[0].numpy()
     original = read_hu(loaded.source, dtype="float32", assume_hu=settings.assume_hu, allow_shear=True)
     label_map = regularization.to_source_slices(segmentation.label_map)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GeometryError
-from ..sources import DicomSeries, ImageSource
+from ..sources import DicomSeries, ImageSource, position_limit
 from .discover import complete_series
 from .geometry import SHEAR_TOLERANCE_DEGREES
 from .image_files import read_image_header
@@ -23,6 +23,9 @@ from .rescale import AIR_HU
 
 _EVEN_TOLERANCE = 1e-3
 """Slices nearer to a slice of the regular grid than this part of the spacing are taken for it."""
+
+_SHOWN_MM, _SHOWN_DEGREES = 0.001, 0.01
+"""What is less than the last digit of a message is left out of it."""
 
 _SHIFT_TOLERANCE = 1e-3
 """In-plane shifts below this part of a pixel change nothing that can be seen."""
@@ -103,12 +106,44 @@ class Regularization:
                 best = np.maximum(best, votes)
         return out
 
+    @property
+    def uneven_mm(self) -> float:
+        """How far the slice that lies worst is from its place in a straight, even stack, mm."""
+        offsets = self._offsets()
+        even = np.linspace(offsets[0], offsets[-1], len(offsets))
+        return float(np.linalg.norm(offsets - even, axis=1).max())
+
+    @property
+    def returns_to_slices(self) -> bool:
+        """Whether the source's slices lie near enough to a straight, even stack for a label map to be put back on them.
+
+        A leaning stack has a grid of its own, a sheared one. Uneven slices have none: on the even one of their affine
+        they would be displaced, and a label map with them, which therefore stays on the orthogonal grid.
+        """
+        offsets = self._offsets()
+        columns_mm, rows_mm, _ = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        slices_mm = float(np.linalg.norm(offsets[-1] - offsets[0])) / (len(offsets) - 1)
+        return self.uneven_mm <= position_limit((columns_mm, rows_mm, slices_mm))
+
     def describe(self) -> str:
-        """What was done, for the report."""
-        return (
-            f"The slices were resampled onto an orthogonal grid (stack leaning by {self.shear_degrees:.2f} degrees); "
-            "the label map was put back on the original slices."
+        """What was found and done, for the report."""
+        found, uneven = [], self.uneven_mm
+        if uneven >= _SHOWN_MM:
+            found.append(f"uneven slices, up to {uneven:.3f} mm off an even stack")
+        if self.shear_degrees >= _SHOWN_DEGREES:
+            found.append(f"stack leaning by {self.shear_degrees:.2f} degrees")
+        end = (
+            "the label map was put back on the original slices"
+            if self.returns_to_slices
+            else "the label map and all measurements are on that grid, not on the original slices"
         )
+        reason = f" ({'; '.join(found)})" if found else ""
+        return f"The slices were resampled onto an orthogonal grid{reason}; {end}."
+
+    def _offsets(self) -> NDArray[np.float64]:
+        """Where each slice lies, in mm along columns, rows and slices of the orthogonal grid."""
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return np.asarray(np.column_stack([self.shifts, self.heights]) * spacing)
 
     def _check_shape(self, voxels: NDArray[Any], expected: tuple[int, int, int]) -> None:
         if voxels.shape != expected:

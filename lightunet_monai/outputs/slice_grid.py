@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from lightunet_monai.errors import OutputError
-from lightunet_monai.sources import DicomSeries
-
-POSITION_TOLERANCE = 0.1
-"""Largest deviation of a slice position from the affine, in voxel spacings: more than the jitter that real scanners
-write, less than what could be seen."""
-
-REGULAR_TOLERANCE, REGULAR_TOLERANCE_MM = 0.01, 0.02
-"""What `inputs` takes for a regular stack, in slice spacings and in mm: never refused here, even of small pixels."""
+from lightunet_monai.sources import DicomSeries, position_limit
 
 _ROUNDING_MM = 1e-6
 """Of the arithmetic; positions are nowhere written more exactly."""
-
-
-def position_limit(spacing: Sequence[float]) -> float:
-    """How far, in mm, a slice may lie from its plane in a grid.
-
-    Parameters
-    ----------
-    spacing : sequence of float
-        Distance between voxel centres along columns, rows, slices, mm.
-    """
-    return max(POSITION_TOLERANCE * min(spacing), REGULAR_TOLERANCE * spacing[2], REGULAR_TOLERANCE_MM)
 
 
 def check_slices(series: DicomSeries, affine: NDArray[np.float64], planes: int) -> None:

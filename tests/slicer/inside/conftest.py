@@ -223,3 +223,19 @@ def cut(segmentation, volume):
     array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "tumor", volume)
     array[: array.shape[0] // 2] = 0
     slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, "tumor", volume)
+
+
+@pytest.fixture
+def through_file(scene, tmp_path):
+    """Writes a segmentation to a .seg.nrrd file and reads it into a new node, as a saved scene does."""
+
+    def write_and_read(segmentation):
+        out, back = (slicer.vtkMRMLSegmentationStorageNode() for _ in range(2))
+        for storage in (out, back):
+            storage.SetFileName(str(tmp_path / "result.seg.nrrd"))
+        assert out.WriteData(segmentation)
+        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "again")
+        assert back.ReadData(node)
+        return node
+
+    return write_and_read

@@ -260,16 +260,6 @@ def test_lesions_that_touch_by_a_corner_are_one_and_others_are_numbered_by_size(
 # Results that went through a file or into another segmentation
 
 
-def through_file(segmentation, folder, scene):
-    out, back = (slicer.vtkMRMLSegmentationStorageNode() for _ in range(2))
-    for storage in (out, back):
-        storage.SetFileName(str(folder / "result.seg.nrrd"))
-    assert out.WriteData(segmentation)
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "again")
-    assert back.ReadData(node)
-    return node
-
-
 def copied(segmentation, scene):
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "copy")
     node.GetSegmentation().CopySegmentFromSegmentation(segmentation.GetSegmentation(), "tumor")
@@ -277,15 +267,11 @@ def copied(segmentation, scene):
 
 
 @pytest.fixture(params=["file", "copy"])
-def travelled(request, result, tmp_path, scene):
+def travelled(request, result, through_file, scene):
     """Takes a result elsewhere, without the attributes of its node."""
 
     def travel():
-        node = (
-            through_file(result.segmentation, tmp_path, scene)
-            if request.param == "file"
-            else copied(result.segmentation, scene)
-        )
+        node = through_file(result.segmentation) if request.param == "file" else copied(result.segmentation, scene)
         node.SetReferenceImageGeometryParameterFromVolumeNode(result.node)
         return node
 

@@ -167,25 +167,15 @@ def test_who_comes_back_from_an_edit_is_told_that_the_numbers_are_old(open_modul
     assert widget.ui.editedLabel.text == ""
 
 
-def test_a_result_from_a_file_is_measured_before_it_is_copied(open_module, make_volume, scene, tmp_path):
+def test_a_result_from_a_file_is_measured_before_it_is_copied(open_module, make_volume, through_file):
     made, widget = make_volume(), open_module()
     segmentation = segment(widget)
     expected = copied_row(widget)[2]
-    again = through_file(segmentation, made.node, tmp_path, scene)
+    again = through_file(segmentation)
+    again.SetReferenceImageGeometryParameterFromVolumeNode(made.node)
     widget.parameters.resultSegmentation = again
     assert "measured" in widget.ui.editedLabel.text
     assert copied_row(widget)[2] == expected
-
-
-def through_file(segmentation, volume, folder, scene):
-    out, back = (slicer.vtkMRMLSegmentationStorageNode() for _ in range(2))
-    for storage in (out, back):
-        storage.SetFileName(str(folder / "result.seg.nrrd"))
-    assert out.WriteData(segmentation)
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "again")
-    assert back.ReadData(node)
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    return node
 
 
 def test_another_frame_of_a_sequence_shows_its_own_numbers(open_module, make_volume, make_interpreter, scene):

@@ -21,9 +21,8 @@ from lightunet_monai.outputs import (
     write_dicom_sr,
     write_rtstruct,
 )
-from lightunet_monai.outputs.slice_grid import position_limit
 from lightunet_monai.segmentation import Segmentation
-from lightunet_monai.sources import DicomSeries, DicomSlice
+from lightunet_monai.sources import DicomSeries, DicomSlice, position_limit
 from tests.builders.segmentation import Case, make_case, make_segmentation
 from tests.builders.series import make_series
 from tests.builders.witnesses import dicom_errors, find_tool, run_tool
