@@ -1,6 +1,7 @@
-"""Labelled breast CT volumes of an independent kind: VICTRE-like phantoms, projected and reconstructed by RTK.
+"""Labelled breast CT volumes of independent kinds: phantoms, projected and reconstructed by RTK.
 
-    python scripts/phantom_study.py -n 24 --seed 1 -o OUT
+    python scripts/phantom_study.py -n 24 --seed 1 -o OUT                  # after those of the VICTRE trial
+    python scripts/phantom_study.py -n 24 --seed 1 --kind clumps -o OUT    # clumps of noise; no model has seen these
     lightunet evaluate --data OUT/datalist.json --section testing -o OUT/evaluation
 
 A test set that shares no code with `lightunet simulate`, on which models are trained: anatomy, lesions and physics are
@@ -27,6 +28,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from phantoms.anatomy import Phantom, make_breast
+from phantoms.clumps import ellipsoids, make_clumped_breast, star
 from phantoms.fields import Field, Grid
 from phantoms.lesions import draw_lesions
 from phantoms.materials import Tissue, sample_tissues
@@ -46,6 +48,9 @@ VERSION = 1
 
 ORIENTATIONS = ("LPS", "LAS", "RAS", "LSA", "RSP", "LIA", "PSL", "ASR")
 """Axes of the stored voxels: axial, coronal (slices from chest wall to nipple) and sagittal."""
+
+KINDS = ("compartments", "clumps")
+"""Of breasts and masses: after the VICTRE trial, and level sets of noise with masses of ellipsoids and cones."""
 
 LOWEST, HIGHEST = -1024, 3071
 """HU that are stored."""
@@ -72,6 +77,8 @@ class Request:
     scale : float
         Of the breast's size; below 1 for quick tests.
     version : int
+    kind : str
+        One of `KINDS`.
     """
 
     seed: int
@@ -80,6 +87,7 @@ class Request:
     noise_hu: float = 0.0
     scale: float = 1.0
     version: int = VERSION
+    kind: str = KINDS[0]
 
     @property
     def name(self) -> str:
@@ -104,9 +112,15 @@ def make_case(request: Request) -> Case:
     RtkMissingError
         Projections are asked for and itk-rtk is not installed.
     """
-    random = np.random.default_rng([zlib.crc32(b"phantom study"), request.version, request.seed, request.number])
-    phantom = make_breast(random, random.uniform(0.5, 0.6), scale=request.scale)
-    relative = draw_lesions(random, phantom)
+    name = b"phantom study" if request.kind == KINDS[0] else f"phantom study: {request.kind}".encode()
+    random = np.random.default_rng([zlib.crc32(name), request.version, request.seed, request.number])
+    voxel = random.uniform(0.5, 0.6)
+    if request.kind == KINDS[0]:
+        phantom = make_breast(random, voxel, scale=request.scale)
+        relative = draw_lesions(random, phantom)
+    else:
+        phantom = make_clumped_breast(random, voxel, scale=request.scale)
+        relative = draw_lesions(random, phantom, {"lobulated": ellipsoids, "stellate": star})
     tissues: dict[int, NDArray[np.float64]] = {int(tissue): mu for tissue, mu in sample_tissues(random).items()}
     tissues |= {label: factor * tissues[Tissue.GLAND] for label, factor in relative.items()}
     scan = sample_scan(random, phantom)
@@ -199,7 +213,11 @@ def make_study(requests: list[Request], folder: Path, *, jobs: int = 1) -> Itera
 
 def _is_there(request: Request, folder: Path) -> bool:
     path = folder / "parameters" / f"{request.name}.json"
-    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["request"] == asdict(request)
+    if not path.exists():
+        return False
+    made: dict[str, Any] = {"kind": KINDS[0]}  # what records without one are of
+    made |= json.loads(path.read_text(encoding="utf-8"))["request"]
+    return made == asdict(request)
 
 
 def _make_and_write(task: tuple[Request, Path]) -> str:
@@ -215,6 +233,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Labelled breast CT volumes of independent phantoms.")
     parser.add_argument("-n", type=int, default=24, dest="count", help="volumes (24)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kind", choices=KINDS, default=KINDS[0], help="of breasts and masses (%(default)s)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     parser.add_argument("--jobs", type=int, default=1, help="processes (1)")
     parser.add_argument("--no-projection", action="store_true", help="the phantoms themselves, without a scanner")
@@ -223,7 +242,7 @@ def main() -> int:
     if arguments.count < 1 or arguments.seed < 0 or arguments.jobs < 1 or arguments.noise_hu < 0.0:
         parser.error("expected -n and --jobs of 1 or more, --seed and --noise-hu of 0 or more")
     requests = [
-        Request(arguments.seed, number, not arguments.no_projection, arguments.noise_hu)
+        Request(arguments.seed, number, not arguments.no_projection, arguments.noise_hu, kind=arguments.kind)
         for number in range(1, arguments.count + 1)
     ]
     try:

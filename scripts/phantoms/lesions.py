@@ -33,6 +33,13 @@ CLEAR = 2.0
 """mm between a mass and skin, the first plane in view, or another mass."""
 
 
+Inside = Callable[[list[Field]], Mask]
+"""Which offsets from a mass's middle, mm, belong to it."""
+
+Kinds = dict[str, Callable[[np.random.Generator, float], Inside]]
+"""Masses of a radius in mm by their names, all as likely."""
+
+
 @dataclass(frozen=True)
 class Spot:
     """A place that is taken: centre and reach, mm."""
@@ -41,8 +48,15 @@ class Spot:
     reach: float
 
 
-def draw_lesions(random: np.random.Generator, phantom: Phantom) -> dict[int, float]:
+def draw_lesions(random: np.random.Generator, phantom: Phantom, kinds: Kinds | None = None) -> dict[int, float]:
     """Draw masses and look-alikes into a phantom; what was drawn is in its record.
+
+    Parameters
+    ----------
+    random : Generator
+    phantom : Phantom
+    kinds : Kinds, optional
+        What to draw in place of lumpy, spiculated and oval masses.
 
     Returns
     -------
@@ -59,9 +73,12 @@ def draw_lesions(random: np.random.Generator, phantom: Phantom) -> dict[int, flo
         if spot is None:
             continue
         label = Tissue.MASS + len(masses)
-        kind = str(random.choice(KINDS, p=KIND_CHANCES))
+        kind = str(random.choice(list(kinds)) if kinds else random.choice(KINDS, p=KIND_CHANCES))
         relative[label] = 1.0 + random.uniform(*CONTRASTS)
-        _draw_mass(random, phantom, spot, kind, label)
+        if kinds:
+            _fill(phantom, spot.centre, 2.2 * spot.reach, kinds[kind](random, spot.reach), label)
+        else:
+            _draw_mass(random, phantom, spot, kind, label)
         volume = float((phantom.tissue == label).sum()) * phantom.grid.voxel**3
         masses.append(
             {
@@ -122,9 +139,6 @@ def _draw_mass(random: np.random.Generator, phantom: Phantom, spot: Spot, kind: 
     _fill(phantom, spot.centre, 1.9 * core, inside, label)
     if kind == "spiculated":
         _draw_spicules(random, phantom, spot, label)
-
-
-Inside = Callable[[list[Field]], Mask]
 
 
 def _fill(phantom: Phantom, centre: Points, reach: float, inside: Inside, label: int) -> None:

@@ -2,11 +2,12 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
-from phantom_study import Request, make_case, make_study
+from phantom_study import KINDS, Request, make_case, make_study
 from phantoms.materials import BEAMS, Tissue, attenuation, effective, hounsfield, sample_tissues
 from phantoms.scan import RtkMissingError, load_rtk
 
@@ -14,6 +15,7 @@ SMALL = 0.45
 """Of the breast's size: seconds instead of a minute."""
 
 WITH_MASSES = Request(seed=1, number=1, projection=False, scale=SMALL)
+CLUMPS_WITH_MASSES = Request(seed=1, number=2, projection=False, scale=SMALL, kind="clumps")
 
 
 def rtk_or_skip():
@@ -23,17 +25,23 @@ def rtk_or_skip():
         pytest.skip("RTK (itk-rtk) is not installed")
 
 
+@pytest.fixture(scope="module", params=[WITH_MASSES, CLUMPS_WITH_MASSES], ids=KINDS)
+def request_and_case(request):
+    return request.param, make_case(request.param)
+
+
 @pytest.fixture(scope="module")
-def case():
-    return make_case(WITH_MASSES)
+def case(request_and_case):
+    return request_and_case[1]
 
 
-def test_a_seed_gives_the_same_volume_and_another_number_another(case):
-    again = make_case(WITH_MASSES)
+def test_a_seed_gives_the_same_volume_and_another_number_another(request_and_case):
+    asked, case = request_and_case
+    again = make_case(asked)
     np.testing.assert_array_equal(case.hu, again.hu)
     np.testing.assert_array_equal(case.label, again.label)
     assert case.record == again.record
-    other = make_case(Request(seed=1, number=2, projection=False, scale=SMALL))
+    other = make_case(replace(asked, number=asked.number + 1))
     assert other.record["phantom"] != case.record["phantom"]
 
 
@@ -73,6 +81,27 @@ def test_files_are_listed_turned_and_kept(tmp_path):
     centre = record["phantom"]["masses"][0]["centre_ras_mm"]
     index = np.rint(np.linalg.solve(image.affine, [*centre, 1.0])[:3]).astype(int)
     assert np.asarray(label.dataobj)[tuple(index)] == 1
+
+
+def test_records_from_before_there_were_kinds_are_of_the_first(tmp_path):
+    list(make_study([WITH_MASSES], tmp_path))
+    path = tmp_path / "parameters" / "case_0001.json"
+    record = json.loads(path.read_text())
+    assert record["request"].pop("kind") == KINDS[0]
+    path.write_text(json.dumps(record))
+    assert not list(make_study([WITH_MASSES], tmp_path))
+    assert len(list(make_study([CLUMPS_WITH_MASSES], tmp_path))) == 1
+
+
+def test_kinds_have_masses_of_their_own():
+    shapes = {kind: set() for kind in KINDS}
+    for kind in KINDS:
+        for number in range(1, 5):
+            record = make_case(replace(WITH_MASSES, number=number, kind=kind)).record
+            shapes[kind] |= {mass["kind"] for mass in record["phantom"]["masses"]}
+    assert shapes["compartments"] <= {"lumpy", "spiculated", "oval"}
+    assert shapes["clumps"] <= {"lobulated", "stellate"}
+    assert all(shapes.values())
 
 
 def test_without_rtk_projections_say_what_to_install(monkeypatch):
