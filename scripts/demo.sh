@@ -4,12 +4,15 @@
 set -eu
 here="$(cd "$(dirname "$0")/.." && pwd)"
 study="${1:-}"
-[ -z "$study" ] || study="$(cd "$(dirname "$study")" && pwd)/$(basename "$study")"
+if [ -n "$study" ]; then
+  [ -e "$study" ] || { echo "error: $study: no such file or folder" >&2; exit 2; }
+  folder="$(cd "$(dirname "$study")" && pwd)"
+  study="$folder/$(basename "$study")"
+fi
 cd "$here"
 
 sh scripts/setup.sh
 lightunet=.venv/bin/lightunet
-formats=nifti,segnrrd,seg,sr
 if [ -z "$study" ]; then
   rm -rf demo/study
   study=demo/study/images/case_0001
@@ -17,9 +20,12 @@ if [ -z "$study" ]; then
   "$lightunet" simulate -n 1 --seed 8 --format dicom --size 256 -o demo/study --quiet >/dev/null
 fi
 "$lightunet" inspect "$study" || true # segment says the same, and stops
-case "$("$lightunet" inspect "$study" --json | tr -d ' \n')" in
-  *'"kind":"file"'*) formats=nifti,segnrrd ;; # DICOM objects refer to DICOM instances
-esac
+# DICOM objects refer to DICOM instances, which a NIfTI, NRRD or MetaImage file has not.
+formats="$({ "$lightunet" inspect "$study" --json || true; } | .venv/bin/python -c '
+import json, sys
+study = json.load(sys.stdin)["study"]
+kinds = [source["kind"] for source in study["sources"] if source["selector"] == study["choice"]["selector"]]
+print("nifti,segnrrd" if kinds == ["file"] else "nifti,segnrrd,seg,sr")')"
 "$lightunet" segment "$study" -o demo/result --formats "$formats" --overwrite
 echo
 echo "label map   demo/result/labelmap.nii.gz"

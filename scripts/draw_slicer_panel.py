@@ -6,6 +6,7 @@ PYTHON has the package and VOLUME is a CT volume, NIfTI or NRRD. The widgets are
 of Slicer; texts, order and states are those of the module.
 """
 
+import argparse
 import importlib.util
 import os
 import sys
@@ -23,8 +24,12 @@ WIDTH = 560
 
 def main() -> int:
     """Open the module, segment, and draw each state."""
-    interpreter, path = sys.argv[1:3]
-    folder = Path(sys.argv[3]) if len(sys.argv) > 3 else ROOT / "docs" / "images"
+    parser = argparse.ArgumentParser(description="Draw the states of the Slicer module's panel.")
+    parser.add_argument("interpreter", help="Python in which the package is installed")
+    parser.add_argument("volume", help="what is segmented")
+    parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "docs" / "images", help="for the pictures")
+    arguments = parser.parse_args()
+    interpreter, path, folder = arguments.interpreter, arguments.volume, arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     sys.path[:0] = [str(STANDINS), str(MODULE)]
     import slicer

@@ -6,6 +6,7 @@ Uses the environment ``.venv-slicer``. A fault is a piece of text and what takes
 see it: only those are run, so the script takes a few minutes. The exit code is 1 if a fault survives.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -400,10 +401,15 @@ def is_caught(fault: Fault, folder: Path) -> bool:
 
 def main() -> int:
     """Plant each fault; print which ones were caught."""
+    parser = argparse.ArgumentParser(description="Plant faults into the Slicer module and see its tests fail.")
+    parser.add_argument("numbers", type=int, nargs="*", metavar="NUMBER", help=f"1 to {len(FAULTS)} (all)")
+    numbers = parser.parse_args().numbers
+    if not all(1 <= number <= len(FAULTS) for number in numbers):
+        parser.error(f"expected numbers of 1 to {len(FAULTS)}")
     if not PYTHON.exists():
         print("skipped: .venv-slicer is missing; make it with scripts/setup_slicer_tests.sh")
         return 0
-    chosen = {int(word) for word in sys.argv[1:]} or set(range(1, len(FAULTS) + 1))
+    chosen = set(numbers) or set(range(1, len(FAULTS) + 1))
     survived = 0
     with tempfile.TemporaryDirectory() as folder:
         for number, fault in enumerate(FAULTS, start=1):

@@ -128,7 +128,7 @@ def list_labelled_cases(
         sections = [key for key, value in lists.items() if isinstance(value, list)]
         raise UnreadableFileError(
             f"{path}: no section {name!r}, found {', '.join(map(repr, sections[:SECTIONS_NAMED])) or 'none'}.",
-            hint=_FORM,
+            hint=f"Name one that is there, with --section where the command has it. {_FORM}",
         )
     try:
         items = lists[name] if fold is None else _of_fold(lists[name], section, fold)

@@ -36,6 +36,19 @@ def a_datalist(tmp_path):
     return path
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_curves_are_written_where_tensorboard_is_installed_and_nothing_fails_without(monkeypatch, installed):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "inference.json"), str(CONFIGS / "train.json")])
+    assert parser.get_parsed_content("tensorboard") is installed
+    for part in ("train#handlers", "validate#handlers"):
+        curves = [item for item in parser[part] if item["_target_"] == "TensorBoardStatsHandler"]
+        assert len(curves) == 1
+        key = f"{part}#{parser[part].index(curves[0])}#_disabled_"
+        assert parser.get_parsed_content(key) is not installed
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_of_the_configuration_is_smaller_for_the_right_answer_and_has_a_gradient(name):
     parser = ConfigParser()
