@@ -216,7 +216,8 @@ def metadata_of(metadata: Mapping[str, Any], model: str | None = None) -> dict[s
     Returns
     -------
     dict
-        Mappings are merged key by key, so that a model states only what differs.
+        Mappings are merged key by key, so that a model states only what differs; a ``channel_def`` from channel 0 on
+        is a whole one, and replaces the other.
     """
     own = metadata.get("models", {}).get(model or default_model(metadata), {})
     return _merged(metadata, own.get("metadata", {}))
@@ -226,7 +227,8 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
-        merged[key] = _merged(below[key], value) if both else value
+        is_whole = both and key == "channel_def" and "0" in value
+        merged[key] = _merged(below[key], value) if both and not is_whole else value
     return merged
 
 

@@ -17,7 +17,12 @@ SCHEMA = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
-    parser.add_argument("study", type=Path, nargs="?", help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file")
+    parser.add_argument(
+        "study",
+        type=Path,
+        nargs="?",
+        help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file; for a model of 2-D images, one of them",
+    )
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="the model bundle (the one that is installed)")
     parser.add_argument("--model", metavar="NAME", help="which model of the bundle, such as tissues (the bundle's)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -39,11 +44,26 @@ def run(arguments: argparse.Namespace) -> int:
 def _describe_study(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if arguments.study is None:
         return None
+    if _takes_pictures(arguments):
+        from ..inputs.image2d_describe import describe_image2d
+
+        return {"path": str(arguments.study), **describe_image2d(arguments.study)}
     from ..inputs import survey
     from ..inputs.describe import describe_survey
 
     found = survey(arguments.study, progress=_progress if sys.stderr.isatty() else None)
     return {"path": str(arguments.study), **describe_survey(found, arguments.study)}
+
+
+def _takes_pictures(arguments: argparse.Namespace) -> bool:
+    if not arguments.model:  # what a bundle means without a name is for volumes
+        return False
+    from ..inference.bundle_files import find_bundle, read_metadata, takes_pictures
+
+    try:
+        return takes_pictures(read_metadata(find_bundle(arguments.bundle)), arguments.model)
+    except BundleError:  # the model's own section tells it
+        return False
 
 
 def _describe_model(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -82,13 +102,16 @@ def _study_text(study: dict[str, Any] | None) -> str:
     if study is None:
         return ""
     lines = [study["path"]]
-    rows: list[tuple[str, ...]] = [("", "volume", "modality", "columns x rows x slices", "spacing mm", "")]
+    is_picture = any(source["kind"] == "image2d" for source in study["sources"])
+    what, size = ("image", "columns x rows") if is_picture else ("volume", "columns x rows x slices")
+    rows: list[tuple[str, ...]] = [("", what, "modality", size, "spacing mm", "")]
     rows += [_source_row(source, study["choice"]["selector"]) for source in study["sources"]]
     lines += _table(rows) if study["sources"] else ["  no volume"]
     for source in study["sources"]:
-        lines += [f"  {source['selector']}: warning: {text}" for text in source["warnings"]]
+        name = "" if is_picture else f"{source['selector']}: "  # what is said of an image names it
+        lines += [f"  {name}warning: {text}" for text in source["warnings"]]
         if source["problem"]:
-            lines.append(f"  {source['selector']}: cannot be used: {source['problem']['message']}")
+            lines.append(f"  {name}cannot be used: {source['problem']['message']}")
             lines.append(f"    {source['problem']['hint']}")
     lines += _set_aside_lines(study["set_aside"])
     if study["choice"]["selector"] is not None:
@@ -101,7 +124,8 @@ def _study_text(study: dict[str, Any] | None) -> str:
 
 def _source_row(source: dict[str, Any], chosen: str | None) -> tuple[str, ...]:
     mark = "*" if source["selector"] == chosen else "!" if source["problem"] else ""
-    size = " x ".join(map(str, source["shape"])) if source["shape"] else f"{source['slices'] or '?'} slices"
+    unknown = "-" if source["kind"] == "image2d" else f"{source['slices'] or '?'} slices"
+    size = " x ".join(map(str, source["shape"])) if source["shape"] else unknown
     spacing = " x ".join(f"{value:.4g}" for value in source["spacing"]) if source["spacing"] else "-"
     return mark, source["selector"], source["modality"] or "-", size, spacing, source["description"]
 

@@ -19,10 +19,7 @@ from monai.utils.enums import MetaKeys
 
 from ..errors import UnsupportedImageError
 from .image2d_pixels import Plane2D
-from .image2d_read import read_image2d
-
-FLAT_PERCENTILES = (0.5, 99.5)
-"""Where they are equal, what differs is too little for a picture: a model has nothing to scale brightness by."""
+from .image2d_read import read_image2d, read_model_input
 
 
 def load_image2d(path: str | os.PathLike[str], *, apply_voi: bool = False) -> MetaTensor:
@@ -53,12 +50,7 @@ def load_image2d(path: str | os.PathLike[str], *, apply_voi: bool = False) -> Me
         If it is damaged.
     """
     path = Path(path)
-    plane = read_image2d(path, apply_voi=apply_voi)
-    _refuse_flat(plane, path)
-    warnings = list(plane.warnings)
-    if plane.spacing is None:
-        warnings.append(f"{path.name}: the file states no pixel spacing; areas are in pixels, not in mm.")
-    return _tensor(plane, path, warnings)
+    return _tensor(read_model_input(path, apply_voi=apply_voi), path)
 
 
 def load_mask2d(path: str | os.PathLike[str], like: MetaTensor) -> MetaTensor:
@@ -102,16 +94,7 @@ def load_mask2d(path: str | os.PathLike[str], like: MetaTensor) -> MetaTensor:
     return MetaTensor(torch.from_numpy(np.ascontiguousarray(mask.T))[None, ..., None], affine=like.affine)
 
 
-def _refuse_flat(plane: Plane2D, path: Path) -> None:
-    low, high = np.percentile(plane.pixels, FLAT_PERCENTILES)
-    if low == high:
-        share = "every" if plane.pixels.min() == plane.pixels.max() else "nearly every"
-        raise UnsupportedImageError(
-            f"{path}: {share} pixel has the value {low:g}, expected a picture.", hint="Check the file.", reason="flat"
-        )
-
-
-def _tensor(plane: Plane2D, path: Path, warnings: list[str]) -> MetaTensor:
+def _tensor(plane: Plane2D, path: Path) -> MetaTensor:
     array = np.ascontiguousarray(plane.pixels.T)[None, ..., None]  # (rows, columns) -> (1, X, Y, 1)
     # Patients are LPS in DICOM: columns run to the left, rows downwards; a picture has no place in the patient.
     across, down = plane.spacing or (1.0, 1.0)
@@ -122,6 +105,6 @@ def _tensor(plane: Plane2D, path: Path, warnings: list[str]) -> MetaTensor:
         MetaKeys.ORIGINAL_CHANNEL_DIM: 0,
         "filename_or_obj": path.name,
         "has_spacing": plane.spacing is not None,
-        "warnings": warnings,
+        "warnings": list(plane.warnings),
     }
     return MetaTensor(torch.from_numpy(array), affine=affine, meta=meta)

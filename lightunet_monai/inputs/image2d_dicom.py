@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.encaps import generate_fragments, generate_frames, parse_basic_offsets
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
@@ -29,7 +30,16 @@ _REGION_IS_2D, _UNIT_IS_CM = 1, 3
 """Codes of Region Spatial Format and Physical Units (PS3.3 C.8.5.5)."""
 
 SPACING_TOLERANCE = 1e-3
-"""How far the spacings of several regions may differ, relative, to be one spacing."""
+"""How far two spacings of a header may differ, relative, to be one spacing."""
+
+_CALIBRATIONS = ("GEOMETRY", "FIDUCIAL")
+"""Defined terms of Pixel Spacing Calibration Type (PS3.3 10.7.1.1)."""
+
+_REGIONS_NAMED = 3
+"""Of a header, in a warning."""
+
+_Box = tuple[int, int, int, int]
+"""First column and row, last column and row."""
 
 _STARTS = (b"\xff\xd8", b"\xff\x4f\xff\x51")
 """What a compressed frame begins with: JPEG and JPEG-LS, JPEG 2000. A fragment that continues one does not."""
@@ -56,11 +66,11 @@ def read_dicom2d(path: Path, *, apply_voi: bool = False) -> Plane2D:
     if spacing is not None and not is_plausible_spacing(spacing):
         text = " x ".join(f"{value:g}" for value in spacing)
         spacing, notes = None, [f"{path.name}: a pixel spacing of {text} mm is no picture's, not taken."]
-    pixels = _decode(header, path, apply_voi)
+    pixels, is_measured = _decode(header, path, apply_voi)
     if pixels.ndim == 3:
         pixels = (pixels @ np.array(LUMINANCE)).round(4)
-    elif header.PhotometricInterpretation == "MONOCHROME1":  # low values are bright
-        pixels = pixels.max() + pixels.min() - pixels
+    else:
+        pixels = _brightness(pixels, is_measured, is_inverted=header.PhotometricInterpretation == "MONOCHROME1")
     modality = str(header.get("Modality", ""))
     if modality != TRAINED_ON:
         notes.append(f"{path.name}: modality {modality or 'unknown'}; the shipped weights know ultrasound only.")
@@ -101,11 +111,20 @@ def _refuse_frames(frames: int, path: Path) -> None:
         )
 
 
-def _decode(header: Any, path: Path, apply_voi: bool) -> Any:
+def _brightness(pixels: NDArray[Any], is_measured: NDArray[np.bool_], *, is_inverted: bool) -> NDArray[Any]:
+    """Low values are bright in MONOCHROME1; padding, which was not measured, becomes the darkest of the others."""
+    measured = pixels[is_measured] if is_measured.any() else pixels
+    low, high = measured.min(), measured.max()
+    return np.where(is_measured, high + low - pixels if is_inverted else pixels, low)
+
+
+def _decode(header: Any, path: Path, apply_voi: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Grey values or colours, and which of them were measured."""
     try:
         if header["PixelData"].is_undefined_length:  # the number of frames may be missing or wrong
             _refuse_frames(_stored_frames(header), path)
         _check_components(header, path)
+        padding = _padding(header)
         stored = pixel_array(header)  # YBR becomes RGB; more bytes than the header tells come as more frames
     except InputError:
         raise
@@ -114,15 +133,35 @@ def _decode(header: Any, path: Path, apply_voi: bool) -> Any:
     plane = (int(header.Rows), int(header.Columns))
     if stored.shape not in (plane, (*plane, 3)):
         raise _undecodable(path, f"an array of shape {stored.shape}, expected {plane} or {(*plane, 3)}")
+    is_measured = np.ones(plane, dtype=bool)
+    if padding is not None and stored.ndim == 2 and header.PhotometricInterpretation in GREY:
+        is_measured = (stored < padding[0]) | (stored > padding[1])
     try:
         if header.PhotometricInterpretation == "PALETTE COLOR":
-            return apply_color_lut(stored, header)[..., :3].astype(np.float64)
+            return apply_color_lut(stored, header)[..., :3].astype(np.float64), is_measured
         if stored.ndim == 2:
             stored = apply_modality_lut(stored, header)
             stored = apply_voi_lut(stored, header) if apply_voi else stored
     except Exception as error:  # tables of values can be damaged, too
         raise _undecodable(path, type(error).__name__) from None
-    return stored.astype(np.float64)
+    return stored.astype(np.float64), is_measured
+
+
+def _padding(header: Any) -> tuple[int, int] | None:
+    """The first and last stored value that mean padding."""
+    first = header.get("PixelPaddingValue")
+    if first is None:
+        return None
+    last = header.get("PixelPaddingRangeLimit")
+    first, last = (_as_stored(int(value), header) for value in (first, first if last is None else last))
+    return min(first, last), max(first, last)
+
+
+def _as_stored(value: int, header: Any) -> int:
+    """Writers confuse US and SS, and cut the sign to the stored bits, so Pixel Representation decides, as for CT."""
+    value, stored = value & 0xFFFF, int(header.BitsStored)
+    bits = stored if stored < 16 and value >> stored == 0 else 16
+    return value - (1 << bits) if header.PixelRepresentation == 1 and value >> (bits - 1) else value
 
 
 def _stored_frames(header: Any) -> int:
@@ -155,15 +194,19 @@ def _undecodable(path: Path, found: str) -> UnreadableFileError:
 
 def _spacing(header: Any, path: Path) -> tuple[tuple[float, float] | None, list[str]]:
     """Spacing along columns index and rows index, mm, from the first of the places that has one."""
-    regions = _region_spacings(header)
-    if regions:
-        first = regions[0]
-        if len(regions) == 1 or all(np.allclose(other, first, rtol=SPACING_TOLERANCE) for other in regions):
-            return first, []
+    if regions := _regions(header):
+        first = regions[0][0]
+        if all(np.allclose(other, first, rtol=SPACING_TOLERANCE) for other, _ in regions[1:]):
+            return first, _where_it_holds([box for _, box in regions], header, path)
         return None, [f"{path.name}: {len(regions)} ultrasound regions of different spacing; none was taken."]
-    if plain := _pair(header.get("PixelSpacing")):
-        return plain, []
-    if at_detector := _pair(header.get("ImagerPixelSpacing")):
+    plain, at_detector = _pair(header.get("PixelSpacing")), _pair(header.get("ImagerPixelSpacing"))
+    calibration = str(header.get("PixelSpacingCalibrationType") or "")
+    is_calibrated = bool(calibration) or not _are_equal(plain, at_detector)
+    if plain and is_calibrated:
+        how = f"by {calibration}" if calibration in _CALIBRATIONS else "in a way that the header does not say"
+        has_choice = bool(calibration or at_detector)
+        return plain, [f"{path.name}: Pixel Spacing, calibrated {how}."] if has_choice else []
+    if at_detector:
         factor = float(header.get("EstimatedRadiographicMagnificationFactor") or 1.0)
         factor = factor if factor >= 1.0 else 1.0
         where = "divided by the magnification" if factor > 1.0 else "at the detector; tissue is magnified"
@@ -171,15 +214,39 @@ def _spacing(header: Any, path: Path) -> tuple[tuple[float, float] | None, list[
     return None, []
 
 
-def _region_spacings(header: Any) -> list[tuple[float, float]]:
+def _are_equal(plain: tuple[float, float] | None, at_detector: tuple[float, float] | None) -> bool:
+    """Equal ones, without a calibration, are both at the detector (PS3.3 10.7.1.1)."""
+    return bool(plain and at_detector and np.allclose(plain, at_detector, rtol=SPACING_TOLERANCE, atol=0.0))
+
+
+def _regions(header: Any) -> list[tuple[tuple[float, float], _Box]]:
+    """Spacing, mm, and place of each ultrasound region that has a spacing in both directions."""
     found = []
+    whole = (0, 0, int(header.Columns) - 1, int(header.Rows) - 1)
+    corners = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
     for region in header.get("SequenceOfUltrasoundRegions") or []:
         units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
         across, down = region.get("PhysicalDeltaX"), region.get("PhysicalDeltaY")
         is_plane = region.get("RegionSpatialFormat") == _REGION_IS_2D and units == (_UNIT_IS_CM, _UNIT_IS_CM)
         if is_plane and across and down:
-            found.append((abs(float(across)) * 10.0, abs(float(down)) * 10.0))
+            box = [int(region.get(name, default)) for name, default in zip(corners, whole, strict=True)]
+            found.append(((abs(float(across)) * 10.0, abs(float(down)) * 10.0), (box[0], box[1], box[2], box[3])))
     return found
+
+
+def _where_it_holds(boxes: list[_Box], header: Any, path: Path) -> list[str]:
+    """A warning if the regions leave out a part of the image: what lies there has no spacing."""
+    is_inside = np.zeros((int(header.Rows), int(header.Columns)), dtype=bool)
+    for left, top, right, bottom in boxes:
+        is_inside[max(top, 0) : max(bottom + 1, 0), max(left, 0) : max(right + 1, 0)] = True
+    if is_inside.all():
+        return []
+    places = [f"columns {left} to {right}, rows {top} to {bottom}" for left, top, right, bottom in boxes]
+    text = "; ".join(places[:_REGIONS_NAMED]) + ("; ..." if len(places) > _REGIONS_NAMED else "")
+    return [
+        f"{path.name}: the spacing holds for {100 * is_inside.mean():.3g} % of the image, its ultrasound regions "
+        f"({text}); lengths and areas outside of them are wrong."
+    ]
 
 
 def _pair(value: Any) -> tuple[float, float] | None:

@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from ..errors import InputError, UnsupportedImageError
 from .limits import MAX_IMAGE_PIXELS, MIN_IMAGE_SIDE
 
-IMAGE2D_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+IMAGE2D_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff")
 """Files that Pillow decodes; DICOM is recognised by its content."""
+
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", *TIFF_SIGNATURES)
+"""What PNG, JPEG and TIFF files begin with, whatever they are called."""
+
+FLAT_PERCENTILES = (0.5, 99.5)
+"""Where they are equal, what differs is too little for a picture: a model has nothing to scale brightness by."""
 
 PLAUSIBLE_SPACING_MM = (0.001, 5.0)
 """Pixels of pictures of tissue, from microscopes to coarse ultrasound; what a header says beyond is no measurement."""
@@ -69,6 +77,21 @@ def check_size(columns: int, rows: int, path: Path) -> None:
             f"{path}: {columns} x {rows} pixels, expected at least {MIN_IMAGE_SIDE} on each side.",
             hint="Give the original image.",
             reason="too-small",
+        )
+
+
+def check_contrast(plane: Plane2D, path: Path) -> None:
+    """Refuse an image of one value in nearly all of its pixels.
+
+    Raises
+    ------
+    UnsupportedImageError
+    """
+    low, high = np.percentile(plane.pixels, FLAT_PERCENTILES)
+    if low == high:
+        share = "every" if plane.pixels.min() == plane.pixels.max() else "nearly every"
+        raise UnsupportedImageError(
+            f"{path}: {share} pixel has the value {low:g}, expected a picture.", hint="Check the file.", reason="flat"
         )
 
 

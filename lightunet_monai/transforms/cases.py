@@ -64,7 +64,8 @@ def list_images(dataset_dir: str | Path) -> list[dict[str, Any]]:
     Parameters
     ----------
     dataset_dir : path
-        A folder (of one level) of PNG, JPEG, TIFF and DICOM (``.dcm``) files, or one file of any name.
+        A folder (of one level) of PNG, JPEG, TIFF and DICOM (``.dcm``) files, hidden ones left out, or one file of
+        any name.
 
     Returns
     -------
@@ -77,8 +78,10 @@ def list_images(dataset_dir: str | Path) -> list[dict[str, Any]]:
         If there is none.
     """
     root = Path(dataset_dir)
-    files = [root] if root.is_file() else sorted(root.glob("*"))
-    found = [path for path in files if path == root or path.name.lower().endswith((*IMAGE2D_SUFFIXES, ".dcm"))]
+    suffixes = (*IMAGE2D_SUFFIXES, ".dcm")
+    files = [path for path in sorted(root.glob("*")) if path.name.lower().endswith(suffixes) and path.is_file()]
+    # macOS writes a hidden file beside each one on a foreign disk.
+    found = [root] if root.is_file() else [path for path in files if not path.name.startswith(".")]
     if not found:
         raise NoImageFoundError(f"{root}: no 2-D image found.", hint="Give a folder of PNG, JPEG, TIFF or DICOM files.")
     return [{"image": str(path)} for path in found]

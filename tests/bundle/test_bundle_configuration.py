@@ -11,7 +11,7 @@ from monai.transforms import Compose
 
 from lightunet_monai.errors import WeightsError
 from lightunet_monai.inference.bundle import open_bundle
-from lightunet_monai.labels import LabelTable
+from lightunet_monai.labels import LabelTable, metadata_of
 from tests.builders.bundle import SHIPPED, tiny_bundle
 from tests.builders.volume import make_nifti
 
@@ -71,6 +71,21 @@ def test_label_table_fits_the_network():
     outputs = METADATA["network_data_format"]["outputs"]["pred"]
     assert outputs["num_channels"] == config["network_def#out_channels"]
     assert METADATA["network_data_format"]["inputs"]["image"]["num_channels"] == 2 * config["neighbours"] + 1
+
+
+@pytest.mark.parametrize("model", [METADATA["default_model"], *METADATA["models"]])
+def test_each_channel_of_each_model_has_a_name(model):
+    formats = metadata_of(METADATA, model)["network_data_format"]
+    for channels in (formats["inputs"]["image"], formats["outputs"]["pred"]):
+        assert sorted(map(int, channels["channel_def"])) == list(range(channels["num_channels"]))
+
+
+def test_the_model_of_pictures_says_nothing_of_ct():
+    metadata = metadata_of(METADATA, "ultrasound")
+    image = metadata["network_data_format"]["inputs"]["image"]
+    assert (image["modality"], image["format"]) == ("US", "magnitude")
+    assert "ultrasound" in metadata["intended_use"]
+    assert "CT" not in metadata["intended_use"] + metadata["image_classes"] + metadata["description"]
 
 
 def test_pieces_are_drawn_at_the_operating_threshold():

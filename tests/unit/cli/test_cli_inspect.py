@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from lightunet_monai.cli import main
+from tests.builders.pictures import make_dicom2d, make_picture, make_region
 from tests.builders.series import make_series
 from tests.builders.volume import make_nifti
 
@@ -85,6 +86,34 @@ def test_each_model_of_the_bundle_says_its_labels(capsys):
     names = [[label["name"] for label in document["model"]["labels"]] for document in documents]
     assert names == [["tumor"], ["tumor", "fibroglandular", "adipose", "skin"]]
     assert documents[1]["model"]["name"] == "breast_ct_tissue_segmentation"
+
+
+def test_a_picture_is_shown_with_its_size_and_spacing_where_the_model_takes_pictures(tmp_path, capsys):
+    path = make_dicom2d(tmp_path / "a.dcm", SequenceOfUltrasoundRegions=[make_region(0.01, 0.012)])
+    code, text = inspect(capsys, path, "--model", "ultrasound")
+    assert code == 0
+    assert "90 x 70" in text
+    assert "0.1 x 0.12" in text
+    assert "segment would take a.dcm." in text
+    assert "for US" in text
+    code, text = inspect(capsys, make_picture(tmp_path / "a.jpg"), "--model", "ultrasound", "--json")
+    (source,) = json.loads(text)["study"]["sources"]
+    assert code == 0
+    assert source["shape"] == [90, 70]
+    assert source["spacing"] is None
+    assert "no pixel spacing" in source["warnings"][0]
+
+
+def test_a_picture_that_would_be_refused_is_shown_with_the_reason(tmp_path, capsys):
+    (tmp_path / "a.png").touch()
+    code, text = inspect(capsys, tmp_path / "a.png", "--model", "ultrasound")
+    assert code == 1
+    assert "cannot be used" in text
+    assert "the file is empty" in text
+    assert "segment would refuse: unreadable." in text
+    assert "--model ultrasound" not in text
+    assert main(["inspect", str(tmp_path / "none.png"), "--model", "ultrasound"]) == 1
+    assert "no such file" in capsys.readouterr().err
 
 
 def test_a_model_that_the_bundle_lacks_is_refused(capsys):

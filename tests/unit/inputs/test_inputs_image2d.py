@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -66,9 +67,147 @@ def test_transparent_pixels_are_refused(tmp_path):
     image.save(tmp_path / "a.png")
     with pytest.raises(UnsupportedImageError, match="transparent"):
         read_image2d(tmp_path / "a.png")
-    Image.fromarray(GREY).save(tmp_path / "keyed.png", transparency=0)
+    Image.fromarray(GREY).save(tmp_path / "keyed.png", transparency=int(GREY[0, 0]))
     with pytest.raises(UnsupportedImageError, match="transparent"):
         read_image2d(tmp_path / "keyed.png")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_transparent_value_of_a_grey_png_counts_where_a_pixel_has_it(tmp_path, bits):
+    values = np.zeros((32, 32), ">u2") + 1
+    for key, is_refused in ((1, True), (0, False)):
+        path = _grey_png(tmp_path / f"{key}.png", values, bits, extra=_png_chunk(b"tRNS", struct.pack(">H", key)))
+        if is_refused:
+            with pytest.raises(UnsupportedImageError, match="transparent"):
+                read_image2d(path)
+        else:
+            assert read_image2d(path).pixels.min() > 0
+
+
+def _grey_png(path, values, bits, *, extra=b"", lines=None, shorten=0):
+    """A grey PNG from its values, (rows, columns), or from the bytes of its lines."""
+    rows, columns = values.shape
+    if lines is None:
+        digits = ((values[..., None].astype(int) >> np.arange(bits - 1, -1, -1)) & 1).reshape(rows, -1)
+        packed = np.packbits(digits.astype(np.uint8), axis=1)
+        lines = b"".join(b"\0" + line.tobytes() for line in packed)
+    header = struct.pack(">IIBBBBB", columns, rows, bits, 0, 0, 0, 0)
+    pixels = zlib.compress(lines[: len(lines) - shorten])
+    chunks = _png_chunk(b"IHDR", header) + extra + _png_chunk(b"IDAT", pixels) + _png_chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    return path
+
+
+def test_a_png_with_fewer_pixels_than_its_size_is_refused(tmp_path):
+    whole = _grey_png(tmp_path / "a.png", GREY, 8)
+    np.testing.assert_array_equal(read_image2d(whole).pixels, GREY)
+    with pytest.raises(UnreadableFileError, match=rf"{GREY.size + 70 - 40} bytes of pixels, expected {GREY.size + 70}"):
+        read_image2d(_grey_png(tmp_path / "b.png", GREY, 8, shorten=40))
+
+
+def test_a_png_that_inflates_to_far_more_than_its_pixels_costs_no_memory(tmp_path):
+    path = _grey_png(tmp_path / "a.png", np.zeros((32, 32), int), 8, lines=bytes(2**26))
+    tracemalloc.start()
+    assert read_image2d(path).pixels.shape == (32, 32)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 2**23
+
+
+def test_a_png_whose_pixels_contradict_their_checksum_is_refused(tmp_path):
+    path = make_picture(tmp_path / "a.png", GREY, compress_level=0)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # pixels are stored as they are
+    path.write_bytes(bytes(content))
+    with pytest.raises(UnreadableFileError, match="compressed pixels are damaged"):
+        read_image2d(path)
+
+
+@pytest.mark.parametrize("size", [(70, 90), (16, 17), (33, 16)])
+def test_an_interlaced_png_is_read_whole_and_refused_in_part(tmp_path, size):
+    rows, columns = size
+    grey = np.arange(rows * columns, dtype=np.uint8).reshape(size)
+    lines = b"".join(
+        b"\0" + line.tobytes()
+        for left, top, across, down in (
+            (0, 0, 8, 8),
+            (4, 0, 8, 8),
+            (0, 4, 4, 8),
+            (2, 0, 4, 4),
+            (0, 2, 2, 4),
+            (1, 0, 2, 2),
+            (0, 1, 1, 2),
+        )
+        for line in grey[top::down, left::across]
+    )
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 1)
+    for name, stored in (("whole.png", lines), ("part.png", lines[:-1])):
+        chunks = _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", zlib.compress(stored)) + _png_chunk(b"IEND", b"")
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    np.testing.assert_array_equal(read_image2d(tmp_path / "whole.png").pixels, grey)
+    with pytest.raises(UnreadableFileError, match=f"{len(lines) - 1} bytes of pixels, expected {len(lines)}"):
+        read_image2d(tmp_path / "part.png")
+
+
+def test_colour_and_alpha_of_sixteen_bits_are_refused_not_cut(tmp_path):
+    for name, colour, channels in (("rgb.png", 2, 3), ("grey_alpha.png", 4, 2), ("rgba.png", 6, 4)):
+        header = struct.pack(">IIBBBBB", 20, 20, 16, colour, 0, 0, 0)
+        lines = (b"\0" + b"\x0f\xff" * 20 * channels) * 20
+        chunks = _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", zlib.compress(lines)) + _png_chunk(b"IEND", b"")
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    _tiff(tmp_path / "rgb.tif", np.full((20, 20, 3), 4095, np.uint16), photometric=2)
+    for path in tmp_path.iterdir():
+        with pytest.raises(UnsupportedImageError, match=r"16 bits a channel, expected 8") as caught:
+            read_image2d(path)
+        assert caught.value.reason == "depth"
+
+
+def _tiff(path, values, *, photometric=1, sample_format=1, order="<"):
+    """A TIFF file of one uncompressed strip, its directory at the end."""
+    values = values.astype(values.dtype.newbyteorder(order))
+    rows, columns, *more = values.shape
+    channels, bits = (more or [1])[0], values.dtype.itemsize * 8
+    pixels = values.tobytes()
+    per_channel = struct.pack(f"{order}{channels}H", *[bits] * channels)
+    entries = [
+        (256, 3, 1, columns),
+        (257, 3, 1, rows),
+        (258, 3, channels, 8 + len(pixels) if channels > 1 else bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, photometric),
+        (273, 4, 1, 8 + len(pixels) + len(per_channel)),
+        (277, 3, 1, channels),
+        (278, 3, 1, rows),
+        (279, 4, 1, len(pixels)),
+        (339, 3, 1, sample_format),
+    ]
+    # The bits of each channel, then the pixels, then the directory.
+    start = 8 + len(per_channel)
+    entries = [(t, k, n, 8 if t == 258 and n > 1 else start if t == 273 else v) for t, k, n, v in entries]
+    directory = struct.pack(order + "H", len(entries))
+    for tag, kind, count, value in entries:
+        is_short = kind == 3 and count == 1
+        directory += struct.pack(order + "HHI", tag, kind, count)
+        directory += struct.pack(order + "HH", value, 0) if is_short else struct.pack(order + "I", value)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", start + len(pixels))
+    path.write_bytes(head + per_channel + pixels + directory + bytes(4))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample_format", "order"),
+    [
+        *((kind, 2, order) for kind in ("i1", "i2", "i4") for order in "<>"),
+        *((kind, 1, order) for kind in ("u1", "u2") for order in "<>"),
+        ("u4", 1, "<"),
+        *(("f4", 3, order) for order in "<>"),
+    ],
+)
+def test_every_number_of_a_tiff_is_read_as_what_it_is(tmp_path, kind, sample_format, order):
+    span = np.iinfo(kind) if sample_format != 3 else np.finfo(np.float16)
+    values = np.linspace(float(span.min), float(span.max), 32 * 32).reshape(32, 32).astype(kind)
+    path = _tiff(tmp_path / "a.tif", values, sample_format=sample_format, order=order)
+    np.testing.assert_array_equal(read_image2d(path).pixels, values.astype(np.float32))
 
 
 def test_exif_orientation_is_applied_and_said(tmp_path):
@@ -171,9 +310,19 @@ def _png_chunk(kind, content):
 def test_a_decompression_bomb_is_refused_by_its_size_before_decoding(tmp_path, side):
     header = _png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + _png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)))
-    with pytest.raises(UnsupportedImageError) as caught:
+    with pytest.raises(UnsupportedImageError, match=rf"{side} x {side} pixels, expected at most 67108864") as caught:
         read_image2d(tmp_path / "a.png")
     assert caught.value.reason == "too-large"
+
+
+def test_a_bomb_of_another_format_is_refused_with_the_limit(tmp_path):
+    path = make_picture(tmp_path / "a.jpg", GREY)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", 60_000, 60_000)
+    path.write_bytes(bytes(content))
+    with pytest.raises(UnsupportedImageError, match=r"more than \d+ pixels, expected at most 67108864"):
+        read_image2d(path)
 
 
 def test_an_image_too_small_for_the_network_is_refused(tmp_path):
@@ -196,6 +345,34 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         read_image2d(tmp_path / "none.png")
 
 
+@pytest.mark.parametrize("keep", [200, 300, 6310])
+def test_a_tiff_cut_before_the_end_of_its_directory_is_damaged_not_unknown(tmp_path, keep):
+    path = _tiff(tmp_path / "a.tif", GREY)
+    content = path.read_bytes()
+    path.write_bytes(content[:keep])
+    with pytest.raises(UnreadableFileError, match=rf"{keep} bytes, expected at least .*the end of the file is missing"):
+        read_image2d(path)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("noext", "PNG"), ("png.dcm", "PNG"), ("a.jfif", "JPEG"), ("x.1", "TIFF")])
+def test_pictures_are_known_by_their_content(tmp_path, name, kind):
+    Image.fromarray(GREY).save(tmp_path / name, kind)
+    assert read_image2d(tmp_path / name).pixels.shape == GREY.shape
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.dcm", "a"])
+def test_an_empty_file_is_called_empty(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(UnreadableFileError, match="the file is empty"):
+        read_image2d(tmp_path / name)
+
+
+def test_a_folder_gets_the_hint_to_give_one_image(tmp_path):
+    with pytest.raises(UnsupportedImageError) as caught:
+        read_image2d(tmp_path)
+    assert "Give one image of it" in caught.value.hint
+
+
 def test_a_ct_study_gets_the_hint_to_leave_the_model_out(tmp_path):
     (tmp_path / "study").mkdir()
     (tmp_path / "a.nii.gz").write_bytes(b"0")
@@ -206,12 +383,23 @@ def test_a_ct_study_gets_the_hint_to_leave_the_model_out(tmp_path):
 
 
 def test_only_a_measured_density_of_a_png_is_a_spacing(tmp_path):
-    measured = read_image2d(make_picture(tmp_path / "a.png", GREY, dpi=(127.0, 254.0)))
-    assert measured.spacing == pytest.approx((0.2, 0.1), rel=1e-3)
+    measured = read_image2d(make_picture(tmp_path / "a.png", GREY, dpi=(25.4 / 0.21, 25.4 / 0.11)))
+    assert measured.spacing == pytest.approx((0.21, 0.11), rel=1e-3)
     assert any("pHYs" in text for text in measured.warnings)
     assert read_image2d(make_picture(tmp_path / "metre.png", GREY, dpi=(0.0254, 0.0254))).spacing is None
-    for name, dpi in (("screen.png", 96), ("print.png", 300), ("a.jpg", 127), ("a.tif", 127)):
-        assert read_image2d(make_picture(tmp_path / name, GREY, dpi=(dpi, dpi))).spacing is None
+    for name in ("a.jpg", "a.tif"):
+        assert read_image2d(make_picture(tmp_path / name, GREY, dpi=(121, 121))).spacing is None
+
+
+@pytest.mark.parametrize("cut", [round, int])
+@pytest.mark.parametrize("dpi", [72, 96, 160, 168, 216, 250, 254, 300, 350, 360, 500, 2400, 4800])
+def test_a_whole_number_of_pixels_per_inch_is_no_spacing(tmp_path, dpi, cut):
+    for name, (across, down) in {"both": (dpi, dpi), "across": (dpi, 121.3), "down": (121.3, dpi)}.items():
+        density = tuple(cut(value / 0.0254) for value in (across, down))  # per metre, as PNG has it
+        path = _grey_png(tmp_path / f"{name}.png", GREY, 8, extra=_png_chunk(b"pHYs", struct.pack(">IIB", *density, 1)))
+        plane = read_image2d(path)
+        assert plane.spacing is None, name
+        assert any("screens and printers" in text for text in plane.warnings)
 
 
 def test_dicom_grey_colour_and_inverted_grey(tmp_path):
@@ -268,6 +456,24 @@ def test_the_window_of_a_header_counts_only_when_asked(tmp_path):
             {"ImagerPixelSpacing": [0.1, 0.1], "EstimatedRadiographicMagnificationFactor": 1.25, "modality": "MG"},
             (0.08, 0.08),
         ),
+        (  # equal and not calibrated: both are at the detector
+            {
+                "PixelSpacing": [0.1, 0.1],
+                "ImagerPixelSpacing": [0.1, 0.1],
+                "EstimatedRadiographicMagnificationFactor": 1.25,
+                "modality": "MG",
+            },
+            (0.08, 0.08),
+        ),
+        (
+            {
+                "PixelSpacing": [0.1, 0.1],
+                "ImagerPixelSpacing": [0.1, 0.1],
+                "PixelSpacingCalibrationType": "FIDUCIAL",
+                "EstimatedRadiographicMagnificationFactor": 1.25,
+            },
+            (0.1, 0.1),
+        ),
         ({"SequenceOfUltrasoundRegions": [make_region(0.01, 0.012)]}, (0.1, 0.12)),
         ({"SequenceOfUltrasoundRegions": [make_region(0.01, 0.01), make_region(0.02, 0.02)]}, None),
         ({"SequenceOfUltrasoundRegions": [make_region(0.01, 0.01, units=4)]}, None),  # seconds: M-mode
@@ -276,6 +482,77 @@ def test_the_window_of_a_header_counts_only_when_asked(tmp_path):
 def test_dicom_spacing_comes_from_the_header_or_stays_unknown(tmp_path, values, spacing):
     found = read_image2d(make_dicom2d(tmp_path / "a.dcm", **values)).spacing
     assert found == (None if spacing is None else pytest.approx(spacing))
+
+
+def test_how_a_pixel_spacing_was_calibrated_is_said(tmp_path):
+    at_detector = {"PixelSpacing": [0.09, 0.09], "ImagerPixelSpacing": [0.1, 0.1]}
+    path = make_dicom2d(tmp_path / "a.dcm", **at_detector, PixelSpacingCalibrationType="GEOMETRY")
+    assert read_image2d(path).warnings == ("a.dcm: Pixel Spacing, calibrated by GEOMETRY.",)
+    (note,) = read_image2d(make_dicom2d(tmp_path / "b.dcm", **at_detector)).warnings
+    assert "calibrated in a way that the header does not say" in note
+    assert read_image2d(make_dicom2d(tmp_path / "c.dcm", PixelSpacing=[0.09, 0.09])).warnings == ()
+
+
+def _region_at(*box, spacing=0.01):
+    region = make_region(spacing, spacing)
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = box[:2]
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = box[2:]
+    return region
+
+
+@pytest.mark.parametrize(
+    ("boxes", "text"),
+    [
+        ([(0, 0, 89, 69)], None),
+        ([(0, 0, 90, 70)], None),  # some writers count to the end
+        ([(0, 0, 44, 69), (45, 0, 89, 69)], None),
+        ([(0, 0, 44, 69)], "holds for 50 % of the image, its ultrasound regions (columns 0 to 44, rows 0 to 69)"),
+        (
+            [(0, 0, 44, 34), (45, 0, 89, 34)],
+            "50 % of the image, its ultrasound regions (columns 0 to 44, rows 0 to 34; ",
+        ),
+        ([(200, 200, 300, 300)], "holds for 0 % of the image"),
+    ],
+)
+def test_where_ultrasound_regions_leave_out_a_part_of_the_image_it_is_said(tmp_path, boxes, text):
+    path = make_dicom2d(tmp_path / "a.dcm", SequenceOfUltrasoundRegions=[_region_at(*box) for box in boxes])
+    plane = read_image2d(path)
+    assert plane.spacing == pytest.approx((0.1, 0.1))
+    if text is None:
+        assert plane.warnings == ()
+    else:
+        (warning,) = plane.warnings
+        assert text in warning
+
+
+def _padded(dtype, value):
+    pixels = GREY.astype(dtype) + 100
+    pixels[:, :20] = value
+    return pixels
+
+
+@pytest.mark.parametrize("is_inverted", [False, True])
+@pytest.mark.parametrize(
+    ("pixels", "values"),
+    [
+        (_padded(np.uint16, 65535), {"PixelPaddingValue": 65535}),
+        (_padded(np.uint16, 0), {"PixelPaddingValue": 0}),
+        (_padded(np.uint16, 4000), {"PixelPaddingValue": 4095, "PixelPaddingRangeLimit": 3000}),
+        (_padded(np.int16, -2000), {"PixelPaddingValue": -2000, "PixelRepresentation": 1}),
+        (
+            _padded(np.int16, -2000),
+            {"PixelPaddingValue": 4096 - 2000, "PixelRepresentation": 1, "BitsStored": 12, "HighBit": 11},
+        ),
+    ],
+    ids=["above", "below", "range", "signed", "signed, of the stored bits"],
+)
+def test_padding_becomes_the_darkest_of_the_other_pixels(tmp_path, pixels, values, is_inverted):
+    kind = "MONOCHROME1" if is_inverted else "MONOCHROME2"
+    path = make_dicom2d(tmp_path / "a.dcm", pixels, PhotometricInterpretation=kind, **values)
+    found, others = read_image2d(path).pixels, pixels[:, 20:].astype(np.float32)
+    expected = others.max() + others.min() - others if is_inverted else others
+    np.testing.assert_array_equal(found[:, 20:], expected)
+    np.testing.assert_array_equal(found[:, :20], expected.min())
 
 
 def test_dicom_refusals(tmp_path):

@@ -24,9 +24,11 @@ from lightunet_monai.transforms import (
     SaveImageLabelMapd,
     ToModelGridd,
     list_cases,
+    list_images,
     list_labelled_cases,
 )
 from lightunet_monai.transforms.load_label_map import load_label_map
+from tests.builders.pictures import make_dicom2d, make_picture
 from tests.builders.series import make_series
 from tests.builders.volume import make_affine, make_nifti, make_voxels
 
@@ -161,6 +163,19 @@ def test_cases_are_every_ct_volume_below_a_folder(tmp_path):
 def test_a_folder_without_a_volume_is_named(tmp_path):
     with pytest.raises(NoImageFoundError, match=tmp_path.name):
         list_cases(tmp_path)
+
+
+def test_images_are_listed_without_hidden_files_folders_and_others(tmp_path):
+    taken = [make_picture(tmp_path / name) for name in ("a.png", "b.JPG", "c.jfif", "d.tiff")]
+    taken.append(make_dicom2d(tmp_path / "e.dcm"))
+    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [case["image"] for case in list_images(tmp_path)] == [str(path) for path in taken]
+    odd = make_dicom2d(tmp_path / ".IM_0001")
+    assert list_images(odd) == [{"image": str(odd)}]
+    with pytest.raises(NoImageFoundError, match=r"no 2-D image"):
+        list_images(tmp_path / "folder.png")
 
 
 def test_a_datalist_gives_absolute_paths_and_names_what_is_missing(a_pair, tmp_path):
