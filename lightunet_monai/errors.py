@@ -14,7 +14,7 @@
       BundleError               the model is incomplete or contradicts itself
         WeightsError              missing or not for this network
       InferenceError            the network could not be run
-        DeviceMemoryError         did not fit; the hint names the option to lower
+        DeviceMemoryError         did not fit; the hint says what makes room
       OutputError               exists already, not writable, cannot express this label map
 
 An error has a message (what, found, expected), a ``hint`` (the next step) and a ``reason``, a short

@@ -13,7 +13,7 @@ from ..errors import BundleError
 from ..labels import LabelTable, metadata_of
 from ..options import RunOptions
 from ..weights import load_weights
-from .bundle_files import INT8_FILE, find_bundle, overlays_of, read_metadata, weights_path
+from .bundle_files import INT8_FILE, check_configs, find_bundle, overlays_of, read_metadata, weights_path
 from .device import check_device
 from .startup import import_rest_of_monai
 
@@ -124,7 +124,8 @@ def open_bundle(
     if options.device is not None:
         check_device(options.device)
     metadata = read_metadata(root)
-    overlays = overlays_of(metadata, model)
+    names = ["inference.json", *overlays_of(metadata, model)]
+    check_configs(root, names)
     overrides: dict[str, Any] = {"bundle_root": str(root)}
     for name, config_id in OPTION_IDS.items():
         value = getattr(options, name)
@@ -135,11 +136,12 @@ def open_bundle(
     if sure_threshold is not None:
         overrides["sure_threshold"] = sure_threshold
     try:
-        parts, settings = _parse(root, overlays, overrides)
-    except (KeyError, ValueError, RuntimeError, ModuleNotFoundError) as error:
+        parts, settings = _parse(root, names, overrides)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, ModuleNotFoundError) as error:
         if isinstance(error.__cause__, BundleError):  # a part that found its file missing or damaged
             raise error.__cause__ from error
-        raise BundleError(f"{root}: inference.json cannot be used: {error}.") from error
+        files = " with ".join(f"configs/{name}" for name in names)
+        raise BundleError(f"{root}: {files} cannot be used: {_describe(error)}.") from error
     network, device = parts["network"], parts.pop("device")
     metadata = metadata_of(metadata, model)
     sha256 = load_weights(network, weights_path(root, model), metadata.get("weights_sha256", ""))
@@ -153,6 +155,15 @@ def open_bundle(
         settings=settings,
         int8_ranges=_read_int8_ranges(root, sha256),
     )
+
+
+def _describe(error: BaseException) -> str:
+    """What MONAI was about, and what stopped it: the first line of its error, and of the first one behind it."""
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    said = [f"{found}".strip().partition("\n")[0].rstrip(".") for found in dict.fromkeys((error, cause))]
+    return ": ".join(said)
 
 
 def _read_int8_ranges(root: Path, weights_sha256: str) -> dict[str, tuple[float, float, float, float]]:
@@ -170,23 +181,23 @@ def _read_int8_ranges(root: Path, weights_sha256: str) -> dict[str, tuple[float,
     return {name: (low_in, high_in, low_out, high_out) for name, (low_in, high_in, low_out, high_out) in ranges.items()}
 
 
-def _parse(root: Path, overlays: list[str], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _parse(root: Path, names: list[str], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give the parts and the settings of a configuration."""
     try:
-        return _resolve(root, overlays, overrides)
+        return _resolve(root, names, overrides)
     except (ModuleNotFoundError, AttributeError):
         if not import_rest_of_monai():  # what is named is nowhere
             raise
-        return _resolve(root, overlays, overrides)
+        return _resolve(root, names, overrides)
 
 
-def _resolve(root: Path, overlays: list[str], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _resolve(root: Path, names: list[str], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     from monai.bundle import ConfigWorkflow
 
     # MONAI warns on standard output that it leaves our logging alone, which is what we asked for.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     parser = ConfigWorkflow(
-        config_file=[str(root / "configs" / name) for name in ("inference.json", *overlays)],
+        config_file=[str(root / "configs" / name) for name in names],
         meta_file=str(root / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="inference",
@@ -217,7 +228,7 @@ def open_training(path: str | Path | None, overrides: Mapping[str, Any], model: 
     Raises
     ------
     BundleError
-        If the bundle has no ``train.json``.
+        If the bundle has no ``train.json``, or a configuration file is missing or damaged.
     """
     root = find_bundle(path)
     config = root / "configs" / "train.json"
@@ -230,6 +241,7 @@ def open_training(path: str | Path | None, overrides: Mapping[str, Any], model: 
         "train.json",
         *overlays_of(metadata, model, for_training=True),
     ]
+    check_configs(root, names)
     from monai.bundle import ConfigWorkflow
 
     return ConfigWorkflow(

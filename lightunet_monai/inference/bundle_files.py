@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,9 @@ def read_metadata(root: Path) -> dict[str, Any]:
     Raises
     ------
     BundleError
-        If it is not JSON.
+        If it is no JSON object.
     """
-    try:
-        metadata: dict[str, Any] = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{root}: metadata.json cannot be read: {error}.") from error
-    return metadata
+    return _read_config(root, "metadata.json")
 
 
 def weights_path(root: Path, model: str | None = None) -> Path:
@@ -117,10 +113,33 @@ def _named_file(root: Path, model: str | None, key: str, name: str) -> Path:
 
 def _read_config(root: Path, name: str) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads((root / "configs" / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = json.loads((root / "configs" / name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(f"{root}: configs/{name} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{root}: configs/{name} cannot be read: {error}.") from error
+    if not isinstance(config, dict):
+        raise BundleError(f"{root}: configs/{name}: found {type(config).__name__}, expected an object of ids.")
     return config
+
+
+def check_configs(root: Path, names: Sequence[str]) -> None:
+    """Check that configuration files are there and hold ids.
+
+    Parameters
+    ----------
+    root : Path
+        The bundle.
+    names : sequence of str
+        In ``configs``.
+
+    Raises
+    ------
+    BundleError
+        If one of them is missing or no JSON object; names it.
+    """
+    for name in names:
+        _read_config(root, name)
 
 
 def tissue_values(root: Path, model: str | None = None) -> dict[int, int]:

@@ -11,6 +11,16 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 
+TUNED_PRECISIONS = {
+    "cpu": ("float32", "bfloat16", "float16"),
+    "cuda": ("float16", "bfloat16", "float32"),
+    "mps": ("float32", "float16"),
+}
+"""What the engine torch-tuned has on each kind of device, its own choice first."""
+
+LACKS_PRECISION = "precision"
+"""The reason of a `UsageError` that says only that an engine does not compute in the precision asked for."""
+
 
 class EngineUnavailableError(Exception):
     """An engine cannot run here: not installed, or it failed to start. `choose_engine` turns it into an answer."""
@@ -81,9 +91,18 @@ class EngineRequest:
             raise UsageError(
                 f"option precision: found {self.precision}, expected {' or '.join(sorted(supported))} "
                 f"with engine {engine} on this {self.device.type.upper()}.",
-                hint="Leave --precision out, or use --engine torch-tuned.",
+                hint=f"Leave --precision out{self._engine_with_precision(engine)}.",
+                reason=LACKS_PRECISION,
             )
         return self.precision or supported[0]
+
+    def _engine_with_precision(self, refusing: str) -> str:
+        kind = self.device.type
+        if self.precision in TUNED_PRECISIONS.get(kind, ()) and refusing != "torch-tuned":
+            return ", or use --engine torch-tuned"
+        if self.precision == "int8" and kind == "cpu" and refusing != "onnxruntime":
+            return ", or use --engine onnxruntime"
+        return ""
 
 
 def input_channels(network: nn.Module) -> int:

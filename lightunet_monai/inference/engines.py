@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import InferenceError, LightUNetError, UsageError
 from ..options import RunOptions
-from .engine import Engine, EngineRequest, EngineUnavailableError, fold_batch_norm
+from .engine import LACKS_PRECISION, Engine, EngineRequest, EngineUnavailableError, fold_batch_norm
 from .onnx_engines import start_onnxruntime, start_tensorrt
 from .openvino_engine import start_openvino
 from .optional import is_installed
@@ -73,6 +73,8 @@ def choose_engine(
     ------
     UsageError
         If the engine asked for is not available, or no engine has the precision asked for.
+    InferenceError
+        If the engine asked for is there and does not start.
     """
     device = torch.device(device)
     threads = options.threads or torch.get_num_threads()
@@ -84,35 +86,53 @@ def choose_engine(
         engine = STARTS[name](request)
     except EngineUnavailableError as error:
         raise UsageError(f"{error}.", hint="Leave --engine out, and the fastest that is there is taken.") from error
+    except LightUNetError:
+        raise
+    except Exception as error:  # the libraries behind an engine raise whatever they met
+        raise InferenceError(
+            f"engine {name} did not start: {_first_line(error)}.",
+            hint="Leave --engine out, and the fastest that starts is taken.",
+        ) from error
     engine.reason = "asked for"
     return engine
 
 
 def _first_that_starts(request: EngineRequest) -> Engine:
-    passed_over, warnings = [], []
+    passed_over, causes, warnings = [], [], []
     refusal: UsageError | None = None
     for name in FASTEST_FIRST.get(request.device.type, ("torch",)):
         if name in PACKAGES and not is_installed(PACKAGES[name]):
             passed_over.append(f"{name} is not installed")
+            causes.append(passed_over[-1])
             continue
         try:
             engine = STARTS[name](request)
         except UsageError as error:  # another engine may have the precision that this one lacks
             passed_over.append(f"{name} has no {request.precision}")
-            refusal = error
+            causes.append(passed_over[-1])
+            if error.reason != LACKS_PRECISION:  # it says what to do
+                refusal = refusal or error
             continue
         except Exception as error:  # whatever an engine met when it started, the next one may work
             _log.warning("engine %s did not start", name, exc_info=True)
-            warnings.append(f"engine {name} did not start ({_first_line(error)}); a slower one is used.")
             passed_over.append(f"{name} did not start")
+            causes.append(f"{name} did not start ({_first_line(error)})")
+            warnings.append(f"engine {causes[-1]}; a slower one is used.")
             continue
         engine.reason = "; ".join(["the fastest that is installed", *passed_over])
         engine.warnings = [*warnings, *engine.warnings]
         return engine
     if refusal is not None:
         raise refusal
-    raise UsageError(f"no engine starts on {request.device}.", hint="Use --device cpu --engine torch.")
+    if request.precision not in (None, "auto"):
+        raise UsageError(
+            f"option precision: found {request.precision}, but on {request.device} {'; '.join(causes)}.",
+            hint="Leave --precision out.",
+        )
+    raise UsageError(
+        f"no engine starts on {request.device}: {'; '.join(causes)}.", hint="Use --device cpu --engine torch."
+    )
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")

@@ -14,11 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .engine import EngineUnavailableError, fold_batch_norm
+from ..errors import UsageError
+from .engine import fold_batch_norm
 from .optional import import_optional
 
 Ranges = Mapping[str, tuple[float, float, float, float]]
 """Name of a convolution to lowest and highest value of what it takes, then of what it gives."""
+
+MEASURE_HINT = (
+    "Leave --precision out, or measure the ranges: "
+    "python scripts/measure_int8.py --bundle BUNDLE --data datalist.json --write."
+)
 
 
 def measure_ranges(network: nn.Module, batches: Iterable[Tensor]) -> dict[str, tuple[float, float, float, float]]:
@@ -78,7 +84,9 @@ def quantize(content: bytes, ranges: Ranges) -> bytes:
     Raises
     ------
     EngineUnavailableError
-        If the package onnx is not installed, or the range of a convolution is missing.
+        If the package onnx is not installed.
+    UsageError
+        If the range of a convolution is missing.
     """
     onnx = import_optional("onnx", "precision int8", "onnxruntime")
     numpy = import_optional("numpy", "precision int8", "onnxruntime")
@@ -94,7 +102,10 @@ def quantize(content: bytes, ranges: Ranges) -> bytes:
             continue
         name = node.input[1].removesuffix(".weight")
         if name not in ranges:
-            raise EngineUnavailableError(f"precision int8: the bundle has no range for the convolution {name}")
+            raise UsageError(
+                f"precision int8: this bundle has no range for the convolution {name} in configs/int8.json.",
+                hint=MEASURE_HINT,
+            )
         low_in, high_in, low_out, high_out = (numpy.float32(value) for value in ranges[name])
         limits[node.input[0]] = (low_in, high_in)
         limits[node.output[0]] = (low_out, high_out)

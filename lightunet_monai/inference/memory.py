@@ -15,8 +15,8 @@ from ..errors import DeviceMemoryError
 
 Result = TypeVar("Result")
 
-SMALLEST_WINDOW = 176
-"""Windows are not made smaller than this: two halos of 56 leave 64 voxels that are kept."""
+LEAST_KEPT = 64
+"""Voxels of a window, along each axis, that are kept beside its two halos: windows are not made smaller."""
 
 SIGNS = (
     "out of memory",
@@ -51,15 +51,21 @@ class Load:
     device: str
 
 
-def lighter_loads(load: Load, *, exact: bool) -> Iterator[tuple[Load, str]]:
+def smallest_window(halo: int) -> int:
+    """The smallest window, voxels, of an inferer that gives each window a halo on both sides."""
+    return 2 * halo + LEAST_KEPT
+
+
+def lighter_loads(load: Load, *, smallest: int | None) -> Iterator[tuple[Load, str]]:
     """Give lighter and lighter loads, each with a sentence for the report.
 
     Parameters
     ----------
     load : Load
         What did not fit.
-    exact : bool
-        Windows are exact. Blended windows keep their size: the result depends on it.
+    smallest : int or None
+        Exact windows are not made smaller, voxels; see `smallest_window`. None for blended ones, which keep their size:
+        the result depends on it.
 
     Yields
     ------
@@ -70,13 +76,13 @@ def lighter_loads(load: Load, *, exact: bool) -> Iterator[tuple[Load, str]]:
     while load.sw_batch_size > 1:
         load = replace(load, sw_batch_size=load.sw_batch_size // 2)
         yield load, f"memory ran out on {load.device}: {load.sw_batch_size} windows at once."
-    while exact and max(load.roi_size) > SMALLEST_WINDOW:
-        load = replace(load, roi_size=tuple(min(size, max(SMALLEST_WINDOW, size // 2)) for size in load.roi_size))
+    while smallest is not None and max(load.roi_size) > smallest:
+        load = replace(load, roi_size=tuple(min(size, max(smallest, size // 2)) for size in load.roi_size))
         yield load, f"memory ran out on {load.device}: windows of {' x '.join(map(str, load.roi_size))} voxels."
     if load.device != "cpu":
         load = replace(start, device="cpu")
         yield load, f"memory ran out on {start.device}: the network runs on the CPU."
-        yield from lighter_loads(load, exact=exact)
+        yield from lighter_loads(load, smallest=smallest)
 
 
 class MemoryLadder:
@@ -86,18 +92,29 @@ class MemoryLadder:
     ----------
     load : Load
         What the bundle and the options say.
-    exact : bool
+    smallest : int or None
         As in `lighter_loads`.
+
+    Attributes
+    ----------
+    steps : list of str
+        Sentences for the report of the work that was run last: what it took, and what an earlier case left.
 
     Notes
     -----
-    What a case needed is kept for the next: it would run out of memory again.
+    What fitted one case is kept for the next: it would run out of memory again. A case that nothing fits leaves no
+    trace.
     """
 
-    def __init__(self, load: Load, *, exact: bool) -> None:
-        self.load = load
+    def __init__(self, load: Load, *, smallest: int | None) -> None:
         self.steps: list[str] = []
-        self._lighter = lighter_loads(load, exact=exact)
+        self._rungs = [(load, ""), *lighter_loads(load, smallest=smallest)]
+        self._rung = 0
+
+    @property
+    def load(self) -> Load:
+        """What the next work is tried with first."""
+        return self._rungs[self._rung][0]
 
     def run(self, work: Callable[[Load], Result]) -> Result:
         """Give the result of the first load that fits.
@@ -107,29 +124,34 @@ class MemoryLadder:
         DeviceMemoryError
             If none does.
         """
-        while True:
+        self.steps = [_kept_from_before(self.load)] if self._rung else []
+        cause = ""
+        for rung in range(self._rung, len(self._rungs)):
+            load, said = self._rungs[rung]
+            if rung > self._rung:
+                self.steps.append(said)
             try:
-                return work(self.load)
+                result = work(load)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._step_down(error)
+                cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+                error.__traceback__ = None  # it holds the tensors of the failed attempt
+            else:
+                self._rung = rung
+                return result
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        raise DeviceMemoryError(
+            f"the network does not fit into the memory of {load.device}, "
+            f"one window of {' x '.join(map(str, load.roi_size))} voxels at a time: {cause}",
+            hint="Close other programs, or use a machine with more memory.",
+        )
 
-    def _step_down(self, error: BaseException) -> None:
-        # The traceback holds the tensors of the failed attempt.
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        error.__traceback__ = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        try:
-            self.load, said = next(self._lighter)
-        except StopIteration:
-            raise DeviceMemoryError(
-                f"the network does not fit into the memory of {self.load.device}, "
-                f"one window of {' x '.join(map(str, self.load.roi_size))} voxels at a time: {cause}",
-                hint="Close other programs, or use a machine with more memory.",
-            ) from None
-        self.steps.append(said)
+
+def _kept_from_before(load: Load) -> str:
+    windows = f"windows of {' x '.join(map(str, load.roi_size))} voxels, {load.sw_batch_size} at once"
+    return f"memory ran out in an earlier case: since then the network runs on {load.device} with {windows}."
 
 
 def is_out_of_memory(error: Any) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import InferenceError, UsageError
 from .compiled_cache import network_key, read_compiled, write_compiled
 from .engine import Engine, EngineRequest, EngineUnavailableError, trace
-from .int8 import quantize
-from .optional import import_optional
+from .int8 import MEASURE_HINT, quantize
+from .optional import import_optional, version_of
 
 OPSET = 17
 
@@ -59,9 +60,9 @@ def start_onnxruntime(request: EngineRequest) -> Engine:
     Raises
     ------
     EngineUnavailableError
-        If ONNX Runtime is not installed or the device is not a CPU, or the bundle has no ranges for int8.
+        If ONNX Runtime is not installed or the device is not a CPU.
     UsageError
-        If another precision is asked for.
+        If another precision is asked for, or int8 of a bundle that has no ranges for it.
     """
     if request.device.type != "cpu":
         raise EngineUnavailableError(f"engine onnxruntime runs on the CPU, not on {request.device.type}")
@@ -103,11 +104,13 @@ def start_tensorrt(request: EngineRequest) -> Engine:
     logger = trt.Logger(trt.Logger.ERROR)
     gpu = torch.cuda.get_device_name(request.device)
     key = network_key(request.network, ["tensorrt", trt.__version__, precision, gpu, str(TENSORRT_SHAPES)])
+    runtime = trt.Runtime(logger)
     plan = read_compiled(key)
-    if plan is None:
+    engine = None if plan is None else runtime.deserialize_cuda_engine(plan)
+    if engine is None:  # none is there, or it was made on a machine that names itself alike
         plan = _build_plan(trt, logger, request.network, half=precision == "float16")
         write_compiled(key, plan)
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+        engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EngineUnavailableError("TensorRT cannot read the engine it built")
     return Engine(_tensorrt_caller(engine, request.device), "tensorrt", precision)
@@ -124,9 +127,11 @@ def _cached_onnx(network: nn.Module) -> bytes:
 
 def _cached_int8(request: EngineRequest, version: str) -> bytes:
     if not request.int8_ranges:
-        raise EngineUnavailableError("precision int8: this bundle has no ranges for its weights in configs/int8.json")
+        raise UsageError(
+            "precision int8: this bundle has no ranges for its weights in configs/int8.json.", hint=MEASURE_HINT
+        )
     ranges = repr(sorted(request.int8_ranges.items()))
-    key = network_key(request.network, ["int8", str(OPSET), torch.__version__, version, ranges])
+    key = network_key(request.network, ["int8", str(OPSET), torch.__version__, version, version_of("onnx"), ranges])
     content = read_compiled(key)
     if content is None:
         content = quantize(_cached_onnx(request.network), request.int8_ranges)
@@ -155,6 +160,15 @@ def _build_plan(trt: Any, logger: Any, network: nn.Module, *, half: bool) -> byt
     return bytes(plan)
 
 
+def _outside_of_tensorrt_shapes(x: Tensor) -> InferenceError:
+    (_, least), _, (windows, most) = TENSORRT_SHAPES
+    return InferenceError(
+        f"engine tensorrt: found {x.shape[0]} windows of {x.shape[2]} x {x.shape[3]} voxels, "
+        f"expected at most {windows}, of {least} to {most} voxels a side.",
+        hint=f"Give --sw-batch-size {windows} or less, or leave --engine out.",
+    )
+
+
 def _tensorrt_caller(engine: Any, device: Any) -> Any:
     context = engine.create_execution_context()
     lock = threading.Lock()
@@ -162,7 +176,8 @@ def _tensorrt_caller(engine: Any, device: Any) -> Any:
     def call(x: Tensor) -> Tensor:
         x = x.float().contiguous()
         with lock:
-            context.set_input_shape("x", tuple(x.shape))
+            if not context.set_input_shape("x", tuple(x.shape)):
+                raise _outside_of_tensorrt_shapes(x)
             logits = torch.empty(tuple(context.get_tensor_shape("logits")), dtype=torch.float32, device=device)
             context.set_tensor_address("x", x.data_ptr())
             context.set_tensor_address("logits", logits.data_ptr())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from torch import nn
 
 from ..errors import DeviceMemoryError, InferenceError, LightUNetError, find_own_error
 from ..options import RunOptions
@@ -21,7 +23,7 @@ from ..sources import DicomSeries, ImageFile, ImageSource
 from .bundle import BundleParts, open_bundle
 from .bundle_files import calibration_warnings, find_bundle
 from .engines import Engine, choose_engine
-from .memory import Load, MemoryLadder, find_out_of_memory
+from .memory import Load, MemoryLadder, find_out_of_memory, smallest_window
 
 Progress = Callable[[str, float], None]
 """Called with (stage, fraction done); stages are "prepare", "infer" and "restore"."""
@@ -127,16 +129,18 @@ class Predictor:
             If the image is refused.
         DeviceMemoryError
             If it does not fit into the device's memory.
+        InferenceError
+            If the network gives logits that are no finite numbers.
         """
         tell = progress or (lambda stage, fraction: None)
         seconds: dict[str, float] = {}
         with torch.inference_mode(), _own_errors():
             with _timed(seconds, "prepare"):
                 tell("prepare", 0.0)
-                case = self.parts.preprocessing({"image": image})
+                case = self.parts.preprocessing({"image": image, "source": None})
             with _timed(seconds, "infer"):
                 volume = case["image"].as_tensor()[None]
-                case["pred"] = self._ladder.run(lambda load: self._infer(volume, load, tell))[0]
+                case["pred"] = self._run_network(volume, tell)[0]
             with _timed(seconds, "restore"):
                 tell("restore", 0.0)
                 restored = self.parts.postprocessing(case)["pred"]
@@ -147,7 +151,7 @@ class Predictor:
                 label_map=restored.as_tensor()[0].cpu().numpy(),
                 affine=np.asarray(restored.affine, dtype=np.float64),
                 labels=self.parts.labels,
-                source=source or _source_of(image),
+                source=source or case.get("source") or _source_of(image),
                 provenance=self._provenance(),
                 probability=None if probability is None else probability.as_tensor()[0].cpu().numpy(),
                 is_picture="has_spacing" in restored.meta,
@@ -161,6 +165,16 @@ class Predictor:
                 *self._ladder.steps,
             ],
         )
+
+    def _run_network(self, volume: torch.Tensor, tell: Progress) -> torch.Tensor:
+        parts, engine = self.parts, self.engine
+        try:
+            logits = self._ladder.run(lambda load: self._infer(volume, load, tell))
+        except BaseException:  # the CPU that a case came down to is kept for the next only if it helped
+            self.parts, self.engine = parts, engine
+            raise
+        _check_finite(logits, self.engine)
+        return logits
 
     def _infer(self, volume: torch.Tensor, load: Load, tell: Progress) -> torch.Tensor:
         if load.device == "cpu" and self.parts.device.type != "cpu":
@@ -176,7 +190,7 @@ class Predictor:
 
     def _move_to_cpu(self) -> None:
         device = torch.device("cpu")
-        network = self.parts.network.cpu()
+        network = _copy_to_cpu(self.parts.network)
         self.parts = replace(self.parts, network=network, device=device)
         self.engine = choose_engine(network, device, replace(self.options, engine=None, precision=None))
 
@@ -203,7 +217,29 @@ def _upload(volume: torch.Tensor, device: str) -> torch.Tensor:
 def _ladder(parts: BundleParts) -> MemoryLadder:
     inferer: Any = parts.inferer
     load = Load(inferer.sw_batch_size, tuple(inferer.roi_size), str(parts.device))
-    return MemoryLadder(load, exact=inferer.overlap is None)
+    return MemoryLadder(load, smallest=smallest_window(inferer.halo) if inferer.overlap is None else None)
+
+
+def _copy_to_cpu(network: nn.Module) -> nn.Module:
+    """Copy a network from a device that may be full: nothing of the copy lies there in between."""
+    on_cpu: dict[int, Any] = {id(value): nn.Parameter(value.detach().cpu(), False) for value in network.parameters()}
+    on_cpu.update((id(value), value.detach().cpu()) for value in network.buffers())
+    return copy.deepcopy(network, on_cpu)
+
+
+def _check_finite(logits: torch.Tensor, engine: Engine) -> None:
+    # The sum needs no memory and hardly time; it may also overflow.
+    if bool(torch.isfinite(logits.sum())):
+        return
+    count = logits.numel() - int(torch.isfinite(logits).sum())
+    if count:
+        reference = engine.name == "torch"
+        raise InferenceError(
+            f"the network gave {count} of {logits.numel()} logits that are no finite numbers, "
+            f"with engine {engine.name} in {engine.precision}.",
+            hint="Check the values of the volume." if reference else "Use --engine torch --precision float32.",
+            reason="not-a-number",
+        )
 
 
 def _source_of(image: str | Path | ImageSource | MetaTensor) -> ImageSource:

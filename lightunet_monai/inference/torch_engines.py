@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .engine import Engine, EngineRequest, EngineUnavailableError, fold_batch_norm, input_channels
+from .engine import (
+    TUNED_PRECISIONS,
+    Engine,
+    EngineRequest,
+    EngineUnavailableError,
+    fold_batch_norm,
+    input_channels,
+)
+
+COMPILED_SIZES = 512
+"""Sizes of a batch that are compiled at most. PyTorch's own limit of 8 is passed within the first study: it then runs
+the network uncompiled without a word."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -24,8 +35,7 @@ def start_tuned(request: EngineRequest) -> Engine:
     ``auto`` is float16 on CUDA, whose mantissa is longer than bfloat16's, and float32 elsewhere: on processors with
     bfloat16 units that precision is about twice as fast and is there for the asking.
     """
-    kinds = {"cuda": ("float16", "bfloat16", "float32"), "mps": ("float32", "float16")}
-    supported = kinds.get(request.device.type, ("float32", "bfloat16", "float16"))
+    supported = TUNED_PRECISIONS.get(request.device.type, TUNED_PRECISIONS["cpu"])
     precision = request.choose_precision("torch-tuned", supported)
     dtype = DTYPES[precision]
     folded: Any = fold_batch_norm(request.network).to(dtype)
@@ -62,7 +72,7 @@ def start_compiled(request: EngineRequest) -> Engine:
     folded = folded.to(memory_format=torch.channels_last)
     # Each size is compiled on its own: a study has few, and graphs need fixed ones.
     mode = "reduce-overhead" if request.device.type == "cuda" else "default"
-    compiled: Any = torch.compile(folded, dynamic=False, mode=mode)
+    compiled = _compiled_for_many_sizes(torch.compile(folded, dynamic=False, mode=mode))
     network = _in_full_float32(compiled, request.device) if dtype is torch.float32 else compiled
 
     def call(x: Tensor) -> Tensor:
@@ -77,7 +87,18 @@ def start_compiled(request: EngineRequest) -> Engine:
     return Engine(call, "torch-compiled", precision)
 
 
-def _in_full_float32(network: nn.Module, device: Any) -> Any:
+def _compiled_for_many_sizes(compiled: Any) -> Any:
+    from torch._dynamo import config  # takes a second to import, and is needed here only
+
+    def call(x: Tensor) -> Tensor:
+        with config.patch(recompile_limit=COMPILED_SIZES, accumulated_recompile_limit=COMPILED_SIZES):
+            logits: Tensor = compiled(x)
+        return logits
+
+    return call
+
+
+def _in_full_float32(network: Any, device: Any) -> Any:
     if device.type != "cuda":
         return network
 

@@ -10,7 +10,7 @@ from monai.inferers import Inferer, sliding_window_inference
 from torch import Tensor
 from torch.nn.functional import max_pool3d, pad
 
-from .tiling import HALO, Span, plan_spans
+from .tiling import HALO, Span, check_halo, plan_spans
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
@@ -52,7 +52,7 @@ class SliceInferer(Inferer):
     sw_batch_size : int
         Windows computed at once.
     halo : int
-        Context of a window on each side, voxels.
+        Context of a window on each side, voxels; a multiple of `STRIDE`.
     tissue_threshold : float
         Input value above which a voxel is tissue; at or below it, air.
     background_logit : float
@@ -60,6 +60,13 @@ class SliceInferer(Inferer):
     overlap : float or None
         None for exact windows. Otherwise MONAI's sliding windows with Gaussian blending and this overlap,
         for comparison; the result then depends on the window.
+
+    Raises
+    ------
+    UsageError
+        If the halo is no multiple of `STRIDE`.
+    ValueError
+        If there are no axes.
 
     Notes
     -----
@@ -83,6 +90,7 @@ class SliceInferer(Inferer):
         super().__init__()
         if not slice_axes:
             raise ValueError("slice_axes: found none, expected at least one of 0, 1, 2")
+        check_halo(halo)
         self.roi_size = tuple(roi_size)
         self.neighbours = neighbours
         self.slice_axes = tuple(slice_axes)

@@ -37,6 +37,22 @@ class Span:
     keep_stop: int
 
 
+def check_halo(halo: int) -> None:
+    """Check that windows with this halo start on multiples of the stride.
+
+    Raises
+    ------
+    UsageError
+        If they do not: the network would then give other numbers in each window.
+    """
+    if halo < 0 or halo % STRIDE:
+        below = max(0, halo // STRIDE * STRIDE)
+        raise UsageError(
+            f"halo: found {halo} voxels, expected a multiple of {STRIDE}.",
+            hint=f"Use {below + STRIDE}." if halo > 0 else f"Use {HALO}.",
+        )
+
+
 def plan_spans(start: int, stop: int, size: int, window: int, *, halo: int = HALO) -> tuple[Span, ...]:
     """Cover an interval of an axis with windows, each voxel kept once.
 
@@ -59,8 +75,9 @@ def plan_spans(start: int, stop: int, size: int, window: int, *, halo: int = HAL
     Raises
     ------
     UsageError
-        If a window has no room between its halos.
+        If a window has no room between its halos, or the halo is no multiple of `STRIDE`.
     """
+    check_halo(halo)
     start = start // STRIDE * STRIDE
     stop = min(size, -(-stop // STRIDE) * STRIDE)
     if min(size, stop + halo) - max(0, start - halo) <= window:

@@ -25,6 +25,7 @@ class _UShape(nn.Module):
         swish: str | None,
     ) -> None:
         super().__init__()
+        _check_widths(widths, middle_divisor)
         last = len(widths) - 1
         middle = [width // middle_divisor for width in widths]
         self.inc = DoubleConv(spatial_dims, in_channels, middle[0], widths[0], swish)
@@ -49,6 +50,15 @@ class _UShape(nn.Module):
         return logits
 
 
+def _check_widths(widths: Sequence[int], least: int) -> None:
+    doubled = [widths[0] << level for level in range(len(widths))] if widths else []
+    if not widths or widths[0] < least or list(widths) != doubled:
+        raise ValueError(
+            f"widths: found {tuple(widths)}, expected {least} or more, and each twice the one before: "
+            "on the way up channels are halved and meet those of the level above"
+        )
+
+
 class LightUNet(_UShape):
     """The lightweight U-Net with Swish activations.
 
@@ -62,9 +72,14 @@ class LightUNet(_UShape):
     in_channels, out_channels : int
         Channels of the input and of the logits.
     widths : sequence of int
-        Channels per level, each even; the paper has four levels.
+        Channels per level, 2 or more, each twice the one before; the paper has four levels.
     learnable_beta : bool
         Learn the slope of each Swish (one scalar each), or fix it at 1.
+
+    Raises
+    ------
+    ValueError
+        If the widths are others.
 
     Notes
     -----
@@ -96,7 +111,12 @@ class UNet(_UShape):
     spatial_dims, in_channels, out_channels : int
         As in `LightUNet`.
     widths : sequence of int
-        Channels per level.
+        Channels per level, each twice the one before.
+
+    Raises
+    ------
+    ValueError
+        If the widths are others.
 
     Notes
     -----

@@ -29,8 +29,9 @@ class LoadImageVolumed(LoadImaged):
     """Load CT volumes through `lightunet_monai.inputs`, with all its checks.
 
     Under each key it takes a path (file, DICOM folder, zip), an `ImageSource` or a volume in memory (`MetaTensor`); a
-    volume passes through unchanged if its shape and affine are those of one. Gives `MetaTensor` float32
-    (1, X, Y, Z), Hounsfield units, affine to RAS+ mm.
+    volume passes through unchanged if its shape and affine are those of one and its voxels are finite numbers. Gives
+    `MetaTensor` float32 (1, X, Y, Z), Hounsfield units, affine to RAS+ mm. Where the case has an entry ``"source"``,
+    the `ImageSource` that the first key was loaded from is put there: a path alone does not say it.
 
     Parameters
     ----------
@@ -74,17 +75,23 @@ class LoadImageVolumed(LoadImaged):
         """Load each key; other entries pass through. ``reader`` is MONAI's and not used."""
         out = dict(data)
         for key in self.key_iterator(out):
-            out[key] = self._load(out[key])
+            item = self._choose(out[key])
+            if "source" in out and key == self.first_key(out) and isinstance(item, (ImageFile, DicomSeries)):
+                out["source"] = item
+            out[key] = self._load(item)
         for key in self.label_keys:
             if key in out:
                 out[key] = self._load_label_map(out[key], like=out[self.first_key(out)])
         return out
 
+    def _choose(self, item: Any) -> Any:
+        if isinstance(item, (torch.Tensor, np.ndarray, ImageFile, DicomSeries)):
+            return item
+        return choose_series(discover_sources(Path(item)), assume_hu=self.assume_hu)
+
     def _load(self, item: Any) -> MetaTensor:
         if isinstance(item, (torch.Tensor, np.ndarray)):
             return _checked(item)
-        if not isinstance(item, (ImageFile, DicomSeries)):
-            item = choose_series(discover_sources(Path(item)), assume_hu=self.assume_hu)
         return load_volume(item, assume_hu=self.assume_hu)
 
     def _load_label_map(self, item: Any, like: MetaTensor) -> MetaTensor:
@@ -104,7 +111,7 @@ class LoadImageVolumed(LoadImaged):
 
 
 def _checked(volume: torch.Tensor | NDArray[Any]) -> MetaTensor:
-    """Return a volume in memory if it has the geometry that one can have."""
+    """Return a volume in memory if it has the geometry and the voxels that one can have."""
     if not isinstance(volume, MetaTensor):
         raise GeometryError(
             f"A volume in memory ({type(volume).__name__}) without an affine, expected a MetaTensor with one.",
@@ -115,4 +122,21 @@ def _checked(volume: torch.Tensor | NDArray[Any]) -> MetaTensor:
     if volume.ndim != 4 or volume.shape[0] != 1:
         raise UnsupportedImageError(f"{name}: shape {tuple(volume.shape)}, expected (1, X, Y, Z).", reason="dimensions")
     check_affine(np.asarray(volume.affine, dtype=np.float64), name, shape=tuple(volume.shape[1:]), allow_shear=True)
+    _check_finite(volume.as_tensor()[0], name)
     return volume
+
+
+def _check_finite(voxels: torch.Tensor, name: str) -> None:
+    # The sum takes 40 ms for 84 million voxels, fifteen times less than a look at each; it may also overflow.
+    if not voxels.is_floating_point() or bool(torch.isfinite(voxels.sum())):
+        return
+    wrong = torch.isfinite(voxels).logical_not_()
+    count = int(wrong.sum())
+    if count:
+        first = tuple(int(index) for index in np.unravel_index(int(wrong.flatten().byte().argmax()), wrong.shape))
+        raise UnsupportedImageError(
+            f"{name}: {count} of {wrong.numel()} voxels are no finite numbers, the first at {first}, "
+            "expected Hounsfield units everywhere.",
+            hint="Replace them, for example by -1024, before the volume is handed in.",
+            reason="not-a-number",
+        )

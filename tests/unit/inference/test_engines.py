@@ -1,14 +1,16 @@
 """Every engine against the reference, on random and on the shipped weights; how one is chosen."""
 
+import importlib.util
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
-from lightunet_monai.errors import UsageError
-from lightunet_monai.inference import compiled_cache, engines
+from lightunet_monai.errors import InferenceError, UsageError
+from lightunet_monai.inference import compiled_cache, engines, onnx_engines
 from lightunet_monai.inference.engine import Engine, EngineRequest, EngineUnavailableError, input_channels
 from lightunet_monai.inference.engines import choose_engine
 from lightunet_monai.inference.onnx_engines import start_tensorrt
@@ -96,6 +98,27 @@ def test_without_a_compiler_the_compiled_network_is_refused_with_the_cause(monke
         choose_engine(random_network(), CPU, RunOptions(engine="torch-compiled", threads=1))
 
 
+def test_every_size_of_slice_is_compiled_not_the_first_eight_alone(monkeypatch):
+    compiled = []
+
+    def backend(graph, examples):
+        compiled.append(tuple(examples[-1].shape))
+        return graph.forward
+
+    compile_with = torch.compile
+    torch.compiler.reset()
+    monkeypatch.setattr(
+        torch, "compile", lambda net, dynamic, mode: compile_with(net, dynamic=dynamic, backend=backend)
+    )
+    network = random_network()
+    engine = choose_engine(network, CPU, RunOptions(engine="torch-compiled", threads=1))
+    with torch.inference_mode():
+        for width in range(40, 136, 8):
+            x = _slices(1, 32, width)
+            torch.testing.assert_close(engine(x), network(x), rtol=1e-4, atol=1e-4)
+    assert len(compiled) == 13  # the first one when the engine started
+
+
 @pytest.mark.parametrize(("precision", "bound"), [("float16", 0.02), ("bfloat16", 0.15)])
 def test_half_weights_stay_near_the_reference(precision, bound, shipped_network):
     engine = start_tuned(EngineRequest(shipped_network, CPU, precision, 1))
@@ -158,6 +181,28 @@ def test_auto_goes_on_with_a_warning_when_an_engine_does_not_start(monkeypatch):
     assert engine.warnings == ["engine onnxruntime did not start (no such instruction); a slower one is used."]
 
 
+def test_an_engine_asked_for_by_name_that_does_not_start_is_named(monkeypatch):
+    def broken(request):
+        raise RuntimeError("no such instruction.\nmore")
+
+    monkeypatch.setitem(engines.STARTS, "openvino", broken)
+    with pytest.raises(InferenceError, match=r"engine openvino did not start: no such instruction\. ") as caught:
+        choose_engine(random_network(), CPU, RunOptions(engine="openvino", threads=1))
+    assert "--engine" in caught.value.hint
+
+
+def test_where_no_engine_starts_each_cause_is_told(monkeypatch):
+    def broken(request):
+        raise RuntimeError("no such instruction")
+
+    for name in engines.STARTS:
+        monkeypatch.setitem(engines.STARTS, name, broken)
+    with pytest.raises(
+        UsageError, match=r"no engine starts on cpu: onnxruntime did not start \(no such instruction\); "
+    ):
+        choose_engine(random_network(), CPU, RunOptions(threads=1))
+
+
 def test_auto_with_a_precision_takes_the_first_engine_that_has_it():
     has_it = "BF16" in __import__("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     engine = choose_engine(random_network(), CPU, RunOptions(precision="bfloat16", threads=1))
@@ -191,6 +236,51 @@ def test_tensorrt_without_its_package_names_the_extra(monkeypatch):
         start_tensorrt(EngineRequest(random_network(), torch.device("cuda"), None, 1))
 
 
+class _TensorRT:
+    """As much of the package as an engine needs to start: plans that were kept elsewhere cannot be read."""
+
+    __version__ = "1"
+
+    class Logger:
+        ERROR = 0
+
+        def __init__(self, level):
+            self.level = level
+
+    class Runtime:
+        def __init__(self, logger):
+            self.logger = logger
+
+        def deserialize_cuda_engine(self, plan):
+            return "engine" if plan == b"built here" else None
+
+
+def test_a_tensorrt_plan_that_cannot_be_read_is_built_anew(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", _TensorRT)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(onnx_engines, "read_compiled", lambda key: b"built elsewhere")
+    kept = []
+    monkeypatch.setattr(onnx_engines, "write_compiled", lambda key, body: kept.append(body))
+    monkeypatch.setattr(onnx_engines, "_build_plan", lambda *_, half: b"built here")
+    monkeypatch.setattr(onnx_engines, "_tensorrt_caller", lambda engine, device: engine)
+    assert start_tensorrt(EngineRequest(random_network(), torch.device("cuda"), None, 1)).call == "engine"
+    assert kept == [b"built here"]
+
+
+def test_an_input_beyond_the_limits_of_tensorrt_is_told_with_them():
+    class Context:
+        def set_input_shape(self, name, shape):
+            return False
+
+    class Plan:
+        def create_execution_context(self):
+            return Context()
+
+    call = onnx_engines._tensorrt_caller(Plan(), CPU)
+    with pytest.raises(InferenceError, match="found 32 windows of 9 x 600 voxels, expected at most 16, of 8 to 512"):
+        call(torch.zeros(32, 3, 9, 600))
+
+
 def test_a_compiled_model_is_read_the_second_time(monkeypatch):
     network = random_network(11)
     first = start_openvino(EngineRequest(network, CPU, None, 1))
@@ -207,6 +297,34 @@ def test_other_weights_are_another_compiled_model():
         engine = start_openvino(EngineRequest(network, CPU, None, 1))
         with torch.inference_mode():
             torch.testing.assert_close(engine(x), network(x), rtol=1e-4, atol=1e-4)
+
+
+def _network_of(path, body):
+    path.write_text(f"import torch\n\nclass Own(torch.nn.Module):\n    def forward(self, x):\n        return {body}\n")
+    spec = importlib.util.spec_from_file_location("own_network", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["own_network"] = module
+    spec.loader.exec_module(module)
+    compiled_cache._content_hash.cache_clear()  # as in a new process
+    return module.Own()
+
+
+def test_other_code_of_the_network_is_another_compiled_model(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "own_network", None)
+    keys = [compiled_cache.network_key(_network_of(tmp_path / f"{n}.py", f"x * {n}"), ["onnx"]) for n in (2, 3, 2)]
+    assert keys[0] != keys[1]
+    again = [compiled_cache.network_key(_network_of(tmp_path / "a.py", "x * 2"), ["onnx"]) for _ in range(2)]
+    assert keys[0] == keys[2] == again[0] == again[1]
+
+
+def test_other_code_of_what_exports_is_another_compiled_model(tmp_path, monkeypatch):
+    network = random_network()
+    before = compiled_cache.network_key(network, ["onnx"])
+    names = {Path(path).name for path in compiled_cache._files_of(network)}
+    assert names == {"light_unet.py", "layers.py"}
+    (tmp_path / "onnx_engines.py").write_text("OPSET = 18")
+    monkeypatch.setattr(compiled_cache, "EXPORTING", (str(tmp_path / "onnx_engines.py"),))
+    assert compiled_cache.network_key(network, ["onnx"]) != before
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:5000], lambda content: content[:-1] + b"x"])
@@ -227,6 +345,16 @@ def test_a_cache_that_cannot_be_written_costs_time_only(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     engine = start_openvino(EngineRequest(random_network(), CPU, None, 1))
+    assert engine(_slices(1, 16, 16)).shape == (1, 2, 16, 16)
+
+
+def test_without_a_home_folder_nothing_is_kept_and_engines_start(monkeypatch):
+    def refuse():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", refuse)
+    engine = choose_engine(random_network(), CPU, RunOptions(engine="onnxruntime", threads=1))
     assert engine(_slices(1, 16, 16)).shape == (1, 2, 16, 16)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightunet_monai.errors import BundleError, UsageError
-from lightunet_monai.inference import Predictor
+from lightunet_monai.inference import Predictor, engines, onnx_engines
 from lightunet_monai.inference.engines import choose_engine
 from lightunet_monai.inference.int8 import measure_ranges
 from lightunet_monai.options import RunOptions
@@ -91,7 +91,35 @@ def test_a_damaged_file_of_ranges_is_named(tmp_path):
         Predictor(root)
 
 
+@pytest.mark.parametrize("engine", [None, "onnxruntime"])
+def test_missing_ranges_are_told_with_the_way_to_measure_them(engine):
+    with pytest.raises(UsageError, match="no ranges for its weights") as caught:
+        choose_engine(random_network(), CPU, RunOptions(engine=engine, precision="int8", threads=1))
+    assert "scripts/measure_int8.py" in caught.value.hint
+    assert "--engine" not in caught.value.hint
+
+
+def test_without_the_engine_that_has_int8_each_reason_is_told(monkeypatch):
+    monkeypatch.setattr(engines, "is_installed", lambda module: module != "onnxruntime")
+    with pytest.raises(UsageError, match="onnxruntime is not installed; openvino has no int8; torch-tuned has no int8"):
+        choose_engine(random_network(), CPU, RunOptions(precision="int8", threads=1))
+
+
+def test_another_version_of_what_rounds_is_another_compiled_model(monkeypatch):
+    network = random_network()
+    ranges = measure_ranges(network, [_slices(4, 64, 64)])
+    rounded = []
+    quantize = onnx_engines.quantize
+    monkeypatch.setattr(onnx_engines, "quantize", lambda *given: rounded.append(1) or quantize(*given))
+    for version, times in (("1.0", 1), ("1.0", 1), ("2.0", 2)):
+        monkeypatch.setattr(onnx_engines, "version_of", lambda package, version=version: version)
+        choose_engine(network, CPU, INT8, int8_ranges=ranges)
+        assert len(rounded) == times
+
+
 @pytest.mark.parametrize("engine", ["torch", "torch-tuned", "openvino"])
 def test_engines_without_int8_refuse_it(engine):
-    with pytest.raises(UsageError, match="precision"):
+    with pytest.raises(UsageError, match="precision") as caught:
         choose_engine(random_network(), CPU, RunOptions(engine=engine, precision="int8", threads=1))
+    assert "torch-tuned" not in caught.value.hint
+    assert "--engine onnxruntime" in caught.value.hint

@@ -16,15 +16,20 @@ from lightunet_monai.errors import (
     DeviceMemoryError,
     GeometryError,
     InferenceError,
+    UnsupportedImageError,
     UsageError,
     WeightsError,
 )
 from lightunet_monai.inference import Predictor
-from lightunet_monai.inference.bundle import open_bundle
+from lightunet_monai.inference.bundle import open_bundle, open_training
 from lightunet_monai.inference.bundle_files import find_bundle, write_bundle
 from lightunet_monai.inference.device import check_device
+from lightunet_monai.inference.engine import Engine
 from lightunet_monai.inference.engines import choose_engine, fold_batch_norm
+from lightunet_monai.inputs import choose_series, discover_sources
 from lightunet_monai.options import RunOptions
+from lightunet_monai.outputs import write_dicom_seg
+from lightunet_monai.sources import ImageFile
 from lightunet_monai.transforms.pieces import CONNECTIVITY
 from tests.builders.bundle import random_network, tiny_bundle
 from tests.builders.series import make_series
@@ -56,6 +61,44 @@ def test_a_volume_in_memory_gives_what_its_file_gives(a_predictor, tmp_path):
     volume = MetaTensor(torch.from_numpy(make_voxels().astype(np.float32))[None], affine=torch.as_tensor(make_affine()))
     by_file, in_memory = a_predictor.segment(path).segmentation, a_predictor.segment(volume).segmentation
     np.testing.assert_array_equal(by_file.label_map, in_memory.label_map)
+
+
+def test_a_path_is_resolved_to_the_series_that_was_read(a_predictor, tmp_path):
+    make_series(tmp_path / "series")
+    series = choose_series(discover_sources(tmp_path / "series"))
+    for image in (str(tmp_path / "series"), tmp_path / "series", series):
+        assert a_predictor.segment(image).segmentation.source == series
+    path = make_nifti(tmp_path / "a.nii.gz")
+    assert a_predictor.segment(str(path)).segmentation.source == ImageFile(path)
+
+
+def test_a_result_of_a_folder_can_be_written_as_dicom(a_predictor, tmp_path):
+    make_series(tmp_path / "series")
+    segmentation = a_predictor.segment(str(tmp_path / "series")).segmentation
+    assert write_dicom_seg(segmentation, tmp_path / "seg.dcm").is_file()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_volume_in_memory_that_is_not_all_numbers_is_refused(a_predictor, value):
+    voxels = torch.from_numpy(make_voxels().astype(np.float32))[None]
+    voxels[0, 3, 4, 5] = voxels[0, 3, 4, 6] = value
+    with pytest.raises(UnsupportedImageError, match=r"2 of \d+ voxels are no finite numbers, the first at \(3, 4, 5\)"):
+        a_predictor.segment(MetaTensor(voxels, affine=torch.as_tensor(make_affine())))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_told_with_engine_and_precision(a_predictor, tmp_path, value):
+    predictor = copy.copy(a_predictor)
+
+    def call(x):
+        logits = a_predictor.engine(x)
+        logits[:, 1, 2, 3] = value
+        return logits
+
+    predictor.engine = Engine(call, "torch-tuned", "float16")
+    with pytest.raises(InferenceError, match=r"\d+ of \d+ logits .* with engine torch-tuned in float16") as caught:
+        predictor.segment(make_nifti(tmp_path / "a.nii.gz"))
+    assert "--engine torch" in caught.value.hint
 
 
 def test_the_model_is_opened_once_and_cases_do_not_change_it(a_predictor, tmp_path):
@@ -198,6 +241,47 @@ def test_the_devices_that_are_there_are_named(monkeypatch):
 def test_an_incomplete_bundle_names_what_is_missing(tmp_path):
     with pytest.raises(BundleError, match=r"models/model\.pt"):
         find_bundle(tmp_path)
+
+
+def _broken(folder, name, change):
+    bundle = tiny_bundle(folder)
+    path = bundle / "configs" / name
+    path.write_text(change(path.read_text()))
+    return bundle
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("tissues.json", lambda text: '{"weights": ', r"configs/tissues\.json cannot be read: Expecting value"),
+        ("tissues.json", lambda text: "[1]", r"configs/tissues\.json: found list, expected an object"),
+        ("inference.json", lambda text: "[1]", r"configs/inference\.json: found list, expected an object"),
+        ("metadata.json", lambda text: "[1]", r"configs/metadata\.json: found list, expected an object"),
+        (
+            "inference.json",
+            lambda text: text.replace('"halo": 56', '"hallo": 56'),
+            r"configs/inference\.json with configs/tissues\.json cannot be used: .*SliceInferer.*unexpected .*hallo",
+        ),
+        (
+            "inference.json",
+            lambda text: text.replace('"halo": 56', '"halo": 60'),
+            r"inference\.json .* cannot be used: .*SliceInferer.*: halo: found 60 voxels, expected a multiple of 8",
+        ),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_names_its_file_and_the_cause(tmp_path, name, change, said):
+    with pytest.raises(BundleError, match=said) as caught:
+        open_bundle(_broken(tmp_path / "bundle", name, change), model="tissues")
+    assert "\n" not in caught.value.message
+
+
+def test_a_configuration_that_is_missing_is_named(tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    (bundle / "configs" / "tissues.json").unlink()
+    with pytest.raises(BundleError, match=r"configs/tissues\.json cannot be read: No such file"):
+        open_bundle(bundle, model="tissues")
+    with pytest.raises(BundleError, match=r"configs/tissues\.json cannot be read: No such file"):
+        open_training(bundle, {}, model="tissues")
 
 
 def test_weights_of_another_network_are_counted_and_named(tmp_path):

@@ -48,6 +48,14 @@ def test_a_window_without_room_between_its_halos_is_refused_with_the_number_that
         plan_spans(0, 500, 500, 112)
 
 
+@pytest.mark.parametrize("halo", [60, 4, -8])
+def test_a_halo_that_moves_windows_off_the_stride_is_refused(halo):
+    with pytest.raises(UsageError, match=f"found {halo} voxels, expected a multiple of 8"):
+        SliceInferer((512, 512), halo=halo)
+    with pytest.raises(UsageError, match="multiple of 8"):
+        plan_spans(0, 500, 500, 184, halo=halo)
+
+
 @pytest.mark.parametrize("window", [(136, 136), (144, 512), (512, 128)])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_labels_do_not_depend_on_window_or_batch(a_network, a_volume, window, batch):

@@ -77,6 +77,12 @@ def test_three_dimensions_other_channels_and_widths_work():
     assert UNet(3, 1, 2, widths=(4, 8, 16)).eval()(torch.rand(1, 1, 8, 9, 10)).shape == (1, 2, 8, 9, 10)
 
 
+@pytest.mark.parametrize("widths", [(32, 48, 64), (16, 16, 32), (1, 2, 4), ()])
+def test_widths_that_cannot_meet_on_the_way_up_are_refused(widths):
+    with pytest.raises(ValueError, match=r"widths: found .* each twice the one before"):
+        LightUNet(widths=widths)
+
+
 def test_the_output_is_logits_not_probabilities():
     torch.manual_seed(0)
     logits = LightUNet(widths=(8, 16, 32, 64))(torch.rand(4, 3, 32, 32))

@@ -56,6 +56,6 @@ def test_the_weights_are_read_once_and_only_when_a_volume_comes(the_weights, a_v
 def test_weights_of_another_file_or_another_network_are_refused(the_weights, a_volume):
     with pytest.raises(WeightsError, match="SHA-256 starts with"):
         PredictLogitsd("image", _network(), INFERER, the_weights, "0" * 64)({"image": a_volume})
-    wide = LightUNet(in_channels=3, out_channels=2, widths=(16, 16, 32, 64))
+    wide = LightUNet(in_channels=3, out_channels=2, widths=(16, 32, 64, 128))
     with pytest.raises(WeightsError, match="entries do not fit LightUNet"):
         PredictLogitsd("image", wide, INFERER, the_weights)({"image": a_volume})
