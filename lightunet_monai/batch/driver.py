@@ -194,6 +194,7 @@ class Batch:
                 case.series,
                 case.cause,
                 whole=case.whole,
+                former=case.former,
                 skipped=case.is_skipped,
                 record=record,
             )

@@ -15,7 +15,7 @@ from ..errors import LightUNetError, SeriesNotFoundError, UnreadableFileError, U
 from ..inputs import Survey, survey
 from ..sources import DicomSeries, ImageSource
 from .causes import Cause, cause_of, unexpected
-from .keys import case_key, place_hash, series_hash, whole_series_hash
+from .keys import case_key, former_series_hash, place_hash, series_hash, whole_series_hash
 from .ledger import Ledger
 from .scrub import scrub, secrets_of
 from .units import Unit, signature
@@ -57,6 +57,8 @@ class FoundCase:
         The cause is no failure.
     whole : str
         Hash that names the series alone; empty if `series` does.
+    former : str
+        What an earlier version called the series; empty if the same.
     """
 
     key: str
@@ -65,6 +67,7 @@ class FoundCase:
     cause: Cause | None = None
     is_skipped: bool = False
     whole: str = ""
+    former: str = ""
 
     def __repr__(self) -> str:
         return f"FoundCase({self.key})"
@@ -194,7 +197,7 @@ def find_cases(unit: Unit) -> Iterator[FoundCase]:
         return
     sources = [source for source in found.sources if not unit.series_uid or _is_asked_for(source, unit.series_uid)]
     for source in sources:
-        yield _case(_without_names(source, found))
+        yield _case(_without_names(source, found), unit)
     if not sources:
         yield _without_volume(unit, found)
     if not unit.series_uid:
@@ -213,16 +216,22 @@ def _without_names(source: ImageSource, found: Survey) -> ImageSource:
     return replace(source, warnings=tuple(scrub(text, archives) for text in source.warnings))
 
 
-def _case(source: ImageSource) -> FoundCase:
+def _case(source: ImageSource, unit: Unit) -> FoundCase:
     problem = source.problem if isinstance(source, DicomSeries) else None
-    key, series, whole = case_key(source), series_hash(source), whole_series_hash(source)
+    found = FoundCase(
+        case_key(source),
+        series_hash(source, unit.path, unit.place),
+        source,
+        whole=whole_series_hash(source, unit.path, unit.place),
+        former=former_series_hash(source),
+    )
     if problem is None:
-        return FoundCase(key, series, source, whole=whole)
+        return found
     is_other = isinstance(problem, UnsupportedImageError) and problem.reason == "modality"
     # Refused for its geometry, or resampled when asked for: the loader decides.
     if not is_other:
-        return FoundCase(key, series, source, whole=whole)
-    return FoundCase(key, series, cause=cause_of(problem, secrets_of(source)), is_skipped=True, whole=whole)
+        return found
+    return replace(found, source=None, cause=cause_of(problem, secrets_of(source)), is_skipped=True)
 
 
 def _without_volume(unit: Unit, found: Survey) -> FoundCase:

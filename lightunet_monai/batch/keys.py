@@ -1,11 +1,13 @@
 """Names for cases and folders that say nothing about a patient, and are the same in every run.
 
 A case is named by a hash of its series UID, volume key and content; a folder of the source by a hash of its path.
+Paths are hashed from a root on: the same folder may be typed in many ways, and lie elsewhere tomorrow.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -48,19 +50,45 @@ def case_key(source: ImageSource) -> str:
     return _short([*facts, *(_slice_facts(item, checksum) for item in source.slices)])
 
 
-def series_hash(source: ImageSource) -> str:
-    """Name the series of a source, whatever its content is now; one without a UID by its study and folder."""
+def series_hash(source: ImageSource, home: Path, place: str = "") -> str:
+    """Name the series of a source, whatever its content is now.
+
+    Parameters
+    ----------
+    source : ImageSource
+    home : Path
+        The folder, archive or file that it was found in, typed as for the search. A file, and a series without a UID,
+        are named by their path from there.
+    place : str
+        Name of `home`, such as the place of a unit.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
     if not isinstance(source, DicomSeries):
-        return _short(["series", str(source.path), ""])
+        return _short(["file", place, os.path.relpath(source.path, home)])
     if source.series_uid or not source.slices:
         return _short(["series", source.series_uid, source.volume_key])
     first = source.slices[0]
-    return _short(["series", source.study_uid, folder_of(first.path, first.member), source.volume_key])
+    folder = folder_of(Path(os.path.relpath(first.path, home)), first.member)
+    return _short(["series", source.study_uid, place, folder, source.volume_key])
 
 
-def whole_series_hash(source: ImageSource) -> str:
+def whole_series_hash(source: ImageSource, home: Path, place: str = "") -> str:
     """Name the series of a source without telling its volumes apart; that of its only volume is `series_hash`."""
-    return series_hash(replace(source, volume_key="") if isinstance(source, DicomSeries) else source)
+    return series_hash(replace(source, volume_key="") if isinstance(source, DicomSeries) else source, home, place)
+
+
+def former_series_hash(source: ImageSource) -> str:
+    """Give what ledgers of earlier versions call a series without a UID: by its path as it is typed; else nothing."""
+    if not isinstance(source, DicomSeries):
+        return _short(["series", str(source.path), ""])
+    if source.series_uid or not source.slices:
+        return ""
+    first = source.slices[0]
+    return _short(["series", source.study_uid, folder_of(first.path, first.member), source.volume_key])
 
 
 def place_hash(relative: str) -> str:

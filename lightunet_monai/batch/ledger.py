@@ -244,6 +244,7 @@ class Ledger:
         cause: Cause | None = None,
         *,
         whole: str = "",
+        former: str = "",
         skipped: bool = False,
         record: Mapping[str, Any] | None = None,
     ) -> None:
@@ -256,6 +257,8 @@ class Ledger:
             Why it cannot be done.
         whole : str
             Names the series without telling its volumes apart; by default it is `series`.
+        former : str
+            What an earlier version called the series.
         skipped : bool
             The cause is no failure.
         record : mapping, optional
@@ -269,6 +272,11 @@ class Ledger:
                 "INSERT OR IGNORE INTO cases (key, place, series, whole, state, final, updated) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (key, place, series, whole or series, state, state != "found", time.time()),
+            )
+            self._db.execute(  # cases of an earlier version
+                "UPDATE cases SET series = :series, whole = :whole "
+                "WHERE place = :place AND (key = :key OR series = :former)",
+                {"series": series, "whole": whole or series, "place": place, "key": key, "former": former},
             )
             if copies.add(self._db, key, place):  # not known yet: it may be whole where another one was not
                 kinds = ", ".join(map(repr, OF_THE_FILE))

@@ -6,6 +6,10 @@ import sqlite3
 
 from . import audit, copies
 
+VERSION = 1
+"""Of what is in the tables, kept as SQLite's user version. From 1 on, files and series without a UID are named by
+their path in the unit, however it is typed."""
+
 STATES = ("found", "running", "done", "failed", "skipped")
 
 # `series` names a series and which volume of it, `whole` the series alone: all its volumes have the same.
@@ -32,10 +36,11 @@ CREATE INDEX IF NOT EXISTS cases_by_place ON cases (place);
 def make_tables(database: sqlite3.Connection) -> None:
     """Make the tables that are missing, within the caller's transaction.
 
-    In a ledger of an earlier version all units count as not surveyed: only a new look at them tells the keys that
-    their cases have now, and where copies lie.
+    In a ledger of an earlier version all units count as not surveyed: only a new look at them tells the keys and
+    the names of series that their cases have now, and where copies lie.
     """
-    is_up_to_date = copies.is_known(database)
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    is_up_to_date = copies.is_known(database) and version >= VERSION
     for statement in _SCHEMA.split(";\n"):
         database.execute(statement)
     if "whole" not in {name for _, name, *_ in database.execute("PRAGMA table_info(cases)").fetchall()}:
@@ -44,3 +49,4 @@ def make_tables(database: sqlite3.Connection) -> None:
         database.execute("UPDATE cases SET whole = series")  # right where the series holds one volume
     if not is_up_to_date:
         database.execute("DELETE FROM units")
+        database.execute(f"PRAGMA user_version = {VERSION}")

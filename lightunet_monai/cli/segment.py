@@ -216,7 +216,7 @@ def _short_hash(source: ImageSource, study: Path) -> str:
 
     if isinstance(source, ImageFile):  # wherever the study lies
         return place_hash(os.path.relpath(source.path, study))[:HASH_DIGITS]
-    return series_hash(source)[:HASH_DIGITS]
+    return series_hash(source, study)[:HASH_DIGITS]
 
 
 def _holds_result_of(folder: Path, source: ImageSource) -> bool | None:

@@ -84,6 +84,7 @@ def _train(arguments: argparse.Namespace) -> int:
     check_folder(arguments.output)
     check_new_bundle(root, arguments.output / "bundle")
     workflow = _set_up(root, overrides, model, arguments.progress)
+    _check_cases(workflow)
     try:
         workflow.run()
         workflow.finalize()
@@ -139,6 +140,17 @@ def _set_up(root: Path, overrides: dict[str, Any], model: str, progress: str) ->
             hint="Check what --set gives, and configs/train.json of the bundle.",
         ) from error
     return workflow
+
+
+def _check_cases(workflow: Any) -> None:
+    """Refuse label maps beside their volumes now, not when their turn comes."""
+    from ..transforms import LoadImageVolumed
+    from ..transforms.check_label_grids import check_label_grids
+
+    get = workflow.parser.get_parsed_content
+    loaders = [item for item in get("preprocessing").transforms if isinstance(item, LoadImageVolumed)]
+    if loaders:  # none for 2-D images
+        check_label_grids([*get("train#dataset_data"), *get("validate#dataset#data")], loaders[0])
 
 
 def _report(trainer: Any, validator: Any, keep_best: Any, kind: str) -> None:

@@ -22,13 +22,30 @@ _LARGEST_ATTENUATION = 20.0
 _MIN_TISSUE_FRACTION = 0.01
 _MIN_BORDER_AIR = 0.1
 
+_TAKE_AWAY = "Air is -1000 HU, fat about -100: take away what was added (1000 or 1024), or calibrate the volume."
+
+_RAISED_TISSUE_HU, _BRIGHT_HU = (700.0, 1300.0), 300.0
+_MAX_AIR_OF_RAISED = 0.001
+_MIN_TISSUE_OF_RAISED = 0.05
+"""Of the voxels of a volume that 1000 or 1024 was added to, however noisy its air is.
+
+It holds no air: noise of 100 HU takes 3e-7 of what was raised to 0 below -500 HU, and of 150 HU still 0.04 %. In
+Hounsfield units any air around the breast, in lungs or bowel is far more than 0.1 %. A volume that is cropped inside
+the breast holds none, either; but there nearly all is fat (-100 HU), gland (40 HU), skin, silicone or saline, and next
+to nothing has the 700 to 1300 HU that these get with 1000 added. Calcifications and bone do, and metal with its
+streaks: less than a twentieth of the voxels, and most voxels that are brighter than tissue (above 300 HU) then lie
+below that range (bone) or above it (metal). So both are asked for: at least a twentieth in that range, and most of
+the bright ones. A breast that fills less than a twentieth of the volume, and padding that was raised to look like air,
+are let through: `ct_warnings` has its say.
+"""
+
 
 def refuse_other_units(voxels: NDArray[Any], *, what: str) -> None:
-    """Refuse a volume without a single negative value, which no breast has in Hounsfield units.
+    """Refuse a volume without a single negative value, or with 1000 added: no breast is such in Hounsfield units.
 
     Attenuation coefficients, grey levels from 0 on and values stored with 1024 or 1000 added are such volumes; the
-    model would take their air for tissue and find nothing. What padding became, or is below it, was not measured and
-    proves nothing.
+    model would take their air for tissue and find nothing. Noise may bring some of that air below 0. What padding
+    became, or is below it, was not measured and proves nothing.
 
     Parameters
     ----------
@@ -43,8 +60,14 @@ def refuse_other_units(voxels: NDArray[Any], *, what: str) -> None:
         If it is one; flat volumes are left to `ct_warnings`.
     """
     sample = _sample(voxels)
-    if ((sample > AIR_HU) & (sample < 0)).any():  # nearly always; spares a look at all of a large volume
-        return
+    measured = sample[sample > AIR_HU]
+    if not (measured < 0).any():  # there nearly always are; spares a look at all of a large volume
+        _refuse_positive(voxels, what)
+    if measured.size:
+        _refuse_raised(measured, what)
+
+
+def _refuse_positive(voxels: NDArray[Any], what: str) -> None:
     is_measured = voxels > AIR_HU
     low = float(voxels.min(where=is_measured, initial=np.inf))
     high = float(voxels.max(where=is_measured, initial=-np.inf))
@@ -53,10 +76,27 @@ def refuse_other_units(voxels: NDArray[Any], *, what: str) -> None:
     if high <= _LARGEST_ATTENUATION:
         hint = "If these are attenuation coefficients mu, convert them: HU = 1000 (mu / mu_water - 1)."
     else:
-        hint = "Air is -1000 HU, fat about -100: take away what was added (1000 or 1024), or calibrate the volume."
+        hint = _TAKE_AWAY
     padded = "" if is_measured.all() else " beside padding"
     raise UnsupportedImageError(
         f"{what}: values from {low:g} to {high:g}{padded}, expected Hounsfield units.", hint=hint, reason="units"
+    )
+
+
+def _refuse_raised(measured: NDArray[Any], what: str) -> None:
+    air = float((measured < _AIR_HU).mean())
+    if air >= _MAX_AIR_OF_RAISED:
+        return
+    low, high = _RAISED_TISSUE_HU
+    raised = np.count_nonzero((measured > low) & (measured < high))
+    bright = np.count_nonzero(measured > _BRIGHT_HU)
+    if raised < _MIN_TISSUE_OF_RAISED * measured.size or raised <= bright / 2:
+        return
+    raise UnsupportedImageError(
+        f"{what}: {air:.2%} of the voxels lie below {_AIR_HU:g} and {raised / measured.size:.0%} from {low:g} to "
+        f"{high:g}, expected Hounsfield units.",
+        hint=_TAKE_AWAY,
+        reason="units",
     )
 
 

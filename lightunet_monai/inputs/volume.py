@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from monai.utils.enums import MetaKeys, SpaceKeys
 
-from ..sources import ImageSource
+from ..sources import DicomSeries, ImageSource
 from .hounsfield import read_hu
 from .plausibility import ct_warnings, refuse_other_units
 from .regularize import plan_regularization
@@ -48,7 +48,8 @@ def load_volume(source: ImageSource, *, assume_hu: bool = False, regularize: boo
     """
     volume = read_hu(source, dtype="float32", assume_hu=assume_hu, allow_shear=regularize)
     voxels, affine, warnings = volume.voxels, volume.affine, list(volume.warnings)
-    refuse_other_units(voxels, what=source.name)  # before resampling, which mixes padding with what was measured
+    what = source.name if isinstance(source, DicomSeries) else str(source.path)
+    refuse_other_units(voxels, what=what)  # before resampling, which mixes padding with what was measured
     regularization = plan_regularization(source) if regularize else None
     if regularization is not None:
         voxels, affine = regularization.to_regular(voxels), regularization.affine

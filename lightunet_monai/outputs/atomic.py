@@ -111,6 +111,11 @@ def atomic_folder(
             sync_folder(folder.parent)
     except OSError as error:
         raise _cannot_write(folder, error) from error
+    except OutputError as error:
+        if str(room) not in error.message:
+            raise
+        message = error.message.replace(str(room / "new"), str(folder))
+        raise OutputError(message, hint=error.hint, reason=error.reason) from error
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from ..errors import GeometryError, UnsupportedImageError
 from ..inputs.limits import MAX_VOLUME_VOXELS
 
+Grid = tuple[tuple[int, ...], NDArray[np.float64]]
+"""Shape (X, Y, Z), and affine (4, 4) from voxel index to RAS+ mm."""
+
 OFF_VOXEL_TOLERANCE = 0.1
 """How far labelled voxels may lie from those of the volume, in voxels: writers repeat the jitter of slice positions."""
 
@@ -125,10 +128,7 @@ class LabelGrid:
         GeometryError
             If it is another grid, or covers a part of it, or lies beside it by whole voxels.
         """
-        to_voxel = self.check_lattice(shape, affine)
-        corners = np.array([[0.0, 0.0, 0.0], np.array(shape) - 1.0])
-        ends = np.rint(corners @ to_voxel[:3, :3].T + to_voxel[:3, 3]).astype(int)
-        found = np.array([ends.min(axis=0), ends.max(axis=0)])
+        found = self._ends(shape, affine)
         expected = np.array([[0, 0, 0], np.array(self.labels.shape) - 1])
         if (found != expected).any():
             distance = np.linalg.norm((found - expected) @ self.affine[:3, :3].T, axis=1).max()
@@ -139,6 +139,21 @@ class LabelGrid:
                 "read it again and draw on that.",
                 reason="label-grid",
             )
+
+    def holds(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> bool:
+        """Say whether all voxels of a grid are voxels of the volume: whatever is in them can be painted."""
+        try:
+            low, high = self._ends(shape, affine)
+        except GeometryError:
+            return False
+        return bool((low >= 0).all() and (high < self.labels.shape).all())
+
+    def _ends(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.int_]:
+        """First and last voxel of the volume, along each axis, that a grid covers."""
+        to_voxel = self.check_lattice(shape, affine)
+        corners = np.array([[0.0, 0.0, 0.0], np.array(shape) - 1.0])
+        ends = np.rint(corners @ to_voxel[:3, :3].T + to_voxel[:3, 3]).astype(int)
+        return np.array([ends.min(axis=0), ends.max(axis=0)])
 
     @staticmethod
     def _steps(steps: NDArray[np.float64]) -> str:

@@ -17,7 +17,7 @@ from ..inputs.image_header import check_affine
 from ..inputs.itk_files import check_name, image_io
 from ..inputs.nifti_files import READ_ERRORS, nifti_affine
 from ..labels import LabelTable
-from .label_grid import LabelGrid
+from .label_grid import Grid, LabelGrid
 from .read_dicom_seg import paint_dicom_seg
 from .read_seg_nrrd import is_seg_nrrd, itk_affine, paint_seg_nrrd, read_seg_nrrd
 
@@ -59,10 +59,7 @@ def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTabl
     if is_seg_nrrd(path) or is_dicom(path):
         return _load_segments(path, like, labels or LabelTable.shipped())
     array, affine = _read_nifti(path) if path.name.lower().endswith((".nii", ".nii.gz")) else _read_itk(path)
-    if array.ndim == 4 and array.shape[3] == 1:
-        array = array[..., 0]
-    if array.ndim != 3:
-        raise UnsupportedImageError(f"{path}: {array.ndim} dimensions, a label map has 3.", reason="dimensions")
+    array = array.reshape(_three_sizes(array.shape, path))
     if array.dtype.kind not in "iufb":
         raise UnsupportedImageError(
             f"{path}: voxels of type {array.dtype}, a label map has one number in each.", reason="label-values"
@@ -81,6 +78,40 @@ def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTabl
     if like is not None:
         check_same_grid(label_map, like, str(path))
     return label_map
+
+
+def read_label_header(path: Path) -> Grid:
+    """Read the grid of a NIfTI, NRRD or MetaImage label map, without its voxels.
+
+    Returns
+    -------
+    shape : tuple of int
+        Voxels along X, Y, Z.
+    affine : ndarray of float64, shape (4, 4)
+        Voxel index to RAS+ mm.
+
+    Raises
+    ------
+    UnreadableFileError, UnsupportedImageError, GeometryError
+        As `load_label_map`.
+    """
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        image, affine = _open_nifti(path)
+        shape = _three_sizes(image.shape, path)
+    else:
+        reader = _open_itk(path)
+        shape, affine = reader.GetSize(), itk_affine(reader)
+    affine = np.asarray(affine, dtype=np.float64)
+    check_affine(affine, str(path), shape=shape, allow_shear=True)
+    return shape, affine
+
+
+def _three_sizes(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
+    if len(shape) == 4 and shape[3] == 1:
+        shape = shape[:3]
+    if len(shape) != 3:
+        raise UnsupportedImageError(f"{path}: {len(shape)} dimensions, a label map has 3.", reason="dimensions")
+    return shape
 
 
 def _load_segments(path: Path, like: MetaTensor | None, labels: LabelTable) -> MetaTensor:
@@ -173,15 +204,23 @@ def check_same_grid(label_map: MetaTensor, volume: MetaTensor, name: str) -> Non
     GeometryError
         If sizes differ or a corner is more than `SAME_GRID_TOLERANCE_MM` away.
     """
-    if label_map.shape[1:] != volume.shape[1:]:
+    found, expected = (
+        (tuple(map(int, item.shape[1:])), np.asarray(item.affine, dtype=np.float64)) for item in (label_map, volume)
+    )
+    check_equal_grids(found, expected, name)
+
+
+def check_equal_grids(found: Grid, expected: Grid, name: str) -> None:
+    """Refuse the grid of a label map that is not that of its volume, as `check_same_grid` does."""
+    if found[0] != expected[0]:
         raise GeometryError(
-            f"{name}: {tuple(label_map.shape[1:])} voxels, its volume has {tuple(volume.shape[1:])}.",
+            f"{name}: {found[0]} voxels, its volume has {expected[0]}.",
             hint="Draw the label map on the grid of the volume.",
             reason="label-grid",
         )
     corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64)
-    corners[:, :3] *= np.asarray(volume.shape[1:]) - 1
-    difference = np.asarray(label_map.affine, dtype=np.float64) - np.asarray(volume.affine, dtype=np.float64)
+    corners[:, :3] *= np.asarray(expected[0]) - 1
+    difference = found[1] - expected[1]
     distance = np.linalg.norm((corners @ difference.T)[:, :3], axis=1).max()
     if not distance <= SAME_GRID_TOLERANCE_MM:
         raise GeometryError(
@@ -192,23 +231,44 @@ def check_same_grid(label_map: MetaTensor, volume: MetaTensor, name: str) -> Non
 
 
 def _read_nifti(path: Path) -> tuple[Any, Any]:
+    image, affine = _open_nifti(path)
+    try:
+        return np.asanyarray(image.dataobj), affine
+    except READ_ERRORS as error:
+        raise UnreadableFileError(f"{path}: cannot be read as NIfTI: {error}.") from error
+
+
+def _open_nifti(path: Path) -> tuple[Any, Any]:
     try:
         image: Any = nib.load(path)
-        array = np.asanyarray(image.dataobj)
         header = image.header if isinstance(image, (nib.Nifti1Image, nib.Nifti2Image)) else None
     except READ_ERRORS as error:
         raise UnreadableFileError(f"{path}: cannot be read as NIfTI: {error}.") from error
-    return array, image.affine if header is None else nifti_affine(header, path, (*array.shape, 1, 1, 1)[:3])[0]
+    return image, image.affine if header is None else nifti_affine(header, path, (*image.shape, 1, 1, 1)[:3])[0]
 
 
 def _read_itk(path: Path) -> tuple[Any, Any]:
     import SimpleITK as sitk
 
-    check_name(path)
     try:
-        image = sitk.ReadImage(str(path), imageIO=image_io(path))
+        image = _open_itk(path).Execute()
     except RuntimeError as error:
         raise UnreadableFileError(f"{path}: cannot be read as a label map.") from error
-    if image.GetDimension() != 3:
-        raise UnsupportedImageError(f"{path}: {image.GetDimension()} dimensions, a label map has 3.")
     return sitk.GetArrayFromImage(image).T, itk_affine(image)
+
+
+def _open_itk(path: Path) -> Any:
+    """A reader that has read the header alone."""
+    import SimpleITK as sitk
+
+    check_name(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(image_io(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise UnreadableFileError(f"{path}: cannot be read as a label map.") from error
+    if reader.GetDimension() != 3:
+        raise UnsupportedImageError(f"{path}: {reader.GetDimension()} dimensions, a label map has 3.")
+    return reader

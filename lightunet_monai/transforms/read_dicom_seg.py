@@ -13,7 +13,7 @@ from pydicom import Dataset
 from ..errors import UnreadableFileError, UnsupportedImageError
 from ..inputs.dicom_file import is_dicom, read_dicom
 from ..labels import LabelTable
-from .label_grid import LabelGrid
+from .label_grid import Grid, LabelGrid
 from .segment_labels import NamedSegment, label_of
 
 SEGMENTATION_STORAGES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -48,6 +48,23 @@ def referenced_series(path: Path) -> tuple[str, ...]:
         return tuple(str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or [])
     except _DAMAGE as error:
         raise UnreadableFileError(f"{path}: cannot be read as DICOM: {type(error).__name__}.") from error
+
+
+def dicom_seg_grids(path: Path) -> list[Grid]:
+    """Give the grid of every frame of a DICOM Segmentation from its header.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the object is damaged.
+    """
+    try:
+        dataset = read_dicom(path, stop_before_pixels=True)
+        shape = (int(dataset.Columns), int(dataset.Rows), 1)
+        shared = dataset.SharedFunctionalGroupsSequence[0]
+        return [(shape, _frame_affine((group, shared))) for group in dataset.PerFrameFunctionalGroupsSequence]
+    except _DAMAGE as error:
+        raise UnreadableFileError(f"{path}: damaged segmentation: {type(error).__name__}.") from error
 
 
 def paint_dicom_seg(path: Path, grid: LabelGrid, labels: LabelTable) -> None:

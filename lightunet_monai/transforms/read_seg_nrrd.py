@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import UnreadableFileError, UnsupportedImageError
 from ..inputs.itk_files import check_name
 from ..labels import LabelTable
-from .label_grid import LabelGrid
+from .label_grid import Grid, LabelGrid
 from .segment_labels import NamedSegment, label_of
 
 _TERMINOLOGY_TYPE = 2
@@ -104,6 +104,26 @@ def paint_seg_nrrd(segmentation: SlicerSegmentation, grid: LabelGrid, labels: La
             grid.paint(mask, segmentation.affine, label_of(segment, labels, grid.name).value)
 
 
+def seg_nrrd_grid(path: Path) -> Grid:
+    """Give the grid of a file from its header; it may be a part of that of its volume.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the header is damaged, or not that of a volume.
+    """
+    import SimpleITK as sitk
+
+    check_name(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        return reader.GetSize(), itk_affine(reader)
+    except (RuntimeError, ValueError) as error:
+        raise UnreadableFileError(f"{path}: cannot be read as a segmentation.") from error
+
+
 def read_seg_nrrd(path: Path) -> SlicerSegmentation:
     """Read layers, geometry and header.
 
@@ -158,7 +178,7 @@ def made_by(path: Path) -> dict[str, str] | None:
 
 
 def itk_affine(image: Any) -> NDArray[np.float64]:
-    """Voxel index to RAS+ mm of a three-dimensional SimpleITK image."""
+    """Voxel index to RAS+ mm of a three-dimensional SimpleITK image, or of a reader that knows its header."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import threading
 import time
 import zipfile
@@ -14,17 +15,19 @@ from lightunet_monai.batch import feed
 from lightunet_monai.batch.causes import Cause, cause_of
 from lightunet_monai.batch.driver import Batch
 from lightunet_monai.batch.feed import Watch
-from lightunet_monai.batch.keys import case_key
+from lightunet_monai.batch.keys import case_key, former_series_hash
 from lightunet_monai.batch.lease import Owner
-from lightunet_monai.batch.ledger import Ledger
+from lightunet_monai.batch.ledger import FILE_NAME, Ledger
 from lightunet_monai.batch.publish import CASES
 from lightunet_monai.batch.task import Outcome
 from lightunet_monai.batch.units import list_units
 from lightunet_monai.errors import LightUNetError
 from lightunet_monai.inputs import discover_sources, read_hu
 from lightunet_monai.outputs import write_case
+from lightunet_monai.sources import ImageFile
 from tests.builders.segmentation import PROVENANCE, make_segmentation
 from tests.builders.series import make_series
+from tests.builders.volume import make_nifti, make_voxels
 
 
 class FailingPool:
@@ -345,6 +348,25 @@ def test_a_second_phase_that_comes_later_takes_the_place_of_the_case_before(tmp_
     for path in set(both.files) - set(first.files):
         path.unlink()
     assert run_once() == ({"done": 1}, alone)
+
+
+def test_a_file_that_was_replaced_since_an_earlier_version_takes_the_place_of_the_case_before(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+
+    def run_once(seed):
+        path = make_nifti(root / "a.nii", make_voxels(seed=seed))
+        with Ledger(out, Owner.of_this_process()) as ledger:
+            state = Batch(lambda: list_units(root), ledger, FailingPool(), retries=0).run(threading.Event())
+            return path, _counts(state)
+
+    root.mkdir()
+    path, _ = run_once(0)
+    with sqlite3.connect(out / FILE_NAME) as database:
+        former = former_series_hash(ImageFile(path))
+        database.execute("UPDATE cases SET series = ?, whole = ?", (former, former))
+        database.execute("PRAGMA user_version = 0")
+    database.close()
+    assert run_once(1)[1] == {"failed": 1}
 
 
 def test_an_earlier_result_that_was_changed_and_is_kept_is_told(tmp_path):

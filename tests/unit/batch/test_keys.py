@@ -1,12 +1,22 @@
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 
-from lightunet_monai.batch.keys import KEY_DIGITS, case_key, place_hash, series_hash, uid_hash, whole_series_hash
+from lightunet_monai.batch.keys import (
+    KEY_DIGITS,
+    case_key,
+    former_series_hash,
+    place_hash,
+    series_hash,
+    uid_hash,
+    whole_series_hash,
+)
 from lightunet_monai.inputs import discover_sources
+from lightunet_monai.sources import ImageFile
 from tests.builders.multi_frame import make_enhanced
 from tests.builders.series import get_hu, make_series, set_hu
 from tests.builders.volume import make_volume, make_voxels
@@ -43,14 +53,14 @@ def _zip(folder, path):
 def test_a_study_that_is_moved_and_renamed_keeps_its_key(tmp_path):
     truth = make_series(tmp_path / "Doe Jane")
     before = _only(truth.folder)
-    key, series = case_key(before), series_hash(before)
+    key, series = case_key(before), series_hash(before, truth.folder)
     assert len(key) == KEY_DIGITS
     moved = tmp_path / "else" / "where"
     shutil.copytree(truth.folder, moved)
     shutil.rmtree(truth.folder)
     for number, path in enumerate(sorted(moved.iterdir())):
         path.rename(moved / f"z{100 - number}")
-    assert (case_key(_only(moved)), series_hash(_only(moved))) == (key, series)
+    assert (case_key(_only(moved)), series_hash(_only(moved), moved)) == (key, series)
 
 
 @pytest.mark.parametrize("syntax", ["raw", "rle"])
@@ -60,7 +70,7 @@ def test_a_changed_pixel_in_the_middle_of_a_slice_is_another_case_of_the_same_se
     altered = make_series(tmp_path / "b", shape=(64, 64, 5), voxels=_with_change(truth.voxels, 2), syntax=syntax)
     after = _only(altered.folder)
     assert case_key(after) != case_key(before)
-    assert series_hash(after) == series_hash(before)
+    assert series_hash(after, altered.folder) == series_hash(before, truth.folder)
 
 
 def _with_change(voxels, index):
@@ -99,7 +109,7 @@ def test_a_header_that_is_corrected_in_the_same_length_is_another_case(tmp_path,
         _change(path, **values)
     assert [path.stat().st_size for path in sorted(second.iterdir())] == sizes
     assert case_key(_only(second)) != case_key(_only(first.folder))
-    assert series_hash(_only(second)) == series_hash(_only(first.folder))
+    assert series_hash(_only(second), second) == series_hash(_only(first.folder), first.folder)
     archives = [_zip(folder, tmp_path / f"{folder.name}.zip") for folder in (first.folder, second)]
     assert len({case_key(_only(archive)) for archive in archives}) == 2
 
@@ -123,16 +133,17 @@ def test_a_changed_pixel_in_an_archive_is_another_case_and_a_copy_is_not(tmp_pat
 def test_the_volumes_of_one_series_have_keys_of_their_own(tmp_path):
     make_series(tmp_path, defect="two kernels")
     sources = discover_sources(tmp_path)
-    assert len({case_key(source) for source in sources}) == len({series_hash(source) for source in sources}) == 2
-    assert len({whole_series_hash(source) for source in sources}) == 1
-    assert whole_series_hash(sources[0]) not in {series_hash(source) for source in sources}
+    names = {series_hash(source, tmp_path) for source in sources}
+    assert len({case_key(source) for source in sources}) == len(names) == 2
+    (whole,) = {whole_series_hash(source, tmp_path) for source in sources}
+    assert whole not in names
 
 
 def test_a_series_of_one_volume_and_a_file_are_named_as_a_whole(tmp_path):
     make_series(tmp_path / "series")
     make_volume(tmp_path / "a.nii", make_voxels())
     for source in discover_sources(tmp_path):
-        assert whole_series_hash(source) == series_hash(source)
+        assert whole_series_hash(source, tmp_path) == series_hash(source, tmp_path)
 
 
 def test_a_file_is_named_by_its_content(tmp_path):
@@ -168,4 +179,24 @@ def test_series_without_a_uid_in_two_folders_have_different_names(tmp_path):
     for name, seed in (("a", 0), ("b", 5)):
         make_series(tmp_path / name, seed=seed, change=change)
     sources = discover_sources(tmp_path)
-    assert len({case_key(source) for source in sources}) == len({series_hash(source) for source in sources}) == 2
+    names = {series_hash(source, tmp_path) for source in sources}
+    assert len({case_key(source) for source in sources}) == len(names) == 2
+
+
+def test_what_earlier_versions_called_a_file_is_known():
+    assert former_series_hash(ImageFile(Path("c/root/p.nii.gz"))) == "d5c50c9b4ce1300516f64724"
+
+
+@pytest.mark.parametrize("is_zipped", [False, True])
+def test_a_series_without_a_uid_and_a_file_are_named_however_the_path_is_typed(tmp_path, monkeypatch, is_zipped):
+    def change(index, dataset):
+        del dataset.SeriesInstanceUID
+
+    study = make_series(tmp_path / "root" / "study", change=change).folder
+    study = _zip(study, tmp_path / "study.zip") if is_zipped else study
+    volume = make_volume(tmp_path / "a.nii", make_voxels())
+    monkeypatch.chdir(tmp_path)
+    for path in (study, volume):
+        typed = [path, path.relative_to(tmp_path), Path("..", tmp_path.name) / path.relative_to(tmp_path)]
+        assert len({series_hash(_only(each), each, "place") for each in typed}) == 1
+        assert series_hash(_only(path), path, "other place") != series_hash(_only(path), path, "place")

@@ -421,6 +421,24 @@ def test_cases_of_an_earlier_version_are_superseded_by_those_of_the_same_series(
             assert other.counts() == {**dict.fromkeys(STATES, 0), "done": len(volumes)}
 
 
+def test_what_an_earlier_version_called_a_series_is_renamed_once_it_is_looked_at_again(ledger):
+    ledger.add("replaced", "place", "typed path")
+    ledger.add("same", "place", "another typed path")
+    ledger.add("elsewhere", "other place", "typed path")
+    ledger.set_surveyed("place", "now", ["replaced", "same"])
+    _sql(ledger, "PRAGMA user_version = 0")
+    with _second(ledger) as other:
+        assert not other.is_settled("place", "now")
+        other.add("new", "place", "name", former="typed path")
+        other.add("same", "place", "other name", former="as typed now")
+        assert _current(other) == ["elsewhere", "new", "same"]
+        assert other.case("replaced").superseded_by == "new"
+        assert [other.case(key).series for key in ("same", "elsewhere")] == ["other name", "typed path"]
+        other.set_surveyed("place", "now", ["new", "same"])
+    assert not _sql(ledger, "SELECT 1 FROM units WHERE place = 'other place'")
+    assert _sql(ledger, "SELECT 1 FROM units WHERE place = 'place'")
+
+
 def test_an_archive_that_is_refused_no_more_is_out_of_date(ledger):
     refused = Cause("UnreadableFileError", "archive", "damaged zip archive.")
     for key in ("x", "y"):

@@ -9,12 +9,14 @@ import pydicom
 import pytest
 
 from lightunet_monai.batch.feed import find_cases
+from lightunet_monai.batch.lease import Owner
+from lightunet_monai.batch.ledger import Ledger
 from lightunet_monai.batch.units import Shard, list_units, signature
 from lightunet_monai.errors import NoImageFoundError, UnreadableFileError, UsageError
 from lightunet_monai.outputs import write_case
 from tests.builders.segmentation import make_case
 from tests.builders.series import make_series
-from tests.builders.volume import make_nifti
+from tests.builders.volume import make_nifti, make_voxels
 
 SLICE = b"\0" * 128 + b"DICM"
 
@@ -190,6 +192,22 @@ def test_refused_archives_without_a_volume_are_told_once_each(tmp_path):
     assert cases[0].key == unit.place
     (unit,) = list_units(tmp_path / "study" / "a.zip")
     assert [case.key for case in find_cases(unit)] == [unit.place]
+
+
+def test_a_replaced_file_takes_the_place_of_the_older_one_however_the_root_is_typed(tmp_path, monkeypatch):
+    (tmp_path / "root" / "study").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    keys = []
+    with Ledger(tmp_path / "out", Owner.of_this_process()) as ledger:
+        for number, root in enumerate([Path("root"), tmp_path / "root", Path("..", tmp_path.name, "root")]):
+            for seed, name in enumerate(("a.nii", "study/b.nii")):
+                make_nifti(tmp_path / "root" / name, make_voxels(seed=10 * number + seed))
+            for unit in list_units(root):
+                (case,) = find_cases(unit)
+                ledger.add(case.key, unit.place, case.series, whole=case.whole)
+            keys.append(case.key)
+            assert ledger.counts()["found"] == 2
+        assert [ledger.case(key).superseded_by for key in keys] == [keys[2], keys[2], None]
 
 
 def test_a_series_that_a_list_names_comes_without_the_archives_beside_it(tmp_path):

@@ -122,6 +122,19 @@ def test_a_part_that_cannot_be_made_is_told_by_its_own_words(a_place, tmp_path, 
 
 
 @NO_WARNINGS_OF_OTHERS
+def test_a_label_map_beside_its_volume_is_refused_before_the_first_epoch(a_place, tmp_path, capsys, caplog):
+    pairs = json.loads((a_place / "datalist.json").read_text())
+    make_nifti(tmp_path / "label.nii.gz", (make_voxels((24, 20, 10)) > 40).astype("uint8"))
+    pairs["validation"][0]["label"] = str(tmp_path / "label.nii.gz")
+    (a_place / "mismatch.json").write_text(json.dumps(pairs))
+    words = ["--data", str(a_place / "mismatch.json"), "--progress", "none"]
+    assert main(_command(a_place, tmp_path / "new", *words)) == 1
+    assert "label.nii.gz: (24, 20, 10) voxels, its volume has (24, 20, 12)" in capsys.readouterr().err
+    assert "Traceback" not in caplog.text
+    assert not list((tmp_path / "new").rglob("*.pt"))
+
+
+@NO_WARNINGS_OF_OTHERS
 def test_a_training_that_diverges_ends_without_a_model(a_place, tmp_path, capsys):
     words = ["--learning-rate", "1e30", "--max-epochs", "2", "--val-interval", "1", "--progress", "json"]
     assert main(_command(a_place, tmp_path / "new", *words)) == 1

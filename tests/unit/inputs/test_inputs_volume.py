@@ -13,7 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from lightunet_monai import inputs
 from lightunet_monai.errors import GeometryError, InputError, UnsupportedImageError
 from lightunet_monai.inputs import choose_series, discover_sources, load_volume, plan_regularization, read_hu, streams
-from lightunet_monai.inputs.plausibility import ct_warnings
+from lightunet_monai.inputs.plausibility import ct_warnings, refuse_other_units
 from lightunet_monai.sources import ImageFile
 from tests.builders.multi_frame import make_enhanced
 from tests.builders.series import make_series
@@ -187,10 +187,68 @@ def test_every_public_name_can_be_imported():
 )
 def test_a_volume_that_is_not_in_hounsfield_units_is_refused(tmp_path, change, found, hint):
     path = make_nifti(tmp_path / "mu.nii.gz", change(make_voxels().astype(np.float32)), make_affine())
-    with pytest.raises(UnsupportedImageError, match=re.escape(f"mu: {found}")) as caught:
+    with pytest.raises(UnsupportedImageError, match=re.escape(f"{path}: {found}")) as caught:
         load_volume(ImageFile(path))
     assert hint in caught.value.hint
     assert caught.value.reason == "units"
+
+
+def a_breast(air=-1000.0, noise=100.0, share=0.25, tissue=(-100.0, 40.0), seed=3):
+    """A block of fat with gland in it, in air: of 48 x 48 x 48 voxels this share."""
+    voxels = np.full((48, 48, 48), air)
+    width = round(48 * share ** (1 / 3))
+    voxels[:width, :width, :width] = tissue[0]
+    voxels[width // 4 : width // 2, :width, width // 3 : width] = tissue[1]
+    return (voxels + np.random.default_rng(seed).normal(0, noise, voxels.shape)).astype(np.float32)
+
+
+def _with(voxels, value, share, seed=5):
+    """Some of the voxels replaced."""
+    return np.where(np.random.default_rng(seed).random(voxels.shape) < share, np.float32(value), voxels)
+
+
+@pytest.mark.parametrize("added", [1000, 1024])
+@pytest.mark.parametrize(
+    "voxels",
+    [
+        a_breast(noise=10),
+        a_breast(noise=30, share=0.6),
+        a_breast(noise=100),
+        a_breast(noise=100, share=0.08),
+        a_breast(noise=150),
+        _with(a_breast(noise=30), 3000, 0.02),  # metal
+        _with(a_breast(noise=30), -3024, 0.3),  # padding that nothing was added to comes below
+    ],
+)
+def test_noise_in_air_does_not_make_a_raised_volume_hounsfield_units(voxels, added):
+    raised = np.where(voxels > -2000, voxels + added, voxels)
+    assert ((raised > -1024) & (raised < 0)).any()
+    with pytest.raises(UnsupportedImageError, match=r"x: 0\.\d\d% .* from 700 to 1300, expected Hounsfield") as caught:
+        refuse_other_units(raised, what="x")
+    assert caught.value.reason == "units"
+    assert "take away what was added" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "voxels",
+    [
+        a_breast(),
+        a_breast(noise=200, share=0.9),
+        a_breast(air=-100, noise=10),  # cropped inside the breast: no air at all
+        a_breast(air=-100, noise=100),
+        a_breast(air=40, noise=100, tissue=(150, 400)),  # gland and an implant
+        _with(a_breast(air=-100, noise=60), 1000, 0.03),  # more calcification than there can be
+        _with(a_breast(air=-100, noise=60), 8000, 0.1),  # metal
+        _with(_with(a_breast(air=-100, noise=60), 450, 0.15), 900, 0.06),  # ribs
+        a_breast(air=-850, noise=50, tissue=(30, 900)),  # lungs and bone
+        _with(a_breast(air=-100, noise=60), -2000, 0.5),
+        _with(a_breast(), -3024, 0.4),
+        np.maximum(a_breast(noise=60), -1024),
+        np.full((8, 8, 8), -1024.0),
+    ],
+)
+def test_no_volume_in_hounsfield_units_is_taken_for_a_raised_one(voxels):
+    refuse_other_units(voxels, what="x")
 
 
 def grey_levels(padding, shift=0, **facts):

@@ -55,6 +55,28 @@ def test_a_file_that_cannot_be_written_is_an_output_error_with_a_hint(tmp_path: 
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_file_that_cannot_be_written_into_a_folder_is_named_as_it_would_be_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    folder = tmp_path / "case"
+    if not is_new:
+        folder.mkdir()
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic, "sync_file", full)
+    with (
+        pytest.raises(OutputError) as caught,
+        atomic_folder(folder, NAMES) as room,
+        atomic_file(room / "findings.json") as part,
+    ):
+        part.write_text("half")
+    assert caught.value.message == f"{folder / 'findings.json'}: cannot be written: No space left on device."
+    assert caught.value.reason == "not-writable"
+
+
 def test_a_new_folder_appears_as_a_whole(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "case", NAMES) as room:
         _fill(room, "new")
