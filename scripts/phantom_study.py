@@ -1,10 +1,10 @@
 """Labelled breast CT volumes of independent kinds: phantoms, projected and reconstructed by RTK.
 
-    python scripts/phantom_study.py -n 24 --seed 1 -o OUT                  # after those of the VICTRE trial
+    python scripts/phantom_study.py -n 24 --seed 1 -o OUT                  # after those of the VICTRE trial; models have seen seed 101
     python scripts/phantom_study.py -n 24 --seed 1 --kind clumps -o OUT    # clumps of noise; no model has seen these
     lightunet evaluate --data OUT/datalist.json --section testing -o OUT/evaluation
 
-A test set that shares no code with `lightunet simulate`, on which models are trained: anatomy, lesions and physics are
+They share no code with `lightunet simulate`, on which models are trained: anatomy, lesions and physics are
 written anew (`phantoms/`), rays and FDK are those of RTK (pip install itk-rtk). The same seed gives the same volumes.
 
 OUT/images, OUT/labels     NIfTI, HU and 1 in masses
