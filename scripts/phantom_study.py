@@ -1,11 +1,13 @@
 """Labelled breast CT volumes of independent kinds: phantoms, projected and reconstructed by RTK.
 
-    python scripts/phantom_study.py -n 24 --seed 1 -o OUT                  # after those of the VICTRE trial; models have seen seed 101
-    python scripts/phantom_study.py -n 24 --seed 1 --kind clumps -o OUT    # clumps of noise; no model has seen these
+    python scripts/phantom_study.py -n 24 --seed 1 -o OUT
+    python scripts/phantom_study.py -n 24 --seed 1 --kind clumps -o OUT
     lightunet evaluate --data OUT/datalist.json --section testing -o OUT/evaluation
 
 They share no code with `lightunet simulate`, on which models are trained: anatomy, lesions and physics are
 written anew (`phantoms/`), rays and FDK are those of RTK (pip install itk-rtk). The same seed gives the same volumes.
+The first kind is after the phantoms of the VICTRE trial; models from 0.18.0 on have seen those of seed 101. No model
+has seen the second.
 
 OUT/images, OUT/labels     NIfTI, HU and 1 in masses
 OUT/parameters             what was drawn and scanned, and what was measured in the volume, JSON
