@@ -8,6 +8,7 @@ Written anew, on voxels of half a millimetre; what is thinner fills a share of i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -112,28 +113,43 @@ def make_breast(random: np.random.Generator, voxel: float, *, scale: float = 1.0
     scale : float
         Smaller breasts for tests.
     """
-    phantom = empty_phantom(random, _sample_shape(random, scale), voxel)
+
+    def draw_inside(phantom: Phantom, target: float, inside: Mask) -> None:
+        _draw_gland(random, phantom, target, inside)
+        _draw_ligaments(random, phantom)
+        _draw_ducts(random, phantom)
+
+    return assemble(random, _sample_shape(random, scale), voxel, draw_inside)
+
+
+def assemble(
+    random: np.random.Generator, shape: Shape, voxel: float, draw_inside: Callable[[Phantom, float, Mask], None]
+) -> Phantom:
+    """Draw a breast of an outline: skin, what a kind of breast has inside, vessels and muscle.
+
+    Parameters
+    ----------
+    random : Generator
+    shape : Shape
+    voxel : float
+        mm.
+    draw_inside : callable
+        Takes the phantom of fat, the glandular share of its volume that is wanted, and where that volume is.
+    """
+    grid = _grid_around(shape, voxel)
+    phantom = Phantom(grid, *_empty(grid), finer(_depth(random, shape, grid.coarser())), shape)
     name = str(random.choice(list(DENSITIES), p=DENSITY_CHANCES))
     target = random.uniform(*DENSITIES[name])
-    draw_skin(phantom)
+    _draw_skin(phantom)
     inside = phantom.tissue == Tissue.ADIPOSE
-    _draw_gland(random, phantom, target, inside)
-    _draw_ligaments(random, phantom)
-    _draw_ducts(random, phantom)
-    draw_vessels(random, phantom)
-    draw_muscle(random, phantom)
+    draw_inside(phantom, target, inside)
+    _draw_vessels(random, phantom)
+    _draw_muscle(random, phantom)
     glandular = float((phantom.tissue[inside] == Tissue.GLAND).mean())
     phantom.record.update(
         density_class=name, glandular_share=round(glandular, 3), depth_mm=round(phantom.shape.depth, 1)
     )
     return phantom
-
-
-def empty_phantom(random: np.random.Generator, shape: Shape, voxel: float) -> Phantom:
-    """Return a grid of air around an outline, and the depth below its surface."""
-    grid = _grid_around(shape, voxel)
-    depth = finer(_depth(random, shape, grid.coarser()))
-    return Phantom(grid, *_empty(grid), depth, shape)
 
 
 def _sample_shape(random: np.random.Generator, scale: float) -> Shape:
@@ -183,7 +199,7 @@ def _depth(random: np.random.Generator, shape: Shape, grid: Grid) -> Field:
     return np.asarray((1.0 - level) / np.maximum(slope, 0.3 / shape.depth), np.float32)
 
 
-def draw_skin(phantom: Phantom) -> None:
+def _draw_skin(phantom: Phantom) -> None:
     """Label skin, nipple and the fat within."""
     shape, tissue = phantom.shape, phantom.tissue
     tissue[phantom.depth > 0.0] = Tissue.SKIN
@@ -299,7 +315,7 @@ def _draw_ducts(random: np.random.Generator, phantom: Phantom) -> None:
     phantom.draw_thin(flat[inside], share[inside], Tissue.DUCT)
 
 
-def draw_vessels(random: np.random.Generator, phantom: Phantom) -> None:
+def _draw_vessels(random: np.random.Generator, phantom: Phantom) -> None:
     """Trees from the chest wall, some of them under the skin."""
     shape = phantom.shape
     points: list[Points] = []
@@ -351,7 +367,7 @@ def _grow(
         )
 
 
-def draw_muscle(random: np.random.Generator, phantom: Phantom) -> None:
+def _draw_muscle(random: np.random.Generator, phantom: Phantom) -> None:
     """Pectoral muscle in one corner behind the breast, in a third of them."""
     if random.uniform() > 0.35:
         return

@@ -10,16 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .anatomy import (
-    DENSITIES,
-    DENSITY_CHANCES,
-    Phantom,
-    Shape,
-    draw_muscle,
-    draw_skin,
-    draw_vessels,
-    empty_phantom,
-)
+from .anatomy import Phantom, Shape, assemble
 from .fields import Field, Mask, Points, ellipsoid_radius, finer, smooth_noise, turned
 from .lesions import Inside
 from .materials import Tissue
@@ -30,20 +21,12 @@ SHEET = 0.35
 
 def make_clumped_breast(random: np.random.Generator, voxel: float, *, scale: float = 1.0) -> Phantom:
     """Draw a breast without lesions; as `make_breast`, of the second kind."""
-    phantom = empty_phantom(random, _sample_shape(random, scale), voxel)
-    name = str(random.choice(list(DENSITIES), p=DENSITY_CHANCES))
-    target = random.uniform(*DENSITIES[name])
-    draw_skin(phantom)
-    inside = phantom.tissue == Tissue.ADIPOSE
-    _draw_gland(random, phantom, target, inside)
-    _draw_sheets(random, phantom)
-    draw_vessels(random, phantom)
-    draw_muscle(random, phantom)
-    glandular = float((phantom.tissue[inside] == Tissue.GLAND).mean())
-    phantom.record.update(
-        density_class=name, glandular_share=round(glandular, 3), depth_mm=round(phantom.shape.depth, 1)
-    )
-    return phantom
+
+    def draw_inside(phantom: Phantom, target: float, inside: Mask) -> None:
+        _draw_gland(random, phantom, target, inside)
+        _draw_sheets(random, phantom)
+
+    return assemble(random, _sample_shape(random, scale), voxel, draw_inside)
 
 
 def _sample_shape(random: np.random.Generator, scale: float) -> Shape:
