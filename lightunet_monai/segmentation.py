@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -116,11 +117,13 @@ class Segmentation:
     @property
     def has_lesion(self) -> bool:
         """Whether any voxel is labelled as a finding, normal anatomy aside."""
-        return any(bool((self.label_map == label.value).any()) for label in self.labels if label.is_lesion)
+        lesions = [label.value for label in self.labels if label.is_lesion]
+        return any(bool((plane == value).any()) for plane in _planes(self.label_map) for value in lesions)
 
     def volume_ml(self, value: int) -> float:
         """Volume of one structure in millilitres."""
-        return float(np.count_nonzero(self.label_map == value)) * self.voxel_volume_ml
+        voxels = sum(int(np.count_nonzero(plane == value)) for plane in _planes(self.label_map))
+        return voxels * self.voxel_volume_ml
 
 
 def _values(label_map: NDArray[np.uint8]) -> set[int]:
@@ -129,6 +132,11 @@ def _values(label_map: NDArray[np.uint8]) -> set[int]:
     if largest <= 1:
         return {0, largest}
     seen = np.zeros(256, dtype=bool)
-    for index in range(label_map.shape[2]):
-        seen[label_map[:, :, index]] = True
+    for plane in _planes(label_map):
+        seen[plane] = True
     return set(np.flatnonzero(seen).tolist())
+
+
+def _planes(label_map: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    # As they lie in memory: what is computed of one plane is small beside the label map, and fast.
+    yield from np.moveaxis(label_map, int(np.argmax(label_map.strides)), 0)

@@ -68,6 +68,8 @@ class RemoveSmallPiecesd(MapTransform):
             kept = cc3d.dust(part, threshold=fewest, connectivity=CONNECTIVITY, in_place=False)
         else:
             kept = _without_small_lesions(part, otherwise[box].cpu().numpy(), fewest)
+        if np.array_equal(kept, part):
+            return label_map
         cleaned: MetaTensor = label_map.clone()
         cleaned.as_tensor()[0][box] = torch.from_numpy(np.ascontiguousarray(kept)).to(labels.device)
         return cleaned

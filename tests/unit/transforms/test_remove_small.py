@@ -39,3 +39,9 @@ def test_what_is_below_the_sphere_goes_in_millimetres_not_in_voxels(spacing, dia
 def test_an_empty_label_map_stays_empty():
     empty = MetaTensor(torch.zeros(1, 5, 5, 5, dtype=torch.uint8))
     assert int(RemoveSmallPiecesd("pred", 3.0)({"pred": empty})["pred"].sum()) == 0
+
+
+def test_where_nothing_is_too_small_no_copy_is_made():
+    label_map = _label_map((1, 1, 1))
+    label_map[0, 29, 29, 29] = 0
+    assert RemoveSmallPiecesd("pred", 2.5)({"pred": label_map})["pred"] is label_map
