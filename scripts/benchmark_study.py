@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 import subprocess
@@ -141,9 +142,9 @@ def _at_the_grid(predictor: Any) -> tuple[Any, Any]:
 
 
 def _monai(predictor: Any, network: bool) -> dict[str, Any]:
-    """Loading, grids and label map by MONAI's own transforms; what the bundle does to intensities stays as it is."""
+    """Grids and label map by MONAI's own transforms; intensities and the judgement of pieces stay the bundle's."""
     from monai.inferers import SlidingWindowInferer
-    from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd, Spacingd
+    from monai.transforms import AsDiscreted, Compose, Invertd, Lambdad, Orientationd, Spacingd
 
     _, shared = _at_the_grid(predictor)
     to_grid = Compose(
@@ -173,10 +174,21 @@ def _monai(predictor: Any, network: bool) -> dict[str, Any]:
         pred = MetaTensor(logits, meta=case["image"].meta, applied_operations=case["image"].applied_operations)
         return {**case, "pred": pred}
 
+    judge, restore, remove = predictor.parts.postprocessing.transforms
+    cut = restore.temperature * math.log(restore.threshold / (1 - restore.threshold))
+
+    def at_threshold(logits: Any) -> Any:
+        shifted = logits.clone()
+        shifted[0] += cut
+        return shifted
+
     after = Compose(
         [
+            judge,
+            Lambdad(keys="pred", func=at_threshold),
             Invertd(keys="pred", transform=to_grid, orig_keys="image", nearest_interp=False),
             AsDiscreted(keys="pred", argmax=True),
+            remove,
         ]
     )
     return {"grid": to_grid, "intensities": intensities, "network": infer, "after": after}
@@ -278,7 +290,7 @@ def _voxels(shape: Size) -> np.ndarray[Any, np.dtype[np.int16]]:
 
     from lightunet_monai.simulation import SimulationSettings, simulate_case
 
-    case = simulate_case(11, settings=SimulationSettings(spacing=(0.6, 0.6), max_voxels=200))
+    case = simulate_case(8, settings=SimulationSettings(spacing=(0.6, 0.6), max_voxels=200))
     factors = [n / m for n, m in zip(shape, case.volume_hu.shape, strict=True)]
     return np.asarray(ndimage.zoom(case.volume_hu.astype(np.float32), factors, order=1).astype(np.int16))
 
