@@ -34,9 +34,9 @@ def measure_areas(segmentation: Segmentation) -> dict[str, Any]:
     plane = segmentation.label_map[:, :, 0]
     pieces: list[dict[str, Any]] = []
     for label in segmentation.labels:
-        numbered, count = scipy.ndimage.label(plane == label.value, structure=_TOUCHING)
-        for index in range(1, count + 1):
-            places = np.argwhere(numbered == index)
+        numbered, _ = scipy.ndimage.label(plane == label.value, structure=_TOUCHING)
+        for index, box in enumerate(scipy.ndimage.find_objects(numbered), start=1):
+            places = np.argwhere(numbered[box] == index) + [part.start for part in box]
             low, high = places.min(axis=0), places.max(axis=0)
             pieces.append(
                 {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 
 from lightunet_monai.segmentation import Provenance
 
@@ -29,11 +29,24 @@ def write_object(dataset: Dataset, path: Path) -> Path:
     return Path(path)
 
 
-def set_character_sets(dataset: Dataset, source: SourceSeries) -> None:
-    """Say in which character sets the texts of a new object are written: those of its source.
+def nameless_header(source: SourceSeries) -> Dataset:
+    """Give what the objects of a result have in common for highdicom, with the patient's name left empty.
+
+    highdicom quotes a name without a caret in a warning, which would bring it into logs, and refuses one with a
+    backslash, as names in some Chinese and Japanese encodings have that state none.
+    """
+    header = Dataset()
+    header.update(source.common)
+    header["PatientName"] = DataElement("PatientName", "PN", "")  # not by attribute: the element is shared
+    return header
+
+
+def set_name_and_character_sets(dataset: Dataset, source: SourceSeries) -> None:
+    """Write the patient's name into a new object, and in which character sets its texts are: as in its source.
 
     Done when the object is complete, because highdicom refuses some that the standard allows.
     """
+    dataset["PatientName"] = source.common["PatientName"]
     if source.character_sets:
         dataset.SpecificCharacterSet = list(source.character_sets)
 

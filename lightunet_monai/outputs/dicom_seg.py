@@ -20,7 +20,7 @@ from pydicom.valuerep import DSfloat
 from lightunet_monai.errors import OutputError, UsageError
 from lightunet_monai.segmentation import Segmentation
 
-from .dicom_object import object_header, set_character_sets, write_object
+from .dicom_object import nameless_header, object_header, set_name_and_character_sets, write_object
 from .dicom_segments import Segment, describe_segment, list_segments, probability_segment, segment_of_lesion
 from .dicom_source import CT_IMAGE_STORAGE, SourceSeries, read_source
 from .dicom_terms import NO_SERIAL_NUMBER, set_creation_time
@@ -174,7 +174,7 @@ def _build(
         omit_empty_frames=omit_empty_frames and bool(numbers.any()),
         **object_header(source, provenance, stamp, role=role, kind="segmentation", series_offset=SERIES_OFFSET[kind]),
     )
-    set_character_sets(dataset, source)
+    set_name_and_character_sets(dataset, source)
     set_creation_time(dataset, stamp.clock())
     dataset.PositionReferenceIndicator = source.common.PositionReferenceIndicator
     dimensions = stamp.new_uid(f"{role}.dimensions")
@@ -188,8 +188,7 @@ def _headers(source: SourceSeries, shape: tuple[int, ...], planes: NDArray[np.in
     columns_mm, rows_mm, slices_mm = source.spacing()
     headers = []
     for plane in planes.tolist():
-        header = Dataset()
-        header.update(source.common)
+        header = nameless_header(source)
         header.SOPClassUID = CT_IMAGE_STORAGE
         header.SOPInstanceUID = f"{_PLACEHOLDER}{plane + 1}"
         header.StudyInstanceUID = source.study_uid

@@ -7,6 +7,7 @@ files are never altered.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -14,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, config, dcmread
 from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VM
 from pydicom.errors import InvalidDicomError
-from pydicom.valuerep import DSfloat, validate_value
+from pydicom.valuerep import DA, TM, DSfloat, validate_value
 
 from lightunet_monai.errors import OutputError, UnreadableFileError
 from lightunet_monai.segmentation import Segmentation
@@ -54,6 +56,8 @@ _TYPE_2 = (
 # fmt: on
 """Must be present in every derived object, empty if unknown."""
 
+_SEXES = ("M", "F", "O", "")
+"""Patient's Sex as the standard has it: the "W" of a German form is none of them."""
 
 _ASCII, _UTF_8 = "ISO 2022 IR 6", "ISO_IR 192"
 _ALONE, _EXTENSION = "ISO_IR ", "ISO 2022 IR "
@@ -175,12 +179,13 @@ def read_source(segmentation: Segmentation) -> SourceSeries:
     ras_to_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
     first = _read_header(series.slices[0], only=None)
     common = _common(first)
+    own = f"{segmentation.provenance} {segmentation.labels}"
     headers = _read_all(series, first)
     slices = tuple(_describe_slice(item, headers) for item in series.slices)
     check_references(series, [item.sop_instance_uid for item in slices])
     return SourceSeries(
         common=common,
-        character_sets=_character_sets(first, common),
+        character_sets=_character_sets(first, common, own),
         study_uid=series.study_uid or str(first.get("StudyInstanceUID", "")) or derived_uid(series.series_uid, "study"),
         series_uid=series.series_uid,
         frame_of_reference_uid=_frame_of_reference(list(headers.values()), series),
@@ -242,11 +247,14 @@ def _common(first: Dataset) -> Dataset:
     return common
 
 
-def _character_sets(header: Dataset, common: Dataset) -> tuple[str, ...]:
+def _character_sets(header: Dataset, common: Dataset, own: str) -> tuple[str, ...]:
     """The character sets of the source in terms that the standard allows; Unicode if there are none for them.
 
     The default one is ASCII. Writers that forget to state another are read as Latin-1, and then its letters need one.
+    So do letters in `own`, the texts of the model and its labels, which the source's character sets need not have.
     """
+    if not own.isascii():
+        return (_UTF_8,)
     terms = _stated_character_sets(header)
     return terms if terms or all(str(element.value).isascii() for element in common) else (_UTF_8,)
 
@@ -273,12 +281,16 @@ def _is_valid(header: Dataset, keyword: str) -> bool:
         element = header[keyword]
         if keyword in _IDENTIFIERS:
             return True
-        values = element.value if element.VM > 1 else [element.value]
+        if element.VM > 1 and dictionary_VM(keyword) == "1":
+            return False
+        values = [str(value) for value in (element.value if element.VM > 1 else [element.value])]
         for value in values:
-            validate_value(element.VR, str(value), config.RAISE)
+            validate_value(element.VR, value, config.RAISE)
+            # A range may stand in a query, and 30 February has the form of a day.
+            {"DA": DA, "TM": TM}.get(element.VR, str)(value)
+        return keyword != "PatientSex" or values[0] in _SEXES
     except (ValueError, TypeError, OverflowError, NotImplementedError):
         return False
-    return True
 
 
 def _laterality(header: Dataset) -> str:
@@ -295,7 +307,7 @@ def _slice_thickness(header: Dataset, spacing: float) -> float:
         candidates += [item.get("SliceThickness") for item in group.get("PixelMeasuresSequence") or []]
     for value in candidates:
         try:
-            if value is not None and float(value) > 0:
+            if value is not None and 0 < float(value) < math.inf:
                 return float(value)
         except (TypeError, ValueError):
             continue

@@ -30,7 +30,7 @@ from lightunet_monai.errors import OutputError
 from lightunet_monai.labels import Label
 from lightunet_monai.segmentation import Provenance, Segmentation
 
-from .dicom_object import object_header, set_character_sets, write_object
+from .dicom_object import nameless_header, object_header, set_name_and_character_sets, write_object
 from .dicom_segments import segment_of_lesion
 from .dicom_source import SourceSeries, read_source
 from .dicom_terms import ABSENT, MANUFACTURER, concept, set_creation_time, side
@@ -141,7 +141,7 @@ def _build(
         is_verified=False,
         **object_header(source, provenance, stamp, role=role, kind="findings", series_offset=SERIES_OFFSET),
     )
-    set_character_sets(report, source)
+    set_name_and_character_sets(report, source)
     set_creation_time(report, stamp.clock())
     return report
 
@@ -223,9 +223,8 @@ def _add_comment(content: MeasurementReport, text: str) -> None:
 
 
 def _evidence(seg: Dataset, source: SourceSeries) -> Sequence[Dataset]:
-    """The segmentation, with patient and study as every other result of this source states them."""
-    evidence = Dataset()
-    evidence.update(source.common)
+    """The segmentation, with patient and study as every other result of this source states them, the name aside."""
+    evidence = nameless_header(source)
     evidence.StudyInstanceUID = source.study_uid
     evidence.SeriesInstanceUID = seg.SeriesInstanceUID
     evidence.SOPClassUID = seg.SOPClassUID

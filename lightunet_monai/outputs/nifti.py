@@ -79,7 +79,7 @@ def _write(values: NDArray[Any], segmentation: Segmentation, intent: int, kind: 
     image.header.set_intent(intent, name=kind, allow_unknown=True)
     image.header["descrip"] = RESEARCH_USE.encode("ascii")
     with atomic_file(Path(path)) as part, open(part, "wb") as stream:
-        if part.suffix == ".gz":
+        if part.suffix.lower() == ".gz":
             # A fixed time stamp and no file name: the same label map gives the same bytes.
             with gzip.GzipFile(filename="", mode="wb", compresslevel=COMPRESSION, fileobj=stream, mtime=0) as packed:
                 image.to_stream(packed)

@@ -21,7 +21,7 @@ from skimage.measure import find_contours
 from lightunet_monai.labels import Label
 from lightunet_monai.segmentation import Segmentation
 
-from .dicom_object import set_character_sets, write_object
+from .dicom_object import set_name_and_character_sets, write_object
 from .dicom_source import SourceSeries, read_source
 from .dicom_terms import MANUFACTURER, NO_SERIAL_NUMBER, concept, package_version, processing_equipment
 from .lesions import find_lesions, is_lesion
@@ -148,7 +148,7 @@ def _frame(segmentation: Segmentation, source: SourceSeries, stamp: Stamp) -> Da
     date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     dataset = Dataset()
     dataset.update(source.common)
-    set_character_sets(dataset, source)
+    set_name_and_character_sets(dataset, source)
     for keyword in ("PatientPosition", "StationName", "InstitutionName"):
         dataset.pop(keyword, None)
     for keyword in [element.keyword for element in dataset if element.keyword.startswith("LossyImage")]:

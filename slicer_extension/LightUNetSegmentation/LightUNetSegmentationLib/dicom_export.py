@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -128,21 +129,33 @@ def _writeRun(segmentation, folder):
 
 
 def takeExport(job, destination):
-    """Copy the DICOM files of a finished export and remove its temporary folder.
+    """Copy the DICOM files of a finished export, all or none, and remove its temporary folder.
 
     Returns
     -------
     list of str
         Paths of the copies.
+
+    Raises
+    ------
+    ModuleError
+        If the export failed, or copying.
     """
+    copies = []
     try:
         if job.error is not None:
             raise job.error
         result = os.path.join(job.folder, "result")
         names = sorted(name for name in os.listdir(result) if name.endswith(".dcm"))
         os.makedirs(destination, exist_ok=True)
-        return [shutil.copy(os.path.join(result, name), _free(destination, name)) for name in names]
+        for name in names:
+            copies.append(_free(destination, name))
+            shutil.copy(os.path.join(result, name), copies[-1])
+        return copies
     except OSError as error:
+        for path in copies:
+            with contextlib.suppress(OSError):
+                os.remove(path)
         raise cannotWrite(destination, error) from error
     finally:
         job.close()

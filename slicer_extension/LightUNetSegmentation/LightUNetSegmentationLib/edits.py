@@ -152,7 +152,8 @@ def _canonicalPlace(image):
     image.GetImageToWorldMatrix(matrix)
     extent = image.GetExtent()
     corner = matrix.MultiplyPoint((extent[0], extent[2], extent[4], 1.0))[:3]
-    return [round(value, 2) + 0.0 for value in corner], image.GetDimensions()
+    # Rounded twice: counted from another origin, a place such as 0.075 may be half a hundredth less 1e-15.
+    return [round(round(value, 6), 2) + 0.0 for value in corner], image.GetDimensions()
 
 
 class EditHistory:

@@ -175,7 +175,10 @@ class FindingsPanel:
         self.ui.modelThresholdButton.enabled = canMove and not _isAtModelThreshold(segmentation)
         self.ui.thresholdSlider.toolTip = whyNotReapply(segmentation) if hasResult else ""
         self.ui.undoButton.enabled = isIdle and hasResult and self.host.logic.history.canRestore(segmentation)
-        self.ui.exportDicomButton.enabled = isIdle and hasResult and self.volume is not None
+        isReady = self.host.setupPanel.isReady  # the package writes the files, and tells the labels
+        self.ui.exportDicomButton.enabled = isIdle and isReady and hasResult and self.volume is not None
+        purpose = _("Write DICOM SEG and SR to a folder")
+        self.ui.exportDicomButton.toolTip = purpose if isReady else self.host.setupPanel.summary
         for button in (self.ui.measureButton, self.ui.copyTextButton, self.ui.saveCsvButton, self.ui.show3DCheckBox):
             button.enabled = hasResult
 

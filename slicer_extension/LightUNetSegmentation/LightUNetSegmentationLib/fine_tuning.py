@@ -140,6 +140,18 @@ class TrainingCurves:
         self.table.GetTable().Modified()
         self.table.Modified()
 
+    @property
+    def isInScene(self):
+        """False once the scene was closed, which leaves the points but no plot."""
+        return self.table.GetScene() is not None and self.chart.GetScene() is not None
+
+    def drawnAgain(self):
+        """Give the same curves in the present scene."""
+        curves = TrainingCurves()
+        for point in self.rows():
+            curves.add(*point)
+        return curves
+
     def rows(self):
         """Give the points, a list of tuples (epoch, loss, Dice)."""
         table = self.table.GetTable()

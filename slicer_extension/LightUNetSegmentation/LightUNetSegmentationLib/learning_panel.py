@@ -178,7 +178,11 @@ class LearningPanel:
         self.host.refresh()
 
     def onShowCurves(self, checked=False):
-        """Show the curves in the plot view."""
+        """Show the curves in the plot view, also those of a training that outlived the scene."""
+        if not self.curves.isInScene:
+            self.curves = self.curves.drawnAgain()
+            if self.training is not None:
+                self.training.curves = self.curves
         selection = slicer.app.applicationLogic().GetSelectionNode()
         selection.SetActivePlotChartID(self.curves.chart.GetID())
         slicer.app.applicationLogic().PropagatePlotChartSelection()

@@ -35,6 +35,8 @@ def segmentSequence(volume, makeRun=SegmentRun):
     results.SetIndexName(source.GetIndexName())
     results.SetIndexUnit(source.GetIndexUnit())
     results.SetIndexType(source.GetIndexType())
+    for index in range(len(frames)):  # a frame without one would show that of the frame before it
+        results.SetDataNodeAtValue(slicer.vtkMRMLSegmentationNode(), source.GetNthIndexValue(index))
 
     def onResult(index, run):
         node, run.segmentation = run.segmentation, None

@@ -288,6 +288,23 @@ def test_an_untouched_result_is_still_unedited_elsewhere(travelled):
     assert markEdited(node) == "AUTOMATIC"
 
 
+def test_a_result_of_a_region_is_unedited_when_a_file_counts_its_voxels_from_another_corner(
+    make_volume, make_interpreter, through_file, scene
+):
+    # In this place the corner lies half-way between two hundredths of a millimetre, or 1e-14 less.
+    made = make_volume(np.diag([-0.15, -0.15, 0.15]), origin=(129.305, 44.555, -372.895))
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    roi.SetCenter(*made.centre)
+    roi.SetSize(2.1, 2.1, 1.5)
+    segmentation = segment(made.node, make_interpreter(), roi=roi)
+    assert not isEdited(segmentation)
+    name = segmentation.GetSegmentation().AddEmptySegment("mine", "mine")
+    drawn = np.zeros(made.array.T.shape, np.uint8)
+    drawn[1:4, 1:4, 1:4] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, segmentation, name, made.node)
+    assert not isEdited(through_file(segmentation))
+
+
 def test_edits_before_or_after_the_way_are_seen_elsewhere(travelled, result, make_interpreter):
     after = travelled()
     erase_half(after, result.node)

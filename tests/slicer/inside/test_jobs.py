@@ -12,6 +12,7 @@ from LightUNetSegmentationLib.errors import ModuleError
 from LightUNetSegmentationLib.job import Job
 from LightUNetSegmentationLib.parameters import RunParameters, TrainParameters
 from LightUNetSegmentationLib.progress import describe, overallFraction, parseLine
+from LightUNetSegmentationLib.results import recordedLesions
 from LightUNetSegmentationLib.segment_run import SegmentRun
 from LightUNetSegmentationLib.sequences import segmentSequence
 
@@ -271,15 +272,44 @@ def test_a_volume_that_was_removed_before_its_turn_is_not_segmented(make_volume,
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
 
-def test_all_frames_of_a_sequence_become_a_sequence_in_step(make_volume, make_interpreter, scene):
-    frames = [make_volume(name="frame", origin=(0.0, 0.0, 10.0 * number)) for number in range(2)]
-    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
-    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "CT frames")
-    for number, frame in enumerate(frames):
-        sequence.SetDataNodeAtValue(frame.node, str(number))
-        scene.RemoveNode(frame.node)
-    browser.AddSynchronizedSequenceNode(sequence)
-    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+@pytest.fixture
+def make_sequence(make_volume, scene):
+    """Makes a sequence of volumes, each 10 mm above the one before it, and gives it with its browser."""
+
+    def make(count):
+        frames = [make_volume(name="frame", origin=(0.0, 0.0, 10.0 * number)) for number in range(count)]
+        browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+        sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "CT frames")
+        for number, frame in enumerate(frames):
+            sequence.SetDataNodeAtValue(frame.node, str(number))
+            scene.RemoveNode(frame.node)
+        browser.AddSynchronizedSequenceNode(sequence)
+        slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+        return browser, sequence
+
+    return make
+
+
+def test_a_frame_that_failed_does_not_show_the_lesions_of_another_one(make_sequence, make_interpreter):
+    browser, sequence = make_sequence(3)
+    modes = iter(("ok", "error", "ok"))
+    batch = segmentSequence(
+        browser.GetProxyNode(sequence), lambda volume: SegmentRun(volume, interpreter=make_interpreter(next(modes)))
+    ).start()
+    batch.wait()
+    assert [run.error is None for run in batch.outcomes] == [True, False, True]
+    (results,) = (one for one in slicer.util.getNodesByClass("vtkMRMLSequenceNode") if one is not sequence)
+    counts = []
+    for number in (0, 1, 2, 1):
+        browser.SetSelectedItemNumber(number)
+        slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+        shown = browser.GetProxyNode(results)
+        counts.append((shown.GetSegmentation().GetNumberOfSegments(), len(recordedLesions(shown))))
+    assert counts == [(1, 1), (0, 0), (1, 1), (0, 0)]
+
+
+def test_all_frames_of_a_sequence_become_a_sequence_in_step(make_sequence, make_interpreter, scene):
+    browser, sequence = make_sequence(2)
     proxy = browser.GetProxyNode(sequence)
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     proxy.SetAndObserveTransformNodeID(transform.GetID())

@@ -151,6 +151,21 @@ def test_a_model_has_its_best_dice_and_the_curve_what_each_epoch_had(
     assert [dice for _epoch, _loss, dice in training.curves.rows()] == pytest.approx(drawn, nan_ok=True)
 
 
+def test_curves_of_a_training_that_outlives_the_scene_are_drawn_again(scene):
+    curves = TrainingCurves()
+    curves.add(1, 0.5, None)
+    curves.add(2, 0.25, 0.75)
+    assert curves.isInScene
+    scene.Clear(0)
+    curves.add(3, 0.125, 0.5)
+    assert not curves.isInScene
+    again = curves.drawnAgain()
+    assert again.isInScene
+    assert scene.GetNodeByID(again.chart.GetID()) is again.chart
+    assert [row[0] for row in again.rows()] == [1, 2, 3]
+    assert [row[2] for row in again.rows()] == pytest.approx([math.nan, 0.75, 0.5], nan_ok=True)
+
+
 def test_models_are_chosen_and_taken_back_also_after_a_restart(tmp_path):
     models = ModelList(str(tmp_path))
     (tmp_path / "one").mkdir()
@@ -555,6 +570,16 @@ def test_exported_files_never_replace_others(tmp_path):
     (path,) = dicom_export.takeExport(job, str(tmp_path / "out"))
     assert os.path.basename(path) == "segmentation-2.dcm"
     assert (tmp_path / "out" / "segmentation.dcm").read_bytes() == b"old"
+
+
+def test_an_export_that_cannot_be_copied_as_a_whole_leaves_no_part_of_it(tmp_path):
+    folder = tmp_path / "temporary"
+    (folder / "result" / "segmentation.dcm").mkdir(parents=True)  # cannot be read as a file
+    (folder / "result" / "findings_sr.dcm").write_bytes(b"new")
+    job = SimpleNamespace(folder=str(folder), error=None, close=lambda: None)
+    with pytest.raises(ModuleError, match="cannot be written"):
+        dicom_export.takeExport(job, str(tmp_path / "out"))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 # Layers

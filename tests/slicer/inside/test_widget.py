@@ -349,6 +349,17 @@ def test_dicom_export_needs_a_series(open_module, make_volume, dialogs, tmp_path
     assert "not loaded from DICOM" in dialogs.errors[0]
 
 
+def test_dicom_export_needs_the_package(open_module, make_volume, make_interpreter):
+    make_volume()
+    widget = open_module()
+    segment(widget)
+    assert widget.ui.exportDicomButton.enabled
+    widget.ui.interpreterEdit.currentPath = make_interpreter("missing")
+    wait(lambda: widget.setupPanel.installation.state == "missing")
+    assert not widget.ui.exportDicomButton.enabled
+    assert "not installed" in widget.ui.exportDicomButton.toolTip
+
+
 def test_an_edited_result_is_exported_with_one_press(open_module, make_volume, dialogs, tmp_path, monkeypatch):
     made = make_volume()
     (tmp_path / "one.dcm").write_bytes(b"x")

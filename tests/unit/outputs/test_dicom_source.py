@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lightunet_monai.errors import OutputError
 from lightunet_monai.inputs import choose_series, discover_sources, geometry
+from lightunet_monai.labels import LabelTable
 from lightunet_monai.outputs import (
     check_output,
     measure_lesions,
@@ -245,6 +246,65 @@ def test_what_the_standard_does_not_allow_and_nothing_matches_by_is_left_empty(t
     for path in _objects(case, tmp_path):
         assert pydicom.dcmread(path).PatientBirthDate == ""
         assert "StudyDescription" not in pydicom.dcmread(path)
+        assert dicom_errors(path) == []
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientSex", "W"),
+        ("PatientSex", ["F", "M"]),
+        ("PatientBirthDate", "19700230"),
+        ("StudyDate", "20200101-20200202"),
+        ("StudyDate", ["20200101", "20200102"]),
+        ("StudyTime", "101112-101113"),
+    ],
+)
+def test_a_value_that_no_object_may_hold_does_not_stop_writing(
+    tmp_path: Path, keyword: str, value: str | list[str]
+) -> None:
+    case = make_case(tmp_path, shape=(24, 24, 8))
+    _change_files(case, **{keyword: value})
+    for path in _objects(case, tmp_path):
+        assert not pydicom.dcmread(path)[keyword].value
+        assert dicom_errors(path) == []
+
+
+@pytest.mark.parametrize("name", ["Planted", "A^B\\C^D"])
+def test_an_odd_name_of_a_patient_is_kept_and_never_told(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = make_case(tmp_path, shape=(24, 24, 8))
+    _change_files(case, PatientName=name)
+    for path in _objects(case, tmp_path):  # a warning would be an error here
+        assert pydicom.dcmread(path).get_item("PatientName").value.rstrip() == name.encode()
+    assert "Planted" not in caplog.text
+
+
+def test_a_slice_thickness_without_end_gives_way_to_the_spacing(tmp_path: Path) -> None:
+    case = make_case(tmp_path, shape=(24, 24, 8))
+    for path in case.folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\x18\x00\x50\x00DS\x02\x0099", b"\x18\x00\x50\x00DS\x04\x00inf "))
+    seg, *_ = _objects(case, tmp_path)
+    (shared,) = pydicom.dcmread(seg).SharedFunctionalGroupsSequence
+    assert shared.PixelMeasuresSequence[0].SliceThickness == 1.5
+
+
+@pytest.mark.parametrize("stated", [None, "ISO_IR 100", ["", "ISO 2022 IR 87"]])
+def test_letters_of_the_model_are_written_whatever_the_source_can_write(
+    tmp_path: Path, stated: str | list[str] | None
+) -> None:
+    case = make_case(tmp_path, shape=(24, 24, 8))
+    name = JAPANESE if isinstance(stated, list) else "Doe^Jane"
+    _change_files(case, SpecificCharacterSet=stated, PatientName=name)
+    labels = LabelTable(tuple(replace(label, title="Опухоль") for label in case.segmentation.labels))
+    seg, sr, rtstruct = _objects(replace(case, segmentation=replace(case.segmentation, labels=labels)), tmp_path)
+    assert pydicom.dcmread(seg).SegmentSequence[0].SegmentLabel == "Опухоль 1"
+    assert pydicom.dcmread(rtstruct).StructureSetROISequence[0].ROIName == "Опухоль 1"
+    assert "Опухоль 1".encode() in sr.read_bytes()
+    for path in (seg, sr, rtstruct):
+        assert (pydicom.dcmread(path).SpecificCharacterSet, pydicom.dcmread(path).PatientName) == ("ISO_IR 192", name)
         assert dicom_errors(path) == []
 
 

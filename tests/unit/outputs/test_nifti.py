@@ -44,6 +44,12 @@ def test_the_uncompressed_file_holds_the_same(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(image.dataobj), segmentation.label_map)
 
 
+def test_a_name_in_capitals_says_the_same(tmp_path: Path) -> None:
+    segmentation = make_case(tmp_path).segmentation
+    image = nibabel.load(write_nifti(segmentation, tmp_path / "LABELMAP.NII.GZ"))
+    assert np.array_equal(np.asarray(image.dataobj), segmentation.label_map)
+
+
 def test_the_same_label_map_gives_the_same_bytes(tmp_path: Path) -> None:
     segmentation = make_case(tmp_path).segmentation
     first, second = (write_nifti(segmentation, tmp_path / f"{name}.nii.gz") for name in "ab")
