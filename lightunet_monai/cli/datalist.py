@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise NoImageFoundError(f"{place}: no such folder.", hint="lightunet datalist IMAGES LABELS -o FILE.")
     pairs = _pairs(arguments.images, arguments.labels)
     tissues = _tissues(pairs, arguments.tissues) if arguments.tissues else {}
+    _check_grids(pairs, tissues)
     groups = _shuffled_groups(pairs, arguments.group, arguments.seed)
     folder = arguments.output.absolute().parent
     sections = _held_out(groups, share) if arguments.folds is None else _in_folds(groups, arguments.folds)
@@ -96,6 +97,19 @@ def _tissues(pairs: list[Pair], folder: Path) -> dict[Path, Path]:
             hint="A tissue map has the name of its volume.",
         )
     return {image: tissue.absolute() for image, tissue in found.items() if tissue is not None}
+
+
+def _check_grids(pairs: list[Pair], tissues: dict[Path, Path]) -> None:
+    """Refuse what training would refuse: label maps and tissue maps that do not lie on the grid of their volume."""
+    from ..transforms import LoadImageVolumed
+    from ..transforms.check_label_grids import check_label_grids
+
+    # Hounsfield units without a rescale are a matter of training; here only where voxels lie counts.
+    loader = LoadImageVolumed("image", label_keys=("label", "tissue"), assume_hu=True)
+    cases = [
+        {"image": image, "label": label, **({"tissue": tissues[image]} if tissues else {})} for image, label in pairs
+    ]
+    check_label_grids(cases, loader)
 
 
 def _shuffled_groups(pairs: list[Pair], pattern: str | None, seed: int) -> list[list[Pair]]:

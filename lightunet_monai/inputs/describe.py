@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..sources import DicomSeries, ImageSource
+from ..sources import DicomSeries, ImageFile, ImageSource
 from .choose import choose_series
 from .discover import Survey, why_no_source
 from .image_files import read_image_header
@@ -66,6 +66,24 @@ def describe_source(source: ImageSource) -> dict[str, Any]:
     return facts
 
 
+def unread_file(kind: str, name: str, path: Path) -> dict[str, Any]:
+    """Describe a source in one file of which nothing has been read yet; keys as `describe_source`."""
+    return {
+        "kind": kind,
+        "selector": name,
+        "name": name,
+        "path": str(path),
+        "modality": "",
+        "description": "",
+        "files": 1,
+        "slices": None,
+        "shape": None,
+        "affine": None,
+        "warnings": [],
+        "problem": None,
+    }
+
+
 def describe_error(error: InputError) -> dict[str, str]:
     """Describe a refusal, JSON values only."""
     return {"kind": type(error).__name__, "reason": error.reason, "message": error.message, "hint": error.hint}
@@ -95,23 +113,8 @@ def _describe_series(series: DicomSeries) -> dict[str, Any]:
     }
 
 
-def _describe_file(source: ImageSource) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "kind": "file",
-        "selector": selector_of(source),
-        "name": source.name,
-        "path": str(getattr(source, "path", "")),
-        "modality": "",
-        "description": "",
-        "files": 1,
-        "slices": None,
-        "shape": None,
-        "affine": None,
-        "warnings": [],
-        "problem": None,
-    }
-    if isinstance(source, DicomSeries):
-        return facts
+def _describe_file(source: ImageFile) -> dict[str, Any]:
+    facts = unread_file("file", source.name, source.path)
     try:
         header = read_image_header(source.path)
     except InputError as error:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
+from ..errors import AmbiguousSeriesError, InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
 from ..sources import DicomSeries, DicomSlice, ImageFile, ImageSource, StoredPixels, folder_of
 from .clusters import FoundPlane
 from .element_scan import BlankFileError, NotDicomError
@@ -157,7 +157,11 @@ def complete_series(series: DicomSeries) -> DicomSeries:
     Raises
     ------
     UnreadableFileError
-        If one of its files is damaged or no DICOM.
+        If one of its files is damaged or no DICOM, or a slice is not there.
+    UnsupportedImageError
+        If one of its files holds no slice of a volume.
+    AmbiguousSeriesError
+        If the slices are those of several volumes.
     """
     if series.slices and all(item.pixels is not None for item in series.slices) and _is_judged(series):
         return series
@@ -166,10 +170,22 @@ def complete_series(series: DicomSeries) -> DicomSeries:
     files, errors = _read_headers(FoundFiles(candidates, [], [], []), None)
     if errors or not files or len(files) < len(candidates):
         raise errors[0] if errors else UnreadableFileError(f"{series.name}: its files are no DICOM files.")
+    files, aside = _set_objects_aside(files)
+    if aside:
+        raise UnsupportedImageError(f"{series.name}: {aside[0].reason}, expected slices only.", reason=aside[0].code)
     planes = [FoundPlane(file, plane) for file in files for plane in file.header.planes]
     planes = [item for item in planes if (item.file.path, item.file.member, item.plane.frame or 0) in wanted]
+    if len(planes) < len(wanted):
+        raise UnreadableFileError(f"{series.name}: {len(planes)} of {len(wanted)} slices are in its files.")
     volumes, _ = _volumes(planes, series.series_uid, 0)
-    return max(volumes, key=lambda volume: len(volume.slices))
+    named = [volume for volume in volumes if volume.volume_key == series.volume_key]
+    if len(volumes) > 1 and len(named) != 1:
+        found = ", ".join(volume.volume_key for volume in volumes)
+        raise AmbiguousSeriesError(
+            f"{series.name}: its slices are {len(volumes)} volumes, expected 1: {found}.",
+            hint="Take one of those that discover_sources finds.",
+        )
+    return (named if len(volumes) > 1 else volumes)[0]
 
 
 def _is_judged(series: DicomSeries) -> bool:

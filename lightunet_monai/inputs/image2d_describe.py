@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, NoImageFoundError
-from .describe import describe_error
+from .describe import describe_error, unread_file
 from .image2d_read import read_model_input
 
 
@@ -28,21 +28,7 @@ def describe_image2d(path: Path) -> dict[str, Any]:
     NoImageFoundError
         If there is no such file; every other refusal is the ``problem`` of the image.
     """
-    source: dict[str, Any] = {
-        "kind": "image2d",
-        "selector": path.name,
-        "name": path.name,
-        "path": str(path),
-        "modality": "",
-        "description": "",
-        "files": 1,
-        "slices": None,
-        "shape": None,
-        "affine": None,
-        "spacing": None,
-        "warnings": [],
-        "problem": None,
-    }
+    source = unread_file("image2d", path.name, path) | {"spacing": None}
     try:
         plane = read_model_input(path)
     except NoImageFoundError:

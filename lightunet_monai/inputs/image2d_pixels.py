@@ -58,7 +58,7 @@ def is_image2d(path: Path) -> bool:
     return path.name.lower().endswith(IMAGE2D_SUFFIXES)
 
 
-def check_size(columns: int, rows: int, path: Path) -> None:
+def check_size(columns: int, rows: int, path: Path | str) -> None:
     """Refuse an image by its size, before a pixel is decoded.
 
     Raises
@@ -80,7 +80,7 @@ def check_size(columns: int, rows: int, path: Path) -> None:
         )
 
 
-def check_contrast(plane: Plane2D, path: Path) -> None:
+def check_contrast(plane: Plane2D, path: Path | str) -> None:
     """Refuse an image of one value in nearly all of its pixels.
 
     Raises

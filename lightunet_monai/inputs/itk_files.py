@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
 from .image_header import ImageFileHeader, ReadVoxels, check_file_size, check_shape
+from .packed import check_gzip, check_zlib
 
 _MAX_TEXT_BYTES = 64 * 1024
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -23,9 +24,15 @@ _NRRD_SPACES = {
 """Signs that turn a NRRD space into LPS."""
 
 _META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "FLOAT": 4, "DOUBLE": 8}
-_META_BYTES |= {"LONG": 8, "ULONG": 8, "LONG_LONG": 8, "ULONG_LONG": 8}
+_META_BYTES |= {"LONG": 4, "ULONG": 4, "LONG_LONG": 8, "ULONG_LONG": 8}
+"""As MetaIO counts them, whatever a long has on this machine."""
+
 _NRRD_BYTES = {"char": 1, "int8": 1, "short": 2, "int16": 2, "int": 4, "int32": 4, "longlong": 8, "int64": 8}
 _NRRD_BYTES |= {"float": 4, "double": 8}
+
+
+Check = Callable[[], None]
+"""Raises UnreadableFileError if the voxels of a file cannot be unpacked."""
 
 
 def open_with_simpleitk(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
@@ -49,12 +56,12 @@ def open_with_simpleitk(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
     check_name(path)
     is_nrrd = path.name.lower().endswith((".nrrd", ".nhdr"))
     try:
-        header = _read_nrrd(path) if is_nrrd else _read_meta_image(path)
+        header, check_packed = _read_nrrd(path) if is_nrrd else _read_meta_image(path)
     except (ValueError, KeyError, IndexError, OSError) as error:
         raise UnreadableFileError(
             f"{path}: damaged header: {type(error).__name__} {error}.", hint="Write the file again."
         ) from None
-    return header, lambda: _read_voxels(path, header.shape)
+    return header, lambda: _read_voxels(path, header.shape, check_packed)
 
 
 def image_io(path: Path) -> str:
@@ -81,8 +88,10 @@ def check_name(path: Path) -> None:
         ) from None
 
 
-def _read_voxels(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+def _read_voxels(path: Path, shape: tuple[int, int, int], check_packed: Check | None) -> NDArray[np.float32]:
     sitk = _import_simpleitk()
+    if check_packed is not None:
+        check_packed()
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(image_io(path))  # left to itself it does not know .MHA
@@ -132,7 +141,7 @@ def _check_data_file(path: Path, name: str) -> Path:
     return data
 
 
-def _read_nrrd(path: Path) -> ImageFileHeader:
+def _read_nrrd(path: Path) -> tuple[ImageFileHeader, Check | None]:
     lines, offset = _read_text(path, lambda line: not line.strip())
     if not lines or not lines[0].startswith("NRRD000"):
         raise ValueError("no NRRD magic")
@@ -151,10 +160,13 @@ def _read_nrrd(path: Path) -> ImageFileHeader:
     if fields["type"].lower() == "block":
         raise UnsupportedImageError(f"{path}: voxels of type block, expected one number each.", reason="voxel-type")
     name = re.sub(r"^(unsigned|signed|u)\s*(?=[a-z])", "", fields["type"].lower()).replace("_t", "")
-    is_packed = fields.get("encoding", "raw").lower() not in ("raw",)
+    encoding, size = fields.get("encoding", "raw").lower(), int(np.prod(shape)) * _NRRD_BYTES.get(name, 1)
     data, begin = (_check_data_file(path, fields["data file"]), 0) if "data file" in fields else (path, offset)
-    check_file_size(data, int(np.prod(shape)) * _NRRD_BYTES.get(name, 1), begin, is_packed=is_packed)
-    return ImageFileHeader(shape, _nrrd_affine(fields, path))
+    check_file_size(data, size, begin, is_packed=encoding != "raw")
+    skip = int(fields.get("line skip") or fields.get("lineskip") or 0)
+    is_gzip = encoding in ("gzip", "gz")
+    header = ImageFileHeader(shape, _nrrd_affine(fields, path))
+    return header, (lambda: check_gzip(data, begin, size, lines=skip)) if is_gzip else None
 
 
 def _nrrd_affine(fields: dict[str, str], path: Path) -> NDArray[np.float64]:
@@ -188,7 +200,7 @@ def _vector(text: str) -> list[float]:
     return numbers
 
 
-def _read_meta_image(path: Path) -> ImageFileHeader:
+def _read_meta_image(path: Path) -> tuple[ImageFileHeader, Check | None]:
     lines, offset = _read_text(path, lambda line: line.startswith(b"ElementDataFile"))
     fields = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
     shape = check_shape(tuple(int(size) for size in fields["DimSize"].split()), path)
@@ -197,11 +209,51 @@ def _read_meta_image(path: Path) -> ImageFileHeader:
     kind = fields["ElementType"].removeprefix("MET_")
     if kind not in _META_BYTES:
         raise UnsupportedImageError(f"{path}: voxels of type {kind}, expected one number each.", reason="voxel-type")
-    source = fields["ElementDataFile"]
-    data, begin = (path, offset) if source == "LOCAL" else (_check_data_file(path, source), 0)
-    is_packed = fields.get("CompressedData", "False").lower() == "true"
-    check_file_size(data, int(np.prod(shape)) * _META_BYTES[kind], begin, is_packed=is_packed)
-    return ImageFileHeader(shape, _meta_affine(fields, path, int(fields["NDims"])))
+    _check_meta_values(fields, path)
+    check_packed = _find_meta_voxels(fields, path, offset, int(np.prod(shape)))
+    return ImageFileHeader(shape, _meta_affine(fields, path, int(fields["NDims"]))), check_packed
+
+
+def _find_meta_voxels(fields: dict[str, str], path: Path, offset: int, count: int) -> Check | None:
+    """Check that the voxels are where the header says, in full; give the check of packed ones."""
+    source, kind = fields["ElementDataFile"], fields["ElementType"].removeprefix("MET_")
+    is_local, skip = source == "LOCAL", int(fields.get("HeaderSize", "0"))
+    if is_local and 0 < skip < offset:
+        raise UnreadableFileError(
+            f"{path}: HeaderSize is {skip}, expected none or at least the {offset} bytes of the header.",
+            hint="Write the file again.",
+        )
+    data, begin = (path, max(offset, skip)) if is_local else (_check_data_file(path, source), max(0, skip))
+    is_packed, size = fields.get("CompressedData", "False").lower() == "true", count * _META_BYTES[kind]
+    check_file_size(data, size, begin, is_packed=is_packed)
+    if not is_packed:
+        if kind in ("LONG", "ULONG") and data.stat().st_size - begin >= 2 * size:
+            raise UnsupportedImageError(
+                f"{path}: voxels of type MET_{kind} in more than 4 bytes each.",
+                hint=f"Write it as MET_{kind}_LONG.",
+                reason="voxel-type",
+            )
+        return None
+    packed_bytes = int(fields.get("CompressedDataSize", "0"))
+    if packed_bytes <= 0 and is_local:  # MetaIO unpacks the wrong bytes then, and gives what it has
+        raise UnreadableFileError(f"{path}: the header has no CompressedDataSize.", hint="Write the file again.")
+    return lambda: check_zlib(data, begin, size, packed_bytes=packed_bytes if packed_bytes > 0 else data.stat().st_size)
+
+
+def _check_meta_values(fields: dict[str, str], path: Path) -> None:
+    """Refuse what MetaIO reads and ITK then passes over in silence."""
+    unit = fields.get("DistanceUnits", "mm")
+    if unit not in ("mm", "?", ""):
+        raise GeometryError(f"{path}: the unit of length is {unit}, expected mm.", reason="unit")
+    slope, intercept = (
+        fields.get(f"ElementToIntensityFunction{name}", plain) for name, plain in (("Slope", "1"), ("Offset", "0"))
+    )
+    if (float(slope), float(intercept)) != (1.0, 0.0):
+        raise UnsupportedImageError(
+            f"{path}: voxels to be multiplied by {slope} and raised by {intercept}, expected Hounsfield units.",
+            hint="Write the file with the values themselves.",
+            reason="rescale",
+        )
 
 
 def _meta_affine(fields: dict[str, str], path: Path, dimensions: int) -> NDArray[np.float64]:

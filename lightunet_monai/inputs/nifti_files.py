@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
 from .image_header import ImageFileHeader, ReadVoxels, check_file_size, check_shape
+from .limits import MAX_INFLATED_EXTRA_BYTES
+from .packed import read_to_end
 
 FORMS_TOLERANCE_MM = 0.1
 """How far a corner of the volume may lie apart by qform and by sform: single-precision quaternions reach 0.01 mm."""
@@ -57,21 +62,50 @@ def open_nifti(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
         raise UnsupportedImageError(
             f"{path}: voxels of type {dtype}, expected one real number each.", reason="voxel-type"
         )
-    is_packed = path.name.lower().endswith(".gz")
     offset = int(image.dataobj.offset)
-    check_file_size(path, int(np.prod(shape)) * dtype.itemsize, offset, is_packed=is_packed)
+    header_bytes = image.header.single_vox_offset
+    if offset < header_bytes:  # nibabel takes 0 at its word, and the header for voxels
+        raise UnreadableFileError(
+            f"{path}: the voxels are said to begin at byte {offset}, expected {header_bytes} or more.",
+            hint="Write the file again.",
+        )
+    check_file_size(path, int(np.prod(shape)) * dtype.itemsize, offset, is_packed=_is_packed(path))
     affine, warnings = nifti_affine(image.header, path, shape)
     return ImageFileHeader(shape, affine, warnings), lambda: _read_voxels(image, path, shape)
 
 
 def _read_voxels(image: Any, path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
     try:
-        voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
+        voxels = read_whole(image, path, _float_voxels)
     except READ_ERRORS as error:
         raise UnreadableFileError(
             f"{path}: damaged or truncated: {type(error).__name__}.", hint="Copy or export the file again."
         ) from None
-    return np.asarray(voxels).reshape(shape)
+    return voxels.reshape(shape)
+
+
+def read_whole(image: Any, path: Path, read: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:
+    """Read the voxels of an image, of a packed one in one pass with the rest of its stream, where the checksum is.
+
+    Raises
+    ------
+    READ_ERRORS
+        If the file is damaged or truncated.
+    """
+    if not _is_packed(path):
+        return read(image)
+    with gzip.open(path) as stream:
+        voxels = read(type(image).from_file_map({"image": FileHolder(fileobj=stream)}))
+        read_to_end(stream, MAX_INFLATED_EXTRA_BYTES)
+    return voxels
+
+
+def _float_voxels(image: Any) -> NDArray[np.float32]:
+    return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
 
 
 def nifti_affine(header: Any, path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[str, ...]]:

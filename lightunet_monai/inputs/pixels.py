@@ -139,11 +139,11 @@ def pixel_warnings(slices: Sequence[DicomSlice], what: str, *, assume_hu: bool =
     """What is tolerated about the pixels, for the report."""
     stored = [_stored(item) for item in slices]
     lossy = sum(pixels.is_lossy or pixels.transfer_syntax in LOSSY for pixels in stored)
-    unspecified = sum(pixels.rescale_type not in ("", "HU") for pixels in stored)
+    unspecified = [pixels.rescale_type for pixels in stored if pixels.rescale_type not in ("", "HU")]
     assumed = sum(pixels.slope is None or pixels.intercept is None for pixels in stored) if assume_hu else 0
     found = (
         (lossy, "slices were compressed with loss"),
-        (unspecified, f"slices have rescale type {stored[0].rescale_type or 'unknown'}, expected HU"),
+        (len(unspecified), f"slices have rescale type {' or '.join(sorted(set(unspecified)))}, expected HU"),
         (assumed, "slices have no rescale; stored values were taken as Hounsfield units as asked"),
     )
     return tuple(f"{what}: {count} of {len(stored)} {text}." for count, text in found if count)
@@ -209,6 +209,14 @@ def _check_length(item: DicomSlice, pixels: StoredPixels) -> None:
             f"{pixels.columns} x {pixels.rows} x {pixels.frames}.",
             hint="Copy or export the file again.",
             reason="truncated",
+        )
+    if pixels.length >= expected + _plane_bytes(pixels):
+        # A byte or two are filled up. A whole plane more means other bits, sizes or frames than the header gives.
+        raise UnreadableFileError(
+            f"{item}: {pixels.length} bytes of pixels, expected {expected} for {pixels.columns} x {pixels.rows} x "
+            f"{pixels.frames} of {pixels.bits_allocated} bits: the header contradicts the pixels.",
+            hint="Ask for a new export of this series.",
+            reason="pixel-length",
         )
 
 

@@ -215,7 +215,7 @@ def plan_regularization(source: ImageSource) -> Regularization | None:
     series = complete_series(source)
     if series.affine is None or series.shape is None:
         raise series.problem or GeometryError(f"Series {series.series_uid}: no affine.", reason="no-position")
-    if series.problem is None:
+    if not isinstance(series.problem, GeometryError):  # none, or one of the pixels, as a missing rescale
         return None
     positions = np.array([item.position for item in series.slices], np.float64) * (-1.0, -1.0, 1.0)  # LPS to RAS
     return _plan(np.array(series.affine), series.shape, positions - positions[0])

@@ -15,7 +15,7 @@ from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
 from ..inputs.dicom_file import is_dicom
 from ..inputs.image_header import check_affine
 from ..inputs.itk_files import check_name, image_io
-from ..inputs.nifti_files import READ_ERRORS, nifti_affine
+from ..inputs.nifti_files import READ_ERRORS, nifti_affine, read_whole
 from ..labels import LabelTable
 from .label_grid import Grid, LabelGrid
 from .read_dicom_seg import paint_dicom_seg
@@ -233,7 +233,7 @@ def check_equal_grids(found: Grid, expected: Grid, name: str) -> None:
 def _read_nifti(path: Path) -> tuple[Any, Any]:
     image, affine = _open_nifti(path)
     try:
-        return np.asanyarray(image.dataobj), affine
+        return read_whole(image, path, lambda whole: np.asanyarray(whole.dataobj)), affine
     except READ_ERRORS as error:
         raise UnreadableFileError(f"{path}: cannot be read as NIfTI: {error}.") from error
 

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pydicom
 import pytest
 
 from lightunet_monai.cli import main
@@ -11,9 +12,10 @@ from lightunet_monai.outputs import write_dicom_seg, write_seg_nrrd
 from lightunet_monai.transforms import LoadImageVolumed, list_labelled_cases
 from tests.builders.segmentation import make_lesions, make_segmentation
 from tests.builders.series import make_series
-from tests.builders.volume import make_nifti, make_volume, make_voxels
+from tests.builders.volume import make_affine, make_nifti, make_volume, make_voxels
 
 SHAPE = (40, 36, 20)
+EMPTY = np.zeros((4, 4, 4), np.uint8)
 
 
 def run(tmp_path, images, labels, *words):
@@ -88,7 +90,7 @@ def _flat(tmp_path, patients, studies):
         (tmp_path / folder).mkdir()
         for patient in range(patients):
             for study in range(studies):
-                (tmp_path / folder / f"p{patient}_s{study}.nii.gz").write_bytes(b"")
+                make_nifti(tmp_path / folder / f"p{patient}_s{study}.nii.gz", EMPTY)
     return tmp_path / "images", tmp_path / "labels"
 
 
@@ -136,7 +138,7 @@ def test_a_large_group_is_not_held_out_where_a_smaller_one_fits(tmp_path):
     images, labels = _flat(tmp_path, 3, 1)
     for number in range(8):
         for folder in (images, labels):
-            (folder / f"p0_more{number}.nii.gz").write_bytes(b"")
+            make_nifti(folder / f"p0_more{number}.nii.gz", EMPTY)
     path = tmp_path / "list.json"
     for seed in range(6):
         words = ["datalist", str(images), str(labels), "-o", str(path), "--group", r"p\d+", "--seed", str(seed)]
@@ -170,7 +172,7 @@ def test_a_folder_in_place_of_the_datalist_is_refused_and_nothing_is_left(tmp_pa
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
         for name in ("a", "b"):
-            make_nifti(tmp_path / folder / f"{name}.nii.gz", np.zeros((4, 4, 4), np.uint8))
+            make_nifti(tmp_path / folder / f"{name}.nii.gz", EMPTY)
     (tmp_path / "out").mkdir()
     words = ["datalist", str(tmp_path / "images"), str(tmp_path / "labels"), "-o"]
     assert main([*words, str(tmp_path / "out")]) == 1
@@ -204,3 +206,43 @@ def test_two_volumes_with_one_label_map_are_refused(tmp_path, capsys):
     message = capsys.readouterr().err
     assert "a.nii.gz: the label map of two volumes" in message
     assert "a.nrrd" in message
+
+
+def test_a_label_map_that_does_not_lie_on_the_grid_of_its_volume_is_refused(tmp_path, capsys):
+    images, labels = _flat(tmp_path, 3, 1)
+    make_nifti(labels / "p0_s0.nii.gz", EMPTY[:, :, :3])
+    make_nifti(labels / "p1_s0.nii.gz", EMPTY, make_affine(origin=(10.3, -20.0, 30.0)))
+    assert run(tmp_path, images, labels)[0] == 1
+    message = capsys.readouterr().err
+    assert "2 files of the cases cannot be used" in message
+    assert "p0_s0.nii.gz: (4, 4, 3) voxels, its volume has (4, 4, 4)" in message
+    assert "p1_s0.nii.gz: up to 0.300 mm away from its volume" in message
+    assert not (tmp_path / "list.json").exists()
+
+
+def test_a_dicom_seg_on_another_grid_than_its_series_is_refused(cases, tmp_path, capsys):
+    for path in (tmp_path / "images" / "patient_1" / "CT").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.ImagePositionPatient[0] += 0.4
+        dataset.save_as(path)
+    assert run(tmp_path, tmp_path / "images", tmp_path / "labels")[0] == 1
+    assert "seg_2.dcm" in capsys.readouterr().err
+
+
+def test_a_tissue_map_that_does_not_lie_on_the_grid_of_its_volume_is_refused(tmp_path, capsys):
+    images, labels = _flat(tmp_path, 2, 1)
+    for name, values in (("p0_s0", EMPTY), ("p1_s0", EMPTY[:3])):
+        (tmp_path / "tissues").mkdir(exist_ok=True)
+        make_nifti(tmp_path / "tissues" / f"{name}.nii.gz", values)
+    assert run(tmp_path, images, labels, "--tissues", str(tmp_path / "tissues"))[0] == 1
+    assert f"{tmp_path / 'tissues' / 'p1_s0.nii.gz'}: (3, 4, 4) voxels" in capsys.readouterr().err
+
+
+def test_a_series_without_rescale_is_listed(tmp_path):
+    for number in (1, 2):
+        make_series(tmp_path / "images" / f"case{number}", defect="no rescale", series=number)
+        (source,) = discover_sources(tmp_path / "images" / f"case{number}")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        label = np.zeros(source.shape, np.uint8)
+        make_nifti(tmp_path / "labels" / f"case{number}.nii.gz", label, np.array(source.affine))
+    assert run(tmp_path, tmp_path / "images", tmp_path / "labels")[0] == 0

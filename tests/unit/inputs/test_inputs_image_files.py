@@ -4,10 +4,12 @@ import contextlib
 import gzip
 import os
 import sys
+import zlib
 
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 
 from lightunet_monai.errors import GeometryError, InputError, UnreadableFileError, UnsupportedImageError
 from lightunet_monai.inputs import choose_series, discover_sources, plan_regularization, read_hu
@@ -191,6 +193,77 @@ def test_a_truncated_compressed_file_is_refused(tmp_path):
     assert refusal(path)[0] is UnreadableFileError
 
 
+PACKED = [
+    ("v.nii.gz", "v.nii.gz"),
+    ("v.nrrd", "v.nrrd"),
+    ("v.nhdr", "v.raw.gz"),
+    ("v.mha", "v.mha"),
+    ("v.mhd", "v.zraw"),
+]
+"""A file, and the one that its packed voxels are in."""
+
+
+def make_packed(path):
+    make_volume(path)
+    if ".nii" not in path.name:
+        SimpleITK.WriteImage(SimpleITK.ReadImage(path), path, True)
+    return path
+
+
+@pytest.mark.parametrize(("name", "data_name"), PACKED)
+def test_one_bit_changed_in_packed_voxels_never_changes_a_voxel(tmp_path, name, data_name):
+    path, data = make_packed(tmp_path / name), tmp_path / data_name
+    np.testing.assert_array_equal(load(path).voxels, make_voxels())
+    good = data.read_bytes()
+    for at in np.linspace(len(good) // 5, len(good) - 3, 12).astype(int):
+        data.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with contextlib.suppress(UnreadableFileError):  # some bits are not used
+            np.testing.assert_array_equal(load(path).voxels, make_voxels())
+
+
+@pytest.mark.parametrize(("name", "data_name"), PACKED)
+def test_packed_voxels_without_the_end_of_their_stream_are_refused(tmp_path, name, data_name):
+    path, data = make_packed(tmp_path / name), tmp_path / data_name
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(UnreadableFileError, match="damaged or truncated"):
+        load(path)
+
+
+def test_what_follows_packed_voxels_is_not_unpacked_without_limit(tmp_path):
+    path = make_volume(tmp_path / "v.nii.gz")
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(2**21)))
+    assert refusal(path)[0] is UnreadableFileError
+
+
+@pytest.mark.parametrize("kind", ["two members", "a line to skip"])
+def test_gzip_streams_that_nrrd_allows_are_read(tmp_path, kind):
+    path = make_volume(tmp_path / "v.nrrd")
+    head, raw = path.read_bytes().split(b"\n\n", 1)
+    head = head.replace(b"encoding: raw", b"encoding: gzip" + (b"\nline skip: 1" if kind == "a line to skip" else b""))
+    packed = gzip.compress(raw[:500]) + gzip.compress(raw[500:]) if kind == "two members" else gzip.compress(raw)
+    path.write_bytes(head + b"\n\n" + (b"skipped\n" if kind == "a line to skip" else b"") + packed)
+    np.testing.assert_array_equal(load(path).voxels, make_voxels())
+
+
+@pytest.mark.parametrize("count", [None, b"0", b"700"], ids=["no size", "size 0", "too small a size"])
+def test_a_packed_meta_image_that_does_not_say_how_long_its_stream_is_is_refused(tmp_path, count):
+    path = make_packed(tmp_path / "v.mha")
+    line = next(line for line in path.read_bytes().split(b"\n") if line.startswith(b"CompressedDataSize"))
+    patch(path, line + b"\n", b"" if count is None else b"CompressedDataSize = " + count + b"\n")
+    assert refusal(path)[0] is UnreadableFileError
+
+
+@pytest.mark.parametrize("change", [-100, 100], ids=["fewer", "more"])
+def test_a_packed_meta_image_of_another_size_is_refused(tmp_path, change):
+    path = make_volume(tmp_path / "v.mha")
+    head, raw = path.read_bytes().split(b"LOCAL\n", 1)
+    packed = zlib.compress((raw + bytes(100))[: len(raw) + change])
+    size = b"CompressedDataSize = %d\nElementDataFile" % len(packed)
+    head = head.replace(b"Data = False", b"Data = True").replace(b"ElementDataFile", size)
+    path.write_bytes(head + b"LOCAL\n" + packed)
+    assert refusal(path)[0] is UnreadableFileError
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("content", [b"", b"just some text\n" * 40, b"\x00" * 400])
 def test_a_file_that_is_something_else_is_refused(tmp_path, suffix, content):
@@ -222,6 +295,17 @@ def test_a_nifti_header_that_nibabel_refuses_is_refused(tmp_path, at, value):
     data = data[:112] + np.array([1.0, 0.0], "<f4").tobytes() + data[120:]  # a slope, so that the intercept counts
     path.write_bytes(data[:at] + value + data[at + len(value) :])
     assert refusal(path)[0] is UnreadableFileError
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_nifti_whose_voxels_begin_within_its_header_is_refused(tmp_path, suffix):
+    data = bytearray(make_nifti(tmp_path / "v.nii").read_bytes())
+    data[108:112] = bytes(4)
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(gzip.compress(bytes(data)) if suffix == ".nii.gz" else bytes(data))
+    assert refusal(path)[0] is UnreadableFileError
+    with pytest.raises(UnreadableFileError, match="byte 0, expected 352"):
+        load(path)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file names of other systems are text")
@@ -286,6 +370,34 @@ def test_a_meta_image_without_its_geometry_is_refused(tmp_path, field):
 def test_a_meta_image_with_negative_spacing_is_refused(tmp_path):
     path = patch(make_volume(tmp_path / "v.mha"), b"ElementSpacing = 0", b"ElementSpacing = -0")
     assert refusal(path) == (GeometryError, "implausible-spacing")
+
+
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        (b"DistanceUnits = um", (GeometryError, "unit")),
+        (b"DistanceUnits = cm", (GeometryError, "unit")),
+        (b"ElementToIntensityFunctionSlope = 2", (UnsupportedImageError, "rescale")),
+        (b"ElementToIntensityFunctionOffset = -1024", (UnsupportedImageError, "rescale")),
+        (b"HeaderSize = 4", (UnreadableFileError, "unreadable")),
+        (b"DistanceUnits = mm", None),
+        (b"ElementToIntensityFunctionSlope = 1", None),
+        (b"HeaderSize = -1", None),
+    ],
+)
+def test_a_meta_image_is_read_as_its_header_says_or_refused(tmp_path, line, refused):
+    path = patch(make_volume(tmp_path / "v.mha"), b"NDims", line + b"\nNDims")
+    if refused:
+        assert refusal(path) == refused
+    else:
+        np.testing.assert_array_equal(load(path).voxels, make_voxels())
+
+
+def test_a_long_of_a_meta_image_has_4_bytes(tmp_path):
+    path = make_volume(tmp_path / "v.mha", make_voxels().astype(np.int32))
+    np.testing.assert_array_equal(load(patch(path, b"MET_INT", b"MET_LONG")).voxels, make_voxels())
+    path = make_volume(tmp_path / "w.mha", make_voxels().astype(np.int64))
+    assert refusal(patch(path, b"MET_LONG_LONG", b"MET_LONG")) == (UnsupportedImageError, "voxel-type")
 
 
 @pytest.mark.parametrize(("suffix", "key"), [(".mhd", b"v.raw"), (".nhdr", b"v.raw")])

@@ -12,6 +12,7 @@ from lightunet_monai.errors import UnreadableFileError, UnsupportedImageError
 from lightunet_monai.inputs import choose_series, discover_sources, read_hu
 from lightunet_monai.inputs.pixels import check_storage, read_planes_hu
 from lightunet_monai.sources import DicomSlice, StoredPixels
+from tests.builders.multi_frame import make_enhanced
 from tests.builders.series import INTERCEPT, SYNTAXES, make_series
 
 
@@ -246,6 +247,36 @@ def test_a_truncated_file_is_refused_before_any_pixel_is_read_and_named(tmp_path
         read_hu(source)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}, {"Rows": 10}, {"Columns": 12}],
+    ids=["half the bits", "half the rows", "half the columns"],
+)
+def test_pixels_of_more_planes_than_the_header_says_are_refused(tmp_path, values):
+    truth = make_series(tmp_path)
+    rewrite(truth, lambda dataset: [setattr(dataset, name, value) for name, value in values.items()])
+    with pytest.raises(UnreadableFileError, match="960 bytes of pixels, expected 480") as caught:
+        load(tmp_path)
+    assert caught.value.reason == "pixel-length"
+
+
+def test_a_frame_that_the_header_does_not_count_is_not_dropped(tmp_path):
+    truth = make_enhanced(tmp_path / "e.dcm")
+    dataset = pydicom.dcmread(truth.files[0])
+    dataset.PixelData += dataset.PixelData[:960]
+    dataset.save_as(truth.files[0])
+    with pytest.raises(UnreadableFileError, match="12480 bytes of pixels, expected 11520"):
+        load(tmp_path)
+
+
+def test_bytes_that_fill_up_pixel_data_do_not_matter(tmp_path):
+    def fill_up(index, dataset):
+        dataset.PixelData += b"0000"
+
+    truth = make_series(tmp_path, change=fill_up)
+    np.testing.assert_array_equal(load(tmp_path).voxels, truth.voxels)
+
+
 def test_an_unknown_transfer_syntax_is_refused(tmp_path):
     truth = make_series(tmp_path, syntax="rle")
     rewrite(truth, lambda dataset: setattr(dataset.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.4.100"))
@@ -313,3 +344,9 @@ def test_lossy_compression_is_a_warning(tmp_path):
     truth = make_series(tmp_path)
     rewrite(truth, lambda dataset: setattr(dataset, "LossyImageCompression", "01"))
     assert "12 of 12 slices were compressed with loss" in " ".join(load(tmp_path).warnings)
+
+
+def test_the_rescale_types_that_are_no_hounsfield_units_are_named(tmp_path):
+    kinds = {9: "US", 10: "MGML", 11: "US"}
+    make_series(tmp_path, change=lambda index, dataset: setattr(dataset, "RescaleType", kinds.get(index, "HU")))
+    assert "3 of 12 slices have rescale type MGML or US, expected HU" in " ".join(load(tmp_path).warnings)

@@ -412,6 +412,30 @@ def test_a_series_made_by_hand_with_a_gap_is_refused(tmp_path):
         read_hu(DicomSeries(truth.series_uid, "", tuple(map(DicomSlice, kept))))
 
 
+@pytest.mark.parametrize("defect", ["two kernels", "two phases", "interleaved kernels"])
+def test_a_series_made_by_hand_of_two_volumes_is_refused_unless_it_names_one(tmp_path, defect):
+    truth = make_series(tmp_path, defect=defect)
+    slices = tuple(map(DicomSlice, truth.files))
+    with pytest.raises(AmbiguousSeriesError, match="2 volumes, expected 1"):
+        read_hu(DicomSeries(truth.series_uid, "", slices))
+    for source in discover_sources(tmp_path):
+        named = DicomSeries(truth.series_uid, "", slices, volume_key=source.volume_key)
+        np.testing.assert_array_equal(read_hu(named).voxels, read_hu(source).voxels)
+
+
+def test_a_series_made_by_hand_with_a_frame_that_is_not_there_is_refused(tmp_path):
+    truth = make_series(tmp_path)
+    slices = (*map(DicomSlice, truth.files), DicomSlice(truth.files[0], frame=3))
+    with pytest.raises(UnreadableFileError, match="12 of 13 slices"):
+        read_hu(DicomSeries(truth.series_uid, "", slices))
+
+
+def test_a_series_made_by_hand_with_a_file_that_is_no_slice_is_refused(tmp_path):
+    truth = make_series(tmp_path, defect="localizer")
+    with pytest.raises(UnsupportedImageError, match="localizer"):
+        read_hu(DicomSeries(truth.series_uid, "", tuple(map(DicomSlice, truth.files))))
+
+
 def test_a_file_that_changed_after_discovery_is_refused(tmp_path):
     truth = make_series(tmp_path)
     source = choose_series(discover_sources(tmp_path))

@@ -16,7 +16,7 @@ from lightunet_monai.inputs import choose_series, discover_sources, load_volume,
 from lightunet_monai.inputs.plausibility import ct_warnings, refuse_other_units
 from lightunet_monai.sources import ImageFile
 from tests.builders.multi_frame import make_enhanced
-from tests.builders.series import make_series
+from tests.builders.series import INTERCEPT, make_series
 from tests.builders.volume import make_affine, make_nifti, make_voxels
 
 
@@ -89,6 +89,18 @@ def test_regularize_leaves_a_regular_series_alone(tmp_path):
     source = choose_series(discover_sources(tmp_path))
     assert plan_regularization(source) is None
     np.testing.assert_array_equal(load_volume(source, regularize=True)[0].numpy(), truth.voxels)
+
+
+def test_regularize_leaves_a_regular_series_without_rescale_alone(tmp_path):
+    def store_hounsfield_units(index, dataset):
+        dataset.PixelData = (np.frombuffer(dataset.PixelData, "<i2") + INTERCEPT).astype("<i2").tobytes()
+
+    truth = make_series(tmp_path, defect="no rescale", change=store_hounsfield_units)
+    source = choose_series(discover_sources(tmp_path), assume_hu=True)
+    volume = load_volume(source, assume_hu=True, regularize=True)
+    np.testing.assert_array_equal(volume[0].numpy(), truth.voxels)
+    assert plan_regularization(source) is None
+    assert "resampled" not in " ".join(volume.meta["warnings"])
 
 
 @pytest.mark.parametrize("defect", ["gap", "two images per position", "no position", "odd orientation"])

@@ -1,5 +1,6 @@
 """MONAI's way into the inputs: paths, sources, volumes in memory, labels, lists of cases."""
 
+import contextlib
 import json
 
 import nibabel as nib
@@ -145,6 +146,18 @@ def test_a_volume_given_as_label_map_is_refused(tmp_path):
     nib.save(nib.Nifti1Image(np.zeros((4, 4), np.uint8), np.eye(4)), tmp_path / "flat.nii.gz")
     with pytest.raises(UnsupportedImageError, match="2 dimensions"):
         load_label_map(tmp_path / "flat.nii.gz")
+
+
+def test_a_label_map_with_one_bit_changed_is_never_another_one(tmp_path):
+    path = make_nifti(tmp_path / "label.nii.gz", np.random.default_rng(0).integers(0, 2, (20, 20, 20), np.uint8))
+    truth, good = load_label_map(path).as_tensor(), path.read_bytes()
+    for at in np.linspace(len(good) // 5, len(good) - 3, 12).astype(int):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with contextlib.suppress(UnreadableFileError):  # some bits are not used
+            assert torch.equal(load_label_map(path).as_tensor(), truth)
+    path.write_bytes(good[:-1])
+    with pytest.raises(UnreadableFileError, match="label"):
+        load_label_map(path)
 
 
 def test_cases_are_every_ct_volume_below_a_folder(tmp_path):
