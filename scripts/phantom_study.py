@@ -214,11 +214,13 @@ def make_study(requests: list[Request], folder: Path, *, jobs: int = 1) -> Itera
 
 
 def _is_there(request: Request, folder: Path) -> bool:
-    path = folder / "parameters" / f"{request.name}.json"
-    if not path.exists():
+    if not all((folder / kind / f"{request.name}.nii.gz").exists() for kind in ("images", "labels")):
         return False
     made: dict[str, Any] = {"kind": KINDS[0]}  # what records without one are of
-    made |= json.loads(path.read_text(encoding="utf-8"))["request"]
+    try:
+        made |= json.loads((folder / "parameters" / f"{request.name}.json").read_text(encoding="utf-8"))["request"]
+    except (FileNotFoundError, ValueError):  # not made, or stopped while the record was written
+        return False
     return made == asdict(request)
 
 

@@ -37,7 +37,7 @@ def main() -> int:
         return _print_scores(parser, arguments)
     except LightUNetError as error:
         print(f"error: {error}", file=sys.stderr)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"error: {arguments.datalist}: {type(error).__name__}: {error}", file=sys.stderr)
     return 1
 
@@ -50,11 +50,11 @@ def _print_scores(parser: argparse.ArgumentParser, arguments: argparse.Namespace
         parser.error(f"{arguments.datalist}: no section {arguments.section!r}, expected one of {', '.join(lists)}.")
     cases = lists[arguments.section]
     rows = [(case, _score(predictor, arguments.datalist.parent, case)) for case in cases]
-    kinds = sorted({str(case.get("class", "all")) for case, _ in rows})
+    kinds = sorted({str(case["class"]) for case, _ in rows if "class" in case})
     print("| images | cases | Dice mean [95 %] | Dice median | nothing found | marked without a lesion |")
     print("|---|---|---|---|---|---|")
     for kind in [*kinds, "all"]:
-        chosen = [(case, score) for case, score in rows if kind in ("all", str(case.get("class", "all")))]
+        chosen = [(case, score) for case, score in rows if kind in ("all", str(case.get("class")))]
         print(_line(kind, chosen))
     return 0
 

@@ -115,15 +115,18 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         file, key = root / "configs" / "metadata.json", "weights_sha256"
         metadata = read_metadata(root)
+        models = [DEFAULT_MODEL, *metadata["models"]]
+        if given.model not in models:
+            parser.error(f"--model: found {given.model}, expected one of {', '.join(models)}")
         owner = metadata if given.model == DEFAULT_MODEL else metadata["models"][given.model]["metadata"]
         known = owner[key]
         target = weights_path(root, given.model)
-    sha256 = store(given.weights, target, given.bits, given.average)
     # Replaced in the text, so that nothing else in the file changes.
     text = file.read_text(encoding="utf-8")
     before = f'"{key}": "{known}"'
     if text.count(before) != 1:
         raise SystemExit(f"{file}: {before} found {text.count(before)} times, expected once")
+    sha256 = store(given.weights, target, given.bits, given.average)
     file.write_text(text.replace(before, f'"{key}": "{sha256}"'), encoding="utf-8")
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, SHA-256 {sha256}")
     return 0

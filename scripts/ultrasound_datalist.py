@@ -36,7 +36,7 @@ def main() -> int:
     if torn:
         print(f"error: {len(torn)} groups lie in several folds, the first is {torn[0]}.", file=sys.stderr)
         return 1
-    cases = [_case(arguments.data, row, arguments.output.absolute().parent) for row in rows]
+    cases = [_case(arguments.data, row, arguments.output.parent) for row in rows]
     test = [case for case in cases if case["fold"] == arguments.held_out]
     if not test:
         print(f"error: no image is in fold {arguments.held_out}, expected some to hold out.", file=sys.stderr)
@@ -68,9 +68,10 @@ def _rows(data: Path) -> list[dict[str, str]]:
 
 
 def _case(data: Path, row: dict[str, str], start: Path) -> dict[str, object]:
-    paths = {key: data.absolute() / folder / f"{row['id']}.png" for key, folder in KEYS.items()}
+    paths = {key: (data / folder).resolve() / f"{row['id']}.png" for key, folder in KEYS.items()}
     return {
-        **{key: os.path.relpath(path, start) for key, path in paths.items()},
+        # As the system goes a path: `..` behind a link leaves where the link leads.
+        **{key: os.path.relpath(path, start.resolve()) for key, path in paths.items()},
         "fold": int(row["fold"]),
         "group": row["group"],
         "class": row["class"],

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import LightUNetError, UsageError
+from .progress import end_bar
 
 COMMANDS = {
     "segment": "segment one study: label map, report and picture",
@@ -81,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
+        end_bar()
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -118,6 +120,7 @@ def run_process() -> NoReturn:
 
 def print_error(error: LightUNetError) -> None:
     """Write an error as one line, with its hint, to standard error."""
+    end_bar()
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from . import DISCLAIMER
 from .progress import print_event
-from .run_options import add_run_options, run_options
+from .run_options import add_run_options, number, run_options
 
 if TYPE_CHECKING:
     from ..batch.driver import Progress
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 TELL_SECONDS = 2.0
 SUMMARY_SECONDS = 60.0
 """A run that watches writes its summary this often, if something has changed."""
+
+HIGHEST_PORT = 65535
 
 CLUSTERS = ("local", "slurm", "kubernetes")
 
@@ -97,10 +100,7 @@ class _Run:
         self.root, self.arguments = root, arguments
         self.formats = tuple(name.strip() for name in arguments.formats.split(",") if name.strip())
         check_formats(choose_formats(self.formats), None)
-        if arguments.scheduler and arguments.cluster:
-            raise UsageError("options --scheduler and --cluster: found both, expected one of them.")
-        if arguments.retries < 0 or (arguments.jobs is not None and arguments.jobs < 1) or arguments.quiet < 0:
-            raise UsageError("options --jobs, --retries, --quiet: found a value below its least (1, 0, 0).")
+        _check_options(arguments)
         _check_model(arguments)
         self.options = run_options(arguments)
         self.look = _look(root, arguments)
@@ -237,6 +237,21 @@ class _Run:
         return pool
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuse values out of range, and options that would do nothing."""
+    if arguments.scheduler and arguments.cluster:
+        raise UsageError("options --scheduler and --cluster: found both, expected one of them.")
+    if arguments.cluster_file and arguments.cluster != "kubernetes":
+        raise UsageError("option --cluster-file: is for --cluster kubernetes alone.")
+    if arguments.where is not None:
+        raise UsageError("option --root: is for 'batch status OUT' alone.")
+    port = arguments.metrics_port
+    if port is not None and not 0 <= port <= HIGHEST_PORT:
+        raise UsageError(f"option --metrics-port: found {port}, expected 1 to {HIGHEST_PORT}, or 0 for a free one.")
+    if arguments.retries < 0 or (arguments.jobs is not None and arguments.jobs < 1) or not arguments.quiet >= 0:
+        raise UsageError("options --jobs, --retries, --quiet: found a value below its least (1, 0, 0).")
+
+
 def _check_model(arguments: argparse.Namespace) -> None:
     """Refuse a model that the bundle has not, and one for pictures."""
     if not arguments.model:
@@ -320,9 +335,9 @@ def _said(counts: dict[str, int]) -> str:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    value = number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no finite number above 0")
     return value
 
 
@@ -336,8 +351,8 @@ def _stop_on_signals() -> threading.Event:
         stop.set()
         print("stopping after the cases that have been begun; once more ends at once", file=sys.stderr)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, on_signal)
     return stop
 
 

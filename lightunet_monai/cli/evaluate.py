@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from ..labels import LabelTable
+from ..options import RunOptions
 from .progress import choose_reporter
 from .run_options import add_run_options, run_options
 
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATALIST",
         help="in place of PRED and REF: the model on labelled cases",
     )
-    parser.add_argument("--section", default="test", help="section of the datalist (test, or testing)")
+    parser.add_argument("--section", metavar="NAME", help="section of the datalist (test, or testing)")
     parser.add_argument(
         "-o",
         "--output",
@@ -65,10 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_output(arguments)
     given = [value is not None for value in (arguments.data, arguments.pred, arguments.ref)]
     if given == [False, True, True]:
-        if arguments.threshold is not None:
-            raise UsageError("option --threshold: label maps hold no probabilities.", hint="Use it with --data.")
-        if arguments.thresholds:
-            raise UsageError("option --thresholds: label maps hold no probabilities.", hint="Use it with --data.")
+        _refuse_model_options(arguments)
         if arguments.label is not None and not 1 <= arguments.label <= 255:
             raise UsageError(f"option --label: found {arguments.label}, expected a value from 1 to 255.")
         if arguments.label is not None and arguments.model is not None:
@@ -84,6 +83,14 @@ def run(arguments: argparse.Namespace) -> int:
         "found neither or both of PRED REF and --data DATALIST, expected one of them.",
         hint="lightunet evaluate PRED REF, or lightunet evaluate --data DATALIST.",
     )
+
+
+def _refuse_model_options(arguments: argparse.Namespace) -> None:
+    """Refuse what says how the model runs: on label maps it does not."""
+    for name in ("threshold", "thresholds", "section", *(field.name for field in fields(RunOptions))):
+        if getattr(arguments, name) is not None:
+            why = "label maps hold no probabilities" if name.startswith("threshold") else "no model runs on label maps"
+            raise UsageError(f"option --{name.replace('_', '-')}: {why}.", hint="Use it with --data.")
 
 
 def _check_output(arguments: argparse.Namespace) -> None:
@@ -130,7 +137,7 @@ def _run_model(arguments: argparse.Namespace) -> int:
 
     tell = choose_reporter(arguments.progress)
     thresholds = _parse_thresholds(arguments.thresholds)
-    cases = list_labelled_cases(arguments.data, arguments.section, optional=("tissue",))
+    cases = list_labelled_cases(arguments.data, arguments.section or "test", optional=("tissue",))
     refuse_pictures(arguments)
     predictor = Predictor(
         arguments.bundle, run_options(arguments), threshold=arguments.threshold, model=arguments.model

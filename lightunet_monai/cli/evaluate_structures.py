@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedImageError
-from ..labels import LabelTable, metadata_of
+from ..labels import LESION, LabelTable, metadata_of
 
 if TYPE_CHECKING:
     from ..evaluation import StructureCase, StructureEvaluation
@@ -74,17 +74,15 @@ class StructureTally:
     def add_case(self, name: str, result: Any, case: dict[str, Any], label_map: Any) -> None:
         """Take in a `Segmentation` of one entry of a datalist.
 
-        The reference is the entry's label map over its tissue map. An entry in which no tissue is named has none.
+        The reference is the entry's label map over its tissue map.
         """
         if self.labels is None:
             return
-        reference = self._with_tissues(case, label_map)
-        if reference is not None:
-            files = (Path(case["image"]), Path(case["label"]))
-            self.add(name, (result.label_map, reference), result.voxel_volume_ml, files)
+        files = (Path(case["image"]), Path(case["label"]))
+        self.add(name, (result.label_map, self._with_tissues(case, label_map)), result.voxel_volume_ml, files)
 
     def add(self, name: str, maps: Sequence[Any], voxel_volume_ml: float, files: Sequence[Path]) -> None:
-        """Take in prediction and reference, arrays (X, Y, Z), from these files.
+        """Take in prediction and reference, arrays (X, Y, Z), from these files; leave out what names no tissue.
 
         Raises
         ------
@@ -97,6 +95,8 @@ class StructureTally:
             return
         check_values(maps, files, self.labels)
         prediction, reference = maps
+        if int(reference.max()) <= LESION:  # lesions alone were drawn: what is what elsewhere is not known
+            return
         self._cases.append(StructureCase(name, count_structures(prediction, reference, self.labels), voxel_volume_ml))
 
     def evaluation(self) -> StructureEvaluation | None:
@@ -109,7 +109,6 @@ class StructureTally:
 
     def _with_tissues(self, case: dict[str, Any], label_map: Any) -> Any:
         from ..inference.bundle_files import find_bundle, tissue_values
-        from ..labels import LESION
         from ..transforms import MergeTissuesd
         from ..transforms.load_label_map import load_label_map
 
@@ -117,5 +116,4 @@ class StructureTally:
             tissue = load_label_map(Path(case["tissue"]), label_map)
             merge = MergeTissuesd("label", "tissue", tissue_values(find_bundle(self.bundle), self.model))
             label_map = merge({"label": label_map, "tissue": tissue})["label"]
-        values = label_map.as_tensor()[0].numpy()
-        return values if int(values.max()) > LESION else None
+        return label_map.as_tensor()[0].numpy()

@@ -45,6 +45,13 @@ def choose_reporter(kind: str) -> Reporter:
     return kinds[kind]()
 
 
+def end_bar() -> None:
+    """End the line of a bar, where one is unfinished: what is printed next gets a line of its own."""
+    if _Bar.is_open:
+        print(file=sys.stderr, flush=True)
+        _Bar.is_open = False
+
+
 def print_event(event: str, **values: Any) -> None:
     """Write one JSON line to standard output."""
     print(json.dumps({"schema": SCHEMA, "event": event, **values}, ensure_ascii=False), flush=True)
@@ -99,6 +106,9 @@ class _JsonLines:
 
 
 class _Bar:
+    is_open = False
+    """Whether the line on standard error, one for the whole process, holds a bar that has not ended."""
+
     def __init__(self) -> None:
         self.clock = _Clock()
 
@@ -112,5 +122,6 @@ class _Bar:
         rest = f" {left:4.0f} s left" if left is not None and fraction < 1 else " " * 12
         print("\n" if is_new else "\r", file=sys.stderr, end="")
         print(f"{STAGE_TITLES.get(stage, stage):<20}[{bar}]{rest}", file=sys.stderr, end="", flush=True)
+        _Bar.is_open = True
         if stage == "write" and fraction >= 1:
-            print(file=sys.stderr)
+            end_bar()

@@ -45,7 +45,15 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
 
 
 def _probability(text: str) -> float:
-    value = float(text)
+    value = number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
+
+
+def number(text: str) -> float:
+    """Read a number, for the type of an option; argparse would name the function in its message."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, InferenceError, LightUNetError, find_own_error
-from .progress import choose_reporter, print_event
+from .progress import choose_reporter, end_bar, print_event
 from .train_options import training_overrides
 
 LOSSES = ("weighted_dice_ce", "dice_ce", "dice", "ce", "focal", "dice_focal")
@@ -88,6 +88,7 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         workflow.run()
         workflow.finalize()
+        end_bar()
     except RuntimeError as error:
         stopped = InferenceError(f"training stopped: {error}.", hint="Give the same command again to go on.")
         raise find_own_error(error) or stopped from error

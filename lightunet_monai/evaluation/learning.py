@@ -85,7 +85,7 @@ def _take_line(line: str, found: dict[str, dict[int, float]]) -> None:
         return
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return  # a library's line, or one that was cut off
     if event.get("event") == "progress" and isinstance(event.get("epoch"), int):
         for name in LOGGED:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
+from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import DeviceMemoryError, InferenceError, LightUNetError, find_own_error
@@ -98,7 +98,7 @@ class Predictor:
 
     def segment(
         self,
-        image: str | Path | ImageSource | MetaTensor,
+        image: str | Path | ImageSource | torch.Tensor | NDArray[Any],
         *,
         source: ImageSource | None = None,
         with_probability: bool = False,
@@ -108,9 +108,10 @@ class Predictor:
 
         Parameters
         ----------
-        image : path, ImageSource or MetaTensor
-            A path or source is loaded by the bundle; a volume (1, X, Y, Z) in Hounsfield units with its affine is
-            used as it is, if a patient can have that size.
+        image : path, ImageSource, MetaTensor, tensor or array
+            A path or source is loaded by the bundle. A volume (1, X, Y, Z) in Hounsfield units, a `MetaTensor` with its
+            affine, is used as it is, if a patient can have that size; for a model of 2-D images an image
+            (1, X, Y, 1) is, whose spacing is not known without an affine.
         source : ImageSource, optional
             Where a volume in memory came from.
         with_probability : bool
@@ -242,12 +243,12 @@ def _check_finite(logits: torch.Tensor, engine: Engine) -> None:
         )
 
 
-def _source_of(image: str | Path | ImageSource | MetaTensor) -> ImageSource:
+def _source_of(image: str | Path | ImageSource | torch.Tensor | NDArray[Any]) -> ImageSource:
     if isinstance(image, (str, Path)):
         return ImageFile(Path(image))
     if isinstance(image, (ImageFile, DicomSeries)):
         return image
-    return ImageFile(Path(str(image.meta.get("filename_or_obj", "volume"))))
+    return ImageFile(Path(str(getattr(image, "meta", {}).get("filename_or_obj", "volume"))))
 
 
 @contextmanager

@@ -52,8 +52,8 @@ def draw_chart(
         x, y = [point[0] for point in points], [point[1] for point in points]
         colour = _COLOURS[index % len(_COLOURS)]
         ax.plot(x, y, color=colour, label=name, linewidth=1.6, marker=marker, markersize=4)
-    ax.set_xlabel(x_title, color=INK)
-    ax.set_ylabel(y_title, color=INK)
+    ax.set_xlabel(x_title, color=INK, parse_math=False)
+    ax.set_ylabel(y_title, color=INK, parse_math=False)  # a curve's name may hold dollars
     if x_range is not None:
         ax.set_xlim(*x_range)
     if y_range is not None:

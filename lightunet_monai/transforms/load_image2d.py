@@ -11,16 +11,20 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImaged, MapTransform
+from numpy.typing import NDArray
 
+from ..errors import GeometryError, UnsupportedImageError
 from ..inputs import load_image2d, load_mask2d
+from ..inputs.image2d_pixels import PLAUSIBLE_SPACING_MM, Plane2D, check_contrast, check_size, is_plausible_spacing
 from ..sources import DicomSeries, ImageFile
 
 
 class LoadImage2Dd(LoadImaged):
     """Load 2-D images through `lightunet_monai.inputs`, with all its checks.
 
-    Under each key it takes a path, an `ImageFile` or an image in memory; an image in memory passes through
-    unchanged. Gives `MetaTensor` float32 (1, X, Y, 1), brightness.
+    Under each key it takes a path, an `ImageFile` or an image in memory, (1, X, Y, 1): a `MetaTensor`, or a tensor or
+    array, whose spacing is unknown. Pixels in memory pass through unchanged if they are those of an image. Gives
+    `MetaTensor` float32 (1, X, Y, 1), brightness.
 
     Parameters
     ----------
@@ -35,7 +39,7 @@ class LoadImage2Dd(LoadImaged):
     Raises
     ------
     InputError
-        Whatever `load_image2d` or `load_mask2d` refuse.
+        Whatever `load_image2d` or `load_mask2d` refuse, in memory, too.
     """
 
     def __init__(
@@ -62,8 +66,67 @@ class LoadImage2Dd(LoadImaged):
 
     def _load(self, item: Any) -> MetaTensor:
         if isinstance(item, (torch.Tensor, np.ndarray)):
-            return item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
+            return _checked(item)
         return load_image2d(_path(item), apply_voi=self.apply_voi)
+
+
+def _checked(image: torch.Tensor | NDArray[Any]) -> MetaTensor:
+    """Return an image in memory as `load_image2d` gives one, if it has the pixels and the spacing that one can have."""
+    meta = {key: value for key, value in getattr(image, "meta", {}).items() if key != "affine"}
+    name = str(meta.get("filename_or_obj", "The image in memory"))
+    if image.ndim != 4 or image.shape[0] != 1 or image.shape[3] != 1:
+        raise UnsupportedImageError(
+            f"{name}: shape {tuple(image.shape)}, expected (1, X, Y, 1).",
+            hint="Give pixels of (rows, columns) as torch.as_tensor(pixels.T)[None, ..., None].",
+            reason="dimensions",
+        )
+    check_size(int(image.shape[1]), int(image.shape[2]), name)
+    if isinstance(image, MetaTensor):
+        pixels, affine = image.as_tensor().float(), _checked_affine(image, name)
+    else:  # as `load_image2d` has it where the spacing is not known
+        pixels = torch.as_tensor(np.ascontiguousarray(image)).float()
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    plane = pixels.detach().cpu().numpy()[0, :, :, 0].T  # (X, Y) -> (rows, columns)
+    _check_finite(plane, name)
+    check_contrast(Plane2D(plane, None), name)
+    if isinstance(image, MetaTensor) and image.dtype == torch.float32 and "has_spacing" in meta:
+        return image
+    # An affine of 1 mm is what MONAI gives an image without one.
+    meta.setdefault("has_spacing", not np.allclose(np.linalg.norm(affine[:3, :2], axis=0), 1.0))
+    if not meta["has_spacing"] and not meta.get("warnings"):
+        meta["warnings"] = [f"{name}: no pixel spacing is given; areas are in pixels, not in mm."]
+    return MetaTensor(pixels, affine=torch.as_tensor(affine), meta=meta)
+
+
+def _check_finite(plane: NDArray[np.float32], name: str) -> None:
+    wrong = np.argwhere(~np.isfinite(plane))
+    if len(wrong):
+        row, column = wrong[0]
+        raise UnsupportedImageError(
+            f"{name}: {len(wrong)} of {plane.size} pixels are no finite numbers, the first in column {column}, "
+            f"row {row}, expected brightness everywhere.",
+            hint="Replace them, for example by 0, before the image is handed in.",
+            reason="not-a-number",
+        )
+
+
+def _checked_affine(image: MetaTensor, name: str) -> NDArray[np.float64]:
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if affine.shape != (4, 4):
+        raise GeometryError(
+            f"{name}: the affine has shape {affine.shape}, expected (4, 4).",
+            hint="Give torch.diag(torch.tensor([-ACROSS, -DOWN, 1, 1])), the spacing in mm, or no affine.",
+            reason="affine",
+        )
+    across, down = (float(value) for value in np.linalg.norm(affine[:3, :2], axis=0))
+    low, high = PLAUSIBLE_SPACING_MM
+    if not np.isfinite(affine).all() or not is_plausible_spacing((across, down)):
+        raise GeometryError(
+            f"{name}: the spacing is {across:.4g} x {down:.4g} mm, expected {low:g} to {high:g} mm.",
+            hint="Give MetaTensor(image) without an affine where the spacing is not known.",
+            reason="implausible-spacing",
+        )
+    return affine
 
 
 def _path(item: Any) -> Path:

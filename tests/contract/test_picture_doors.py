@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from monai.data import MetaTensor
 from PIL import Image
 
 from lightunet_monai.cli import main
-from lightunet_monai.errors import BundleError, UnsupportedImageError, WeightsError, find_own_error
+from lightunet_monai.errors import BundleError, GeometryError, UnsupportedImageError, WeightsError, find_own_error
 from lightunet_monai.inference import Predictor
 from lightunet_monai.inference.bundle import open_bundle
 from lightunet_monai.inference.bundle_files import weights_path
@@ -317,3 +318,44 @@ def test_options_of_dicom_objects_are_refused_for_pictures(a_bundle, tmp_path, c
     path = make_picture(tmp_path / "a.png")
     assert _segment(a_bundle, path, tmp_path / "out", "--model", NAME, option) == 2
     assert option in capsys.readouterr().err
+
+
+def test_an_image_in_memory_gives_what_its_file_gives(a_predictor, tmp_path):
+    pixels = make_pixels((150, 101))
+    path = make_picture(tmp_path / "a.png", pixels)
+    by_file = a_predictor.segment(path)
+    array = pixels.T[None, ..., None]
+    for image in (load_image2d(path), array, torch.as_tensor(array), MetaTensor(torch.as_tensor(array))):
+        in_memory = a_predictor.segment(image)
+        np.testing.assert_array_equal(in_memory.segmentation.label_map, by_file.segmentation.label_map)
+        assert in_memory.segmentation.is_picture
+        assert not in_memory.segmentation.has_spacing
+        assert any("no pixel spacing" in text for text in in_memory.warnings)
+    scaled = MetaTensor(torch.as_tensor(array), affine=torch.diag(torch.tensor([-0.2, -0.1, 1.0, 1.0])))
+    segmentation = a_predictor.segment(scaled).segmentation
+    np.testing.assert_array_equal(segmentation.label_map, by_file.segmentation.label_map)
+    assert segmentation.has_spacing
+    assert segmentation.spacing[:2] == pytest.approx((0.2, 0.1))
+
+
+def _with_nan(pixels):
+    pixels = torch.as_tensor(pixels).float()
+    pixels[0, 7, 5, 0] = pixels[0, 8, 5, 0] = float("nan")
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        (_with_nan, UnsupportedImageError, "2 of 15150 pixels are no finite numbers, the first in column 7, row 5"),
+        (lambda x: MetaTensor(_with_nan(x)), UnsupportedImageError, "no finite numbers"),
+        (lambda x: x[0, :, :, 0], UnsupportedImageError, r"shape \(150, 101\), expected \(1, X, Y, 1\)"),
+        (lambda x: x[:, :9], UnsupportedImageError, "9 x 101 pixels, expected at least 16"),
+        (lambda x: np.zeros_like(x), UnsupportedImageError, "every pixel has the value 0"),
+        (lambda x: MetaTensor(torch.as_tensor(x), affine=torch.eye(3)), GeometryError, r"expected \(4, 4\)"),
+        (lambda x: MetaTensor(torch.as_tensor(x), affine=torch.eye(4) * 9), GeometryError, "9 x 9 mm"),
+    ],
+)
+def test_an_image_in_memory_that_is_none_is_refused(a_predictor, change, error, text):
+    with pytest.raises(error, match=text):
+        a_predictor.segment(change(make_pixels((150, 101)).T[None, ..., None]))

@@ -63,3 +63,11 @@ def test_an_index_from_a_spreadsheet_is_read(tmp_path):
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "lists" / "datalist.json").read_text())
     assert [case["fold"] for case in content["training"]] == [0, 1]
+
+
+def test_the_paths_of_a_datalist_behind_a_link_hold(tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "lists").symlink_to(tmp_path / "far" / "away", target_is_directory=True)
+    assert _run(tmp_path, ["a,benign,0,0"], files="a").returncode == 0
+    content = json.loads((tmp_path / "lists" / "datalist.json").read_text())
+    assert all((tmp_path / "lists" / content["test"][0][key]).is_file() for key in ("image", "label"))

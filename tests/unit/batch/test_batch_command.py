@@ -399,6 +399,10 @@ def test_shards_of_a_root_make_one_whole(studies, a_bundle, undisturbed, tmp_pat
         (("--model", "ultrasound"), "is for single 2-D images"),
         (("--model", "no"), "expected one of breast-ct"),
         (("--scheduler", "tcp://127.0.0.1:1", "--cluster", "local"), "found both"),
+        (("--cluster-file", "x.yaml"), "--cluster-file: is for --cluster kubernetes"),
+        (("--root", "x"), "--root: is for 'batch status OUT'"),
+        (("--metrics-port", "99999"), "--metrics-port: found 99999, expected 1 to 65535"),
+        (("--quiet", "nan"), "--quiet"),
     ],
 )
 def test_wrong_options_are_refused_with_one_line(studies, tmp_path, more, said):

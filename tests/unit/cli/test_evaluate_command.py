@@ -184,6 +184,35 @@ def test_wrong_options_are_told_before_the_work(folders, tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--threshold", "0.5"), "--threshold: label maps hold no probabilities"),
+        (("--thresholds", ""), "--thresholds: label maps hold no probabilities"),
+        (("--section", "test"), "--section: no model runs on label maps"),
+        (("--device", "cpu"), "--device: no model"),
+        (("--sw-batch-size", "4"), "--sw-batch-size: no model"),
+    ],
+)
+def test_options_of_the_model_are_refused_for_label_maps(folders, capsys, words, said):
+    assert _run(*folders, *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_number_that_is_none_is_told_as_such(folders, capsys):
+    with pytest.raises(SystemExit):
+        _run(*folders, "--threshold", "half")
+    assert "argument --threshold: 'half' is no number" in capsys.readouterr().err
+
+
+def test_an_error_has_a_line_of_its_own_below_the_bar(folders, capsys):
+    (folders[0] / "half.nii.gz").write_bytes(b"no label map")
+    assert _run(*folders, "--progress", "bar") == 1
+    bar, error, _ = capsys.readouterr().err.split("\n")
+    assert "reading" in bar
+    assert error.startswith("error: ")
+
+
 def test_the_model_on_a_datalist_gives_free_response_and_calibration(tmp_path):
     for index in range(2):
         make_nifti(tmp_path / f"image_{index}.nii.gz", make_voxels((40, 36, 20), seed=index))
@@ -278,6 +307,17 @@ def test_with_a_model_of_tissues_lesions_are_its_lesions_and_every_structure_is_
     assert [(row["case"], row["structure"]) for row in rows[:2]] == [("half", "tumor"), ("half", "fibroglandular")]
     assert _run(*tissue_folders, "--label", 1, "-o", out) == 0
     assert not (out / "structures.csv").exists()  # of the run before
+
+
+def test_a_reference_of_lesions_alone_says_nothing_of_tissues(tissue_folders, capsys):
+    for name, box in (("half", CUBE), ("pale", OTHER)):
+        make_nifti(tissue_folders[1] / f"{name}.nii.gz", _map(box))
+    assert _run(*tissue_folders, "--model", "tissues") == 0
+    assert "fibroglandular" not in capsys.readouterr().out
+    make_nifti(tissue_folders[1] / "pale.nii.gz", _with_tissues(_map(OTHER)))
+    assert _run(*tissue_folders, "--model", "tissues") == 0
+    (gland,) = [line for line in capsys.readouterr().out.splitlines() if "fibroglandular" in line]
+    assert gland.endswith("| 1 |")  # of the two cases
 
 
 def test_a_value_that_is_no_label_of_the_model_is_refused(tissue_folders, capsys):

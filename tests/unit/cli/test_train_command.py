@@ -10,7 +10,7 @@ import torch
 from monai.utils import set_determinism
 
 from lightunet_monai.cli import main
-from lightunet_monai.cli.progress import _Clock
+from lightunet_monai.cli.progress import _Clock, choose_reporter, end_bar
 from tests.builders.bundle import tiny_bundle
 from tests.builders.volume import make_nifti, make_voxels
 
@@ -252,3 +252,10 @@ def test_the_time_left_of_a_resumed_stage_is_that_of_what_was_done_since():
     assert clock.left("write", 0.0) is None
     now[0] = 12.0
     assert math.isclose(clock.left("write", 0.5), 2.0)
+
+
+def test_a_bar_that_was_left_unfinished_is_ended_once(capsys):
+    choose_reporter("bar")("train", 1.0)
+    end_bar()
+    end_bar()
+    assert capsys.readouterr().err.count("\n") == 1

@@ -13,6 +13,7 @@ LINES = [
     '{"schema": 1, "event": "progress", "epoch": 1, "loss": 0.9, "val_dice": null}',
     '{"schema": 1, "event": "progress", "epoch": 2, "loss": 0.7, "val_dice": 0.25}',
     '{"schema": 1, "event": "progress", "epoch": 3, "lo',
+    '{"a":' * 100_000,
 ]
 
 

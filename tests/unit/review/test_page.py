@@ -125,7 +125,7 @@ def test_a_page_of_a_model_holds_all_curves_and_cases():
             by_density=[density],
             free_response=[{"threshold": t, "by_diameter": groups, **point} for t in (0.3, 0.5)],
             calibration={"error": 0.1, "curve": [{"voxels": 2, "said": 0.2, "observed": 0.4}]},
-            learning_curves={"train_loss": [[1, 0.9], [2, 0.5], [3, float("nan")]], "val_dice": [[2, 0.4]]},
+            learning_curves={"train_loss": [[1, 0.9], [2, 0.5], [3, float("nan")]], "dice of $x_{$": [[2, 0.4]]},
         ),
         best=[CasePicture("<b>good</b>", 0.9, _png())],
         worst=[CasePicture("bad", 0.1, _png())],

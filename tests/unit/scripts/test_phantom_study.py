@@ -83,6 +83,15 @@ def test_files_are_listed_turned_and_kept(tmp_path):
     assert np.asarray(label.dataobj)[tuple(index)] == 1
 
 
+def test_a_case_that_was_not_written_whole_is_made_again(tmp_path):
+    list(make_study([WITH_MASSES], tmp_path))
+    (tmp_path / "images" / "case_0001.nii.gz").unlink()
+    assert len(list(make_study([WITH_MASSES], tmp_path))) == 1
+    (tmp_path / "parameters" / "case_0001.json").write_text('{"request": {"see')
+    assert len(list(make_study([WITH_MASSES], tmp_path))) == 1
+    assert not list(make_study([WITH_MASSES], tmp_path))
+
+
 def test_records_from_before_there_were_kinds_are_of_the_first(tmp_path):
     list(make_study([WITH_MASSES], tmp_path))
     path = tmp_path / "parameters" / "case_0001.json"

@@ -56,6 +56,19 @@ def test_weights_that_find_left_out_are_stamped_in_the_configuration(tmp_path):
     assert open_bundle(bundle).settings["left_out_sha256"] == sha256
 
 
+def test_a_bundle_that_cannot_be_stamped_keeps_its_weights(tmp_path, capsys):
+    bundle = tiny_bundle(tmp_path / "bundle")  # with one empty hash for all models
+    file = bundle / "models" / "tissues.pt"
+    before = file.read_bytes()
+    shutil.copy(file, tmp_path / "new.pt")
+    with pytest.raises(SystemExit, match="found 3 times, expected once"):
+        main([str(tmp_path / "new.pt"), "--bundle", str(bundle), "--model", "tissues"])
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "new.pt"), "--bundle", str(bundle), "--model", "liver"])
+    assert "found liver, expected one of breast-ct, tissues, ultrasound" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
 def test_convolution_weights_become_multiples_of_a_step_of_their_row(tmp_path):
     values = torch.tensor([[1.0, 0.5 + 2**-8, 0.5 + 2**-9 + 2**-11, -0.3, 0.0, 3.0e-5], [6e-3, 5e-3, 0, 0, 0, -1e-3]])
     values = torch.cat([values, torch.zeros(1, 6)])
