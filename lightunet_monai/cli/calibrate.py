@@ -10,13 +10,16 @@ from typing import Any
 
 from ..errors import BundleError
 from .progress import choose_reporter
-from .run_options import add_run_options, run_options
+from .run_options import add_run_options, number, run_options
 
 CUTS = tuple(range(-7, 9))
 """Logits, before the temperature, at which pieces are drawn."""
 
 SURE_CUTS = tuple(cut / 4 for cut in range(-28, 33))
 """Logits, before the temperature, from which on they count as sure."""
+
+FALSE_POSITIVES = 0.5
+"""Per volume, at most, unless told otherwise."""
 
 FEWEST_PIECES = 20
 """Of either kind: with fewer there is nothing to fit nine weights to."""
@@ -27,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DATALIST", help="datalist.json with references")
     parser.add_argument("--section", default="validation", help="section of the datalist (validation)")
     parser.add_argument(
-        "--false-positives", type=float, default=0.5, metavar="N", help="most false positives per volume (0.5)"
+        "--false-positives", type=number, metavar="N", help=f"most false positives per volume ({FALSE_POSITIVES})"
     )
     parser.add_argument(
         "--pieces",
@@ -53,12 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..outputs.atomic import check_folder
     from .evaluate import refuse_pictures
 
-    if arguments.threshold is not None:
-        raise UsageError("option --threshold: calibrate chooses the threshold itself.", hint="Leave it out.")
-    if arguments.write and arguments.bundle is None:
-        raise UsageError("option --write: needs --bundle FOLDER, the bundle to change.")
-    if not 0.0 <= arguments.false_positives < math.inf:
-        raise UsageError(f"option --false-positives: found {arguments.false_positives:g}, expected 0 or more.")
+    most = _check_options(arguments)
     if arguments.write:
         check_folder(settings_file(find_bundle(arguments.bundle), arguments.model).parent)
     refuse_pictures(arguments)
@@ -92,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             hint="Check that volumes and label maps belong together and that label maps hold lesions alone, or give "
             "more cases.",
         )
-    chosen = choose_point(points, arguments.false_positives)
+    chosen = choose_point(points, most)
     print("\n| threshold | sure threshold | sensitivity, 5 mm and more | mean Dice, 5 mm and more | false positives |")
     print("|---|---|---|---|---|")
     for point in sorted(points, key=lambda point: (point.false_positives, -point.dice)):
@@ -111,6 +109,22 @@ def run(arguments: argparse.Namespace) -> int:
         write_numbers(config, **numbers, temperature=round(temperature, 3))
         print(f"written to {config}")
     return 0
+
+
+def _check_options(arguments: argparse.Namespace) -> float:
+    """Refuse what contradicts itself; give the most false positives per volume."""
+    from ..errors import UsageError
+
+    if arguments.threshold is not None:
+        raise UsageError("option --threshold: calibrate chooses the threshold itself.", hint="Leave it out.")
+    if arguments.write and arguments.bundle is None:
+        raise UsageError("option --write: needs --bundle FOLDER, the bundle to change.")
+    if arguments.pieces and arguments.false_positives is not None:
+        raise UsageError("option --false-positives: --pieces chooses no threshold.", hint="Give one of them.")
+    most = FALSE_POSITIVES if arguments.false_positives is None else arguments.false_positives
+    if not 0.0 <= most < math.inf:
+        raise UsageError(f"option --false-positives: found {most:g}, expected 0 or more.")
+    return most
 
 
 def _fit_pieces(arguments: argparse.Namespace, predictor: Any) -> int:

@@ -86,7 +86,9 @@ def _export(arguments: argparse.Namespace) -> CaseReport:
     from ..outputs.case import as_written
     from ..outputs.uids import Stamp
     from ..review.overview import write_overview
+    from .evaluate import refuse_pictures
 
+    refuse_pictures(arguments)
     formats = [name.strip() for name in arguments.formats.split(",") if name.strip()]
     tell = choose_reporter(arguments.progress)
     tell("read", 0.0)

@@ -111,6 +111,9 @@ def test_a_model_that_finds_nothing_chooses_no_threshold(tmp_path, capsys):
     assert "the model found none of the lesions" in capsys.readouterr().err
     assert main(["calibrate", "--data", str(tmp_path / "list.json"), *words, "--false-positives", "nan"]) == 2
     assert (bundle / "configs" / "inference.json").read_text() == before
+    pieces = ["--pieces", "--false-positives", "0.2"]
+    assert main(["calibrate", "--data", str(tmp_path / "list.json"), *words, *pieces]) == 2
+    assert "--pieces chooses no threshold" in capsys.readouterr().err
 
 
 def _map_of_tissues(folder: Path) -> Path:

@@ -76,6 +76,15 @@ def test_an_edited_label_map_becomes_valid_objects_on_its_series(tmp_path, name,
     )
 
 
+def test_a_model_for_pictures_drew_no_volume(tmp_path, capsys):
+    case = make_case(tmp_path, "oblique")
+    path = nifti(edited(case), tmp_path / "map.nii.gz")
+    code, out = export(tmp_path, path, case, "--model", "ultrasound")
+    assert code == 2
+    assert "ultrasound takes pictures" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_the_model_is_that_of_the_run_and_a_manual_one_has_none(tmp_path):
     case = make_case(tmp_path)
     changed = edited(case)
