@@ -5,6 +5,7 @@ This process holds no volume and no model. It keeps the ledger, feeds the worker
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -16,11 +17,12 @@ from queue import Empty
 from typing import Any
 
 from ..errors import LightUNetError, OutputError
+from ..outputs.atomic import as_output_error
 from .causes import Cause
 from .feed import Feed, FoundCase, Surveyed, Watch
 from .ledger import Ledger
 from .pool import Pool
-from .publish import facts_of, model_of, read_result, remove_leftovers
+from .publish import CASES, facts_of, model_of, read_result, remove_leftovers
 from .task import CaseTask, Event, Lost
 from .units import Unit
 
@@ -130,9 +132,16 @@ class Batch:
         out = self.ledger.path.parent
         remove_leftovers(out, self.ledger.living_runs())
         for row in list(self.ledger.cases()):
-            if row.state == "done" and read_result(out, row.key, thorough=False) is None:
-                self.ledger.reopen(row.key)
-                self.tell("recovered", {"case": row.key, "why": "its result is gone or was changed"})
+            if row.state != "done":
+                continue
+            if read_result(out, row.key, thorough=False) is not None:
+                if not row.final:  # it was taken away, and has come back
+                    self.ledger.close_done(row.key)
+            else:
+                is_gone = not os.path.lexists(out / CASES / row.key)
+                self.ledger.reopen(row.key, is_gone=is_gone)
+                if row.final or not is_gone:
+                    self.tell("recovered", {"case": row.key, "why": "its result is gone or was changed"})
         if self.retry_failed:
             self.ledger.reopen_failed()
 
@@ -237,7 +246,8 @@ class Batch:
 
     def _check_space(self) -> None:
         out = self.ledger.path.parent
-        free = shutil.disk_usage(out).free
+        with as_output_error(out):
+            free = shutil.disk_usage(out).free
         if free < MINIMUM_FREE_BYTES:
             raise OutputError(
                 f"{out}: {free >> 20} MB are free, expected {MINIMUM_FREE_BYTES >> 20} MB or more.",

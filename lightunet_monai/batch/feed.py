@@ -35,7 +35,8 @@ class Watch:
     interval : float
         Seconds from one look to the next.
     quiet : float
-        A unit is complete when nothing in it has changed for so many seconds.
+        A unit is complete when it was seen in the same state for so many seconds. Times of files tell nothing: the
+        clock of a file server may be another one, and a copy may have the times of its original.
     """
 
     interval: float = 10.0
@@ -114,6 +115,9 @@ class Feed(threading.Thread):
         self._look, self._out, self._watch = look, out, watch
         self._stop, self._again = threading.Event(), threading.Event()
         self._in_flight: frozenset[str] = frozenset()
+        # By place: the state of a unit that is not settled, and since when it is in it; now, and in the pass before.
+        self._states: dict[str, tuple[str, float]] = {}
+        self._states_before: dict[str, tuple[str, float]] = {}
 
     def run(self) -> None:
         """Survey until stopped; an error that ends it goes into the queue, so that nobody waits for more."""
@@ -121,6 +125,7 @@ class Feed(threading.Thread):
             with Ledger(self._out) as ledger:
                 while not self._stop.is_set():
                     waiting = sum(not self._take(unit, ledger) for unit in self._look() if not self._stop.is_set())
+                    self._states_before, self._states = self._states, {}
                     self._put(EndOfPass(waiting))
                     self._again.wait()
                     self._again.clear()
@@ -154,16 +159,22 @@ class Feed(threading.Thread):
         self._again.set()
 
     def _take(self, unit: Unit, ledger: Ledger) -> bool:
-        state, count, latest = signature(unit.path, self._out)
+        state, count = signature(unit.path, self._out)
         if ledger.is_settled(unit.place, state, self._in_flight):
             return True
-        if self._watch and (not count or time.time() - latest < self._watch.quiet):
+        if self._watch and (not count or self._seconds_in(unit.place, state) < self._watch.quiet):
             return False
         found = Surveyed(unit, state, _cases_of(unit))
         if self._watch and signature(unit.path, self._out)[0] != state:
             return False  # it changed while it was read
         self._put(found)
         return True
+
+    def _seconds_in(self, place: str, state: str) -> float:
+        now = time.monotonic()
+        before, since = self._states_before.get(place, (state, now))
+        self._states[place] = (state, since if before == state else now)
+        return now - self._states[place][1]
 
     def _put(self, item: Surveyed | EndOfPass | LightUNetError) -> None:
         while not self._stop.is_set():

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LEASE_SECONDS = 300.0
-"""A run on another machine that has not said for so long that it lives is taken for dead; it says so every 5 s."""
+"""A run on another machine that has not said for so long that it lives is taken for dead; it says so every 5 s. So is
+one whose last sign is that far in the future: the clock was wrong when it died, and may stay behind it for years."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Owner:
             Seconds since its last sign of life.
         """
         if self.host != _host():
-            return heartbeat_age < LEASE_SECONDS
+            return abs(heartbeat_age) < LEASE_SECONDS
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:

@@ -32,7 +32,10 @@ BUSY_SECONDS = 60.0
 RETRY_SECONDS = 0.02
 """Between two tries where SQLite does not wait by itself."""
 
-_WAITS = "(state = 'found' OR (state = 'failed' AND final = 0 AND attempts <= :retries))"
+ROWS_AT_ONCE = 1000
+"""Of cases that are listed: without a write-ahead log nobody can write while one of several rows is being read."""
+
+_WAITS = "(state = 'found' OR (state IN ('failed', 'done') AND final = 0 AND attempts <= :retries))"
 """Condition on a case that may be claimed."""
 
 
@@ -145,13 +148,15 @@ class Ledger:
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Remember what the first run was asked for, and refuse a run that asks for something else.
 
+        A run that entered no case and has ended, because of a wrong option for example, is none.
+
         Raises
         ------
         UsageError
             If a setting differs; names it.
         """
         with _own_errors(self.path), self._transaction():
-            known = dict(self._db.execute("SELECT name, value FROM meta"))
+            known = {} if self._is_unused() else dict(self._db.execute("SELECT name, value FROM meta"))
             for name, value in settings.items():
                 text = json.dumps(value, sort_keys=True)
                 if known.get(f"setting:{name}", text) != text:
@@ -159,7 +164,11 @@ class Ledger:
                         f"{self.path.parent}: was made with {name} {known[f'setting:{name}']}, found {text}.",
                         hint="Use the same settings and model, or another output folder.",
                     )
-                self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (f"setting:{name}", text))
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"setting:{name}", text))
+
+    def _is_unused(self) -> bool:
+        query = "SELECT NOT EXISTS (SELECT 1 FROM cases) AND (SELECT COUNT(*) FROM runs WHERE ended IS NULL) < 2"
+        return bool(self._db.execute(query).fetchone()[0])
 
     def setting(self, name: str, default: str) -> str:
         """Give a remembered value, after remembering the default if there was none."""
@@ -300,9 +309,9 @@ class Ledger:
             return copies.has_failed(self._db, key, place)
 
     def has_waiting(self, *, retries: int) -> bool:
-        """Say whether there is a case that could be claimed."""
+        """Say whether there is a case to do that could be claimed."""
         with _own_errors(self.path):
-            query = f"SELECT 1 FROM cases WHERE superseded_by IS NULL AND {_WAITS} LIMIT 1"
+            query = f"SELECT 1 FROM cases WHERE superseded_by IS NULL AND state != 'done' AND {_WAITS} LIMIT 1"
             return self._db.execute(query, {"retries": retries}).fetchone() is not None
 
     def claim(self, key: str, *, retries: int, place: str | None = None) -> bool:
@@ -374,11 +383,24 @@ class Ledger:
         with _own_errors(self.path):
             return copies.other_place(self._db, row.key, row.place)
 
-    def reopen(self, key: str) -> None:
-        """Set a case that is done back to found, because its result is gone."""
-        change = "state = 'found', run = NULL, final = 0, attempts = 0"
+    def reopen(self, key: str, *, is_gone: bool = False) -> None:
+        """Let a case that is done be surveyed and done again, because its result is incomplete.
+
+        Parameters
+        ----------
+        key : str
+        is_gone : bool
+            Nothing is left of the result, as if it was moved to an archive: the case stays done until it is claimed,
+            which its source must be there for.
+        """
+        change = f"state = '{'done' if is_gone else 'found'}', run = NULL, final = 0, attempts = 0"
         with _own_errors(self.path), self._transaction():
             self._db.execute(f"UPDATE cases SET {change} WHERE key = ? AND state = 'done'", (key,))
+
+    def close_done(self, key: str) -> None:
+        """Take back that a case that is done may be done again: its result is there."""
+        with _own_errors(self.path), self._transaction():
+            self._db.execute("UPDATE cases SET final = 1 WHERE key = ? AND state = 'done'", (key,))
 
     def reopen_failed(self) -> None:
         """Let cases that were given up be surveyed and tried again, as often as new ones."""
@@ -395,10 +417,16 @@ class Ledger:
         return _to_row(row) if row else None
 
     def cases(self) -> Iterator[CaseRow]:
-        """Give every case, by key."""
+        """Give every case, by key; the ledger is not locked while one is looked at."""
+        rows = self._cases_after("")
+        while rows:
+            yield from rows
+            rows = self._cases_after(rows[-1].key)
+
+    def _cases_after(self, key: str) -> list[CaseRow]:
         with _own_errors(self.path):
-            for row in self._db.execute(f"SELECT {_COLUMNS} FROM cases ORDER BY key"):
-                yield _to_row(row)
+            query = f"SELECT {_COLUMNS} FROM cases WHERE key > ? ORDER BY key LIMIT {ROWS_AT_ONCE}"
+            return [_to_row(row) for row in self._db.execute(query, (key,)).fetchall()]
 
     def counts(self) -> dict[str, int]:
         """Count the cases by state, without those that newer content has taken the place of; every state is there."""

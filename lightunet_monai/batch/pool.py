@@ -66,7 +66,7 @@ class _Worker:
 
     def __init__(self, plan: WorkerPlan, number: int, threads: int) -> None:
         self.cases: dict[str, _InFlight] = {}
-        self.reserved = self.is_ready = False
+        self.reserved = self.is_ready = self.has_worked = False
         self.pipe, child = Pipe()
         # Libraries print, and what they print may hold a path: it goes nowhere, errors come through the pipe.
         self.process = subprocess.Popen(
@@ -107,7 +107,9 @@ class LocalPool:
         self.model: dict[str, str] = {}
         self._failed_starts = 0
         self._checked_memory = 0.0
-        self._workers = {number: _Worker(plan, number, threads) for number in range(jobs)}
+        self._workers: dict[int, _Worker] = {}
+        for number in range(jobs):
+            self._start(number)
 
     def pids(self) -> list[int]:
         """Process numbers of the workers."""
@@ -160,6 +162,7 @@ class LocalPool:
                 outcome: Outcome = values[0]
                 del worker.cases[outcome.key]
                 worker.reserved = worker.reserved and bool(worker.cases)
+                worker.has_worked = worker.is_ready
                 events.append(outcome)
             elif kind == "stage":
                 worker.cases[values[0]].enter(values[1])
@@ -168,6 +171,16 @@ class LocalPool:
             else:
                 error: LightUNetError = values[0]
                 raise error
+
+    def _start(self, number: int) -> None:
+        try:
+            self._workers[number] = _Worker(self.plan, number, self.threads)
+        except OSError as error:
+            raise InferenceError(
+                f"a worker cannot be started: {error.strerror or error}.",
+                hint="Free memory, processes or open files may be short; what is finished stays finished.",
+                reason="worker",
+            ) from error
 
     def _bury(self, number: int, how: str, guilty: str = "") -> list[Event]:
         """Replace a worker; say for each of its cases whether it may be to blame."""
@@ -181,7 +194,7 @@ class LocalPool:
                 hint="Try 'lightunet segment' on one study; free memory may be short.",
                 reason="worker",
             )
-        self._workers[number] = _Worker(self.plan, number, self.threads)
+        self._start(number)
         active = [key for key, case in worker.cases.items() if case.stage != "wait"]
         suspects = [guilty] if guilty else active or list(worker.cases)
         is_sure = bool(guilty) or len(worker.cases) == 1
@@ -207,7 +220,9 @@ class LocalPool:
         if sum(sizes.values()) <= self.max_memory:
             return []
         largest = max(sizes, key=lambda number: sizes[number])
-        return self._bury(largest, "memory") if self._workers[largest].cases else []
+        worker = self._workers[largest]
+        # Without a case it may still hold what its last one needed; another one would be as large as one that had none.
+        return self._bury(largest, "memory") if worker.cases or worker.has_worked else []
 
     def _has_memory_for(self, task: CaseTask) -> bool:
         if not self.max_memory:
@@ -236,8 +251,16 @@ def worker_environment(device: str | None, number: int, threads: int) -> dict[st
     return environment
 
 
-def default_jobs(cores: int, device: str | None) -> int:
-    """How many workers suit this machine: one for each GPU, else one for each CPU core that has memory for it."""
+def default_jobs(cores: int, device: str | None, max_memory: int = 0) -> int:
+    """How many workers suit this machine: one for each GPU, else one for each CPU core that has memory for it.
+
+    Parameters
+    ----------
+    cores : int
+    device : str or None
+    max_memory : int
+        Bytes that all workers together may hold; 0 for all that there is.
+    """
     wants_gpu = device is None or device.startswith("cuda")
     if wants_gpu and (gpus := _gpus()):
         return len(gpus) if device in ANY_GPU else 1
@@ -245,6 +268,7 @@ def default_jobs(cores: int, device: str | None) -> int:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         memory = 0
+    memory = min(filter(None, (memory, max_memory)), default=0)
     return max(1, min(cores, memory // MEMORY_OF_WORKER) if memory else cores // 2)
 
 

@@ -21,6 +21,7 @@ COLUMNS = ("case", "state", "attempts", "seconds", "lesions", "volume_ml", "warn
 
 STATEMENT = "Research use only, not for diagnosis."
 
+_GONE = "its result was taken away."
 _KEPT = f"an earlier result that was changed is kept in {CASES}/{{}}."
 
 _NUMBERS = {
@@ -70,6 +71,7 @@ def _rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
 
 def _row(case: CaseRow, kept: Sequence[str]) -> dict[str, Any]:
     is_done = case.state == "done"
+    is_gone = is_done and not case.final
     return {
         "case": case.key,
         "state": case.state,
@@ -79,7 +81,7 @@ def _row(case: CaseRow, kept: Sequence[str]) -> dict[str, Any]:
         "volume_ml": _lesions_ml(case.facts) if is_done else "",
         "warnings": case.facts.get("warnings", "") if is_done else "",
         "reason": case.reason,
-        "message": " ".join(filter(None, (case.message, *map(_KEPT.format, kept)))),
+        "message": " ".join(filter(None, (case.message, _GONE if is_gone else "", *map(_KEPT.format, kept)))),
         "hint": case.hint,
     }
 

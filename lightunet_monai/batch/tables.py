@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS cases (
   whole TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS cases_by_state ON cases (state);
 CREATE INDEX IF NOT EXISTS cases_by_place ON cases (place);
+CREATE INDEX IF NOT EXISTS cases_to_count ON cases (superseded_by, state);
 {copies.SCHEMA};
 {audit.SCHEMA}
 """

@@ -9,7 +9,6 @@ import csv
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,7 +106,7 @@ def list_units(root: Path, *, depth: int = 1, shard: Shard | None = None, out: P
     return (unit for unit in units if shard is None or shard.holds(unit.place))
 
 
-def signature(path: Path, out: Path | None = None) -> tuple[str, int, float]:
+def signature(path: Path, out: Path | None = None) -> tuple[str, int]:
     """Describe the present state of a unit without reading it.
 
     Parameters
@@ -120,19 +119,18 @@ def signature(path: Path, out: Path | None = None) -> tuple[str, int, float]:
     Returns
     -------
     tuple
-        Hash over names, sizes and times of all its files; number of files; time of the latest change, seconds.
+        Hash over names, sizes, times and permissions of all its files; number of files.
     """
-    digest, count, latest = hashlib.sha256(), 0, 0.0
+    digest, count = hashlib.sha256(), 0
     for name in _files_below(path, _out_below(path, out)):
         try:
             status = os.stat(name)
         except OSError:
             continue
-        # A clock elsewhere may have been ahead; the time of the change on this disk is not.
-        modified = status.st_mtime if status.st_mtime <= time.time() else 0.0
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-        count, latest = count + 1, max(latest, modified, status.st_ctime)
-    return digest.hexdigest()[:32], count, latest
+        facts = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_mode}\n"
+        digest.update(facts.encode(errors="surrogateescape"))
+        count += 1
+    return digest.hexdigest()[:32], count
 
 
 def _out_below(root: Path, out: Path | None) -> Path | None:

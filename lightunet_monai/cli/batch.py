@@ -95,11 +95,8 @@ class _Run:
     """One call of the command."""
 
     def __init__(self, root: Path, arguments: argparse.Namespace) -> None:
-        from ..outputs.formats import check_formats, choose_formats
-
         self.root, self.arguments = root, arguments
-        self.formats = tuple(name.strip() for name in arguments.formats.split(",") if name.strip())
-        check_formats(choose_formats(self.formats), None)
+        self.formats = _formats(arguments)
         _check_options(arguments)
         _check_model(arguments)
         self.options = run_options(arguments)
@@ -120,8 +117,8 @@ class _Run:
         from ..batch.summary import write_summary
 
         arguments = self.arguments
-        out, owner = plan_folder(arguments.output), Owner.of_this_process()
         self.look()  # a root that is not there ends it here
+        out, owner = plan_folder(arguments.output), Owner.of_this_process()
         with Ledger(out, owner) as ledger:
             ledger.check_settings(self._settings())
             journal = Journal(out, owner.run)
@@ -209,14 +206,15 @@ class _Run:
         from ..batch.pool import LocalPool, default_jobs
 
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        jobs = arguments.jobs or default_jobs(cores, arguments.device)
+        max_memory = int((arguments.max_memory or 0.0) * 1e6)
+        jobs = arguments.jobs or default_jobs(cores, arguments.device, max_memory)
         threads = arguments.threads or max(1, cores // jobs)
         return LocalPool(
             plan,
             jobs=jobs,
             threads=threads,
             timeout=arguments.timeout or 0.0,
-            max_memory=int((arguments.max_memory or 0.0) * 1e6),
+            max_memory=max_memory,
         )
 
     def _open_cluster(self, plan: WorkerPlan) -> Pool:
@@ -235,6 +233,15 @@ class _Run:
         if pool.dashboard_link:
             print(f"dashboard: {pool.dashboard_link}", file=sys.stderr)
         return pool
+
+
+def _formats(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Names of the formats; refuses one that is unknown."""
+    from ..outputs.formats import check_formats, choose_formats
+
+    names = tuple(name.strip() for name in arguments.formats.split(",") if name.strip())
+    check_formats(choose_formats(names), None)
+    return names
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
@@ -290,6 +297,7 @@ def _look(root: Path, arguments: argparse.Namespace) -> Callable[[], Iterator[Un
 def _list(root: Path, arguments: argparse.Namespace) -> int:
     from ..batch.feed import find_cases
 
+    _formats(arguments)
     counts = {"to do": 0, "refused": 0, "skipped": 0}
     for unit in _look(root, arguments)():
         for case in find_cases(unit):

@@ -371,6 +371,9 @@ def test_a_dry_run_lists_and_writes_nothing(studies, tmp_path):
     assert listed.returncode == 0, listed.stderr
     assert "6 to do, 1 refused, 1 skipped" in listed.stdout or "to do" in listed.stdout
     assert not (tmp_path / "x").exists()
+    refused = _run(sys.executable, "-m", "lightunet_monai", "batch", str(studies), "--dry-run", "--formats", "pdf")
+    assert refused.returncode == 2
+    assert "formats: found pdf" in refused.stderr
 
 
 def test_an_output_folder_within_the_root_is_no_study_of_it(studies, a_bundle, tmp_path):
@@ -417,6 +420,7 @@ def test_a_root_that_is_missing_and_a_folder_without_a_ledger_are_refused(tmp_pa
     missing = _run(sys.executable, "-m", "lightunet_monai", "batch", str(tmp_path / "no"), "-o", str(tmp_path / "out"))
     assert missing.returncode == 1
     assert "does not exist" in missing.stderr
+    assert not (tmp_path / "out").exists()
     nothing = _run(sys.executable, "-m", "lightunet_monai", "batch", "status", str(tmp_path))
     assert nothing.returncode == 1
     assert "no ledger.sqlite" in nothing.stderr

@@ -19,9 +19,10 @@ from lightunet_monai.batch.keys import case_key, former_series_hash
 from lightunet_monai.batch.lease import Owner
 from lightunet_monai.batch.ledger import FILE_NAME, Ledger
 from lightunet_monai.batch.publish import CASES
+from lightunet_monai.batch.summary import write_summary
 from lightunet_monai.batch.task import Outcome
 from lightunet_monai.batch.units import list_units
-from lightunet_monai.errors import LightUNetError
+from lightunet_monai.errors import LightUNetError, OutputError
 from lightunet_monai.inputs import discover_sources, read_hu
 from lightunet_monai.outputs import write_case
 from lightunet_monai.sources import ImageFile
@@ -274,6 +275,84 @@ def test_a_case_that_takes_long_keeps_no_new_study_of_a_watched_folder_waiting(t
     assert pool.events == ["a out", "b out", "b done", "a done"]
     assert _counts(state) == {"done": 2}
     assert surveyed == ["a", "b"]  # not again at each look while they are worked on
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+def test_a_study_is_complete_once_it_was_seen_unchanged_whatever_the_clock_of_its_server_says(
+    tmp_path, monkeypatch, ahead
+):
+    make_series(tmp_path / "root" / "study")
+    real, stop, begun, quiet = time.time, threading.Event(), time.monotonic(), 0.4
+    monkeypatch.setattr(time, "time", lambda: real() - ahead)
+    done = []
+
+    def tell(event, facts):
+        done.extend([time.monotonic() - begun] if event == "done" else [])
+        if done or time.monotonic() - begun > 20:
+            stop.set()
+
+    with Ledger(tmp_path / "out", Owner.of_this_process()) as ledger:
+        watch = Watch(interval=0.05, quiet=quiet)
+        Batch(lambda: list_units(tmp_path / "root"), ledger, ReadingPool(), watch=watch, tell=tell).run(stop)
+    assert done
+    assert done[0] >= quiet
+
+
+class WritingPool(ReadingPool):
+    """Every case is done, with a result."""
+
+    def __init__(self, out):
+        super().__init__()
+        self.out = out
+
+    def _read(self, task):
+        write_case(self.out / CASES / task.key, make_segmentation(np.zeros((4, 4, 4), np.uint8)))
+        return super()._read(task)
+
+
+def test_results_that_were_taken_away_after_their_studies_leave_nothing_to_do(tmp_path):
+    root, out, told = tmp_path / "root", tmp_path / "out", []
+    for number, name in enumerate("ab"):
+        make_series(root / name, series=number)
+
+    def run():
+        with Ledger(out, Owner.of_this_process()) as ledger:
+            pool = WritingPool(out)
+            batch = Batch(lambda: list_units(root), ledger, pool, tell=lambda event, facts: told.append(event))
+            state = batch.run(threading.Event())
+            write_summary(ledger)
+        return _counts(state), pool.attempts
+
+    def messages():
+        return sorted(row["message"] for row in json.loads((out / "summary.json").read_text())["cases"])
+
+    assert run() == ({"done": 2}, 2)
+    (out / CASES).rename(tmp_path / "archive")
+    shutil.rmtree(root / "a")
+    for attempts in (1, 0):
+        assert run() == ({"done": 2}, attempts)
+        assert messages() == ["", "its result was taken away."]
+    assert told.count("recovered") == 2
+
+    shutil.copytree(tmp_path / "archive", out / CASES, dirs_exist_ok=True)
+    assert run() == ({"done": 2}, 0)
+    assert messages() == ["", ""]
+
+
+def test_an_output_folder_that_goes_away_ends_the_run_with_a_message(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_series(root / "study")
+
+    class Pool(FailingPool):
+        def poll(self, seconds):
+            shutil.rmtree(out, ignore_errors=True)
+            return super().poll(seconds)
+
+    with (
+        Ledger(out, Owner.of_this_process()) as ledger,
+        pytest.raises(OutputError, match="out: cannot be written: No such file"),
+    ):
+        Batch(lambda: list_units(root), ledger, Pool()).run(threading.Event())
 
 
 def test_a_copy_in_a_watched_folder_is_tried_when_the_first_is_gone(tmp_path):

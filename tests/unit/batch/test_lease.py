@@ -57,7 +57,10 @@ def test_a_zombie_is_not_alive(child):
     assert not owner.is_alive(0.0)
 
 
-@pytest.mark.parametrize(("age", "expected"), [(0.0, True), (LEASE_SECONDS - 1, True), (LEASE_SECONDS, False)])
+@pytest.mark.parametrize(
+    ("age", "expected"),
+    [(0.0, True), (LEASE_SECONDS - 1, True), (LEASE_SECONDS, False), (1 - LEASE_SECONDS, True), (-LONG_AGO, False)],
+)
 def test_a_run_on_another_machine_lives_by_its_last_sign(age, expected):
     assert replace(Owner.of_this_process(), host="elsewhere", pid=1).is_alive(age) is expected
 

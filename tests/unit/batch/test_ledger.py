@@ -214,6 +214,19 @@ def test_only_a_case_that_is_done_can_be_reopened(ledger):
     assert (row.state, row.run, row.final, row.attempts) == ("found", None, False, 0)
 
 
+def test_a_case_whose_result_was_taken_away_stays_done_until_it_is_claimed(ledger):
+    _add(ledger, "a")
+    ledger.set_surveyed("place", "as it was")
+    ledger.claim("a", retries=0)
+    ledger.finish("a", {})
+    ledger.reopen("a", is_gone=True)
+    assert ledger.counts()["done"] == 1
+    assert not ledger.has_waiting(retries=0)
+    assert not ledger.is_settled("place", "as it was")
+    assert ledger.claim("a", retries=0)
+    assert ledger.counts()["running"] == 1
+
+
 def test_new_content_of_a_series_takes_the_place_of_the_old_and_back(ledger):
     ledger.add("old", "place", "series")
     ledger.add("elsewhere", "other place", "series")
@@ -460,6 +473,30 @@ def test_a_run_with_other_settings_is_refused_by_name(ledger):
     assert ledger.setting("secret", "first") == ledger.setting("secret", "second") == "first"
 
 
+def test_a_run_that_entered_no_case_leaves_the_settings_open(tmp_path):
+    for formats in (["seg"], ["nifti"]):
+        with Ledger(tmp_path, Owner.of_this_process()) as ledger:
+            ledger.check_settings({"formats": formats})
+    with Ledger(tmp_path, Owner.of_this_process()) as ledger:
+        ledger.check_settings({"formats": ["nifti"]})
+        _add(ledger, "a")
+    with Ledger(tmp_path, Owner.of_this_process()) as ledger, pytest.raises(UsageError, match="made with formats"):
+        ledger.check_settings({"formats": ["seg"]})
+
+
+def test_another_run_can_write_while_the_cases_are_listed(ledger, monkeypatch):
+    monkeypatch.setattr(f"{Ledger.__module__}.ROWS_AT_ONCE", 2)
+    _add(ledger, *"abcde")
+    ledger._db.execute("PRAGMA journal_mode=TRUNCATE")  # as on a network file system
+    keys = []
+    for row in ledger.cases():
+        keys.append(row.key)
+        with sqlite3.connect(ledger.path, timeout=0.0) as other:
+            other.execute("UPDATE cases SET updated = updated + 1")
+        other.close()
+    assert keys == list("abcde")
+
+
 @posix
 def test_a_full_disk_is_an_error_of_ours_and_what_is_finished_stays(tmp_path):
     script = """
@@ -522,6 +559,12 @@ def test_a_run_that_ends_gives_its_cases_back(ledger):
         other.claim("a", retries=0)
     assert ledger.case("a").state == "found"
     assert ledger.living_runs() == {ledger.owner.run}
+
+
+def test_cases_are_counted_from_an_index_alone(ledger):
+    # Several times a second, however many there are.
+    query = "SELECT state, COUNT(*) FROM cases WHERE superseded_by IS NULL GROUP BY state"
+    assert "USING COVERING INDEX cases_to_count" in str(_sql(ledger, f"EXPLAIN QUERY PLAN {query}"))
 
 
 def test_a_local_disk_has_a_write_ahead_log(ledger):

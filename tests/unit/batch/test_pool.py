@@ -3,13 +3,16 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
+from lightunet_monai.batch import pool as pool_module
 from lightunet_monai.batch.pool import LocalPool, default_jobs, worker_environment
 from lightunet_monai.batch.publish import CASES
 from lightunet_monai.batch.settings import CaseSettings
 from lightunet_monai.batch.task import CaseTask, Outcome, WorkerPlan
+from lightunet_monai.errors import InferenceError
 from lightunet_monai.options import RunOptions
 from lightunet_monai.sources import ImageFile
 from tests.builders.bundle import tiny_bundle
@@ -32,17 +35,63 @@ def test_workers_share_several_gpus_unless_one_is_named(monkeypatch, device, job
     assert [worker_environment(device, number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == seen
 
 
+@pytest.mark.parametrize(("max_memory", "jobs"), [(0, 32), (8e9, 2), (1e9, 1)])
+def test_no_more_workers_are_started_than_the_memory_limit_has_room_for(monkeypatch, max_memory, jobs):
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 20, raising=False)
+    assert default_jobs(32, "cpu", int(max_memory)) == jobs
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
+def test_a_worker_that_cannot_be_started_is_an_error_of_ours(tmp_path):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(InferenceError, match="a worker cannot be started: Too many open files"):
+            LocalPool(WorkerPlan(tmp_path, "run", CaseSettings()), jobs=1, threads=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def _open_pool(folder):
+    bundle = tiny_bundle(folder / "bundle")
+    options = RunOptions(device="cpu", engine="torch", threads=1)
+    return LocalPool(WorkerPlan(folder / "out", "run", CaseSettings(), bundle, options), jobs=1, threads=1)
+
+
+def _task(folder):
+    return CaseTask("0" * 16, "1" * 16, "2" * 16, ImageFile(make_nifti(folder / "a.nii.gz", make_voxels())))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system has no /proc")
+def test_a_worker_without_a_case_that_holds_too_much_is_replaced_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool_module, "MEMORY_CHECK_SECONDS", 0.0)
+    pool = _open_pool(tmp_path)
+    try:
+        assert pool.submit(_task(tmp_path))
+        end = time.monotonic() + 120
+        while not pool.poll(0.5):
+            assert time.monotonic() < end, "the case was not finished"
+        pids, pool.max_memory = pool.pids(), 1
+
+        assert pool.poll(0.1) == []
+        replaced = pool.pids()
+        assert replaced != pids
+        assert pool.poll(0.1) == []
+        assert pool.pids() == replaced
+    finally:
+        pool.close()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_what_a_worker_has_answered_counts_though_it_died_before_it_was_heard(tmp_path):
-    bundle = tiny_bundle(tmp_path / "bundle")
-    options = RunOptions(device="cpu", engine="torch", threads=1)
-    plan = WorkerPlan(tmp_path / "out", "run", CaseSettings(), bundle, options)
-    task = CaseTask("0" * 16, "1" * 16, "2" * 16, ImageFile(make_nifti(tmp_path / "a.nii.gz", make_voxels())))
-    pool = LocalPool(plan, jobs=1, threads=1)
+    pool, task = _open_pool(tmp_path), _task(tmp_path)
     try:
         assert pool.submit(task)
-        report = plan.out / CASES / task.key / "report.json"
+        report = pool.plan.out / CASES / task.key / "report.json"
         end = time.monotonic() + 120
         while not report.exists():
             assert time.monotonic() < end, "the case was not finished"
