@@ -29,6 +29,9 @@ SKIN_CODES = frozenset({"82038008", "39937001"})
 """SNOMED CT types of these structures: those of the breast (DICOM CID 7163), and fat and skin of any region."""
 
 
+_AS_SHIPPED = "Use the bundle as shipped."
+
+
 @dataclass(frozen=True)
 class Code:
     """A coded concept as DICOM writes it.
@@ -179,16 +182,17 @@ class LabelTable:
         Raises
         ------
         BundleError
-            If either part is missing or the two do not name the same structures.
+            If either part is missing or cannot be used, or the two do not name the same structures.
         """
         try:
             channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
             definitions = metadata["label_definitions"]
         except KeyError as error:
-            raise BundleError(
-                f"metadata.json: the key {error} is missing.", hint="Use the bundle as shipped."
-            ) from None
-        names = {int(value): name for value, name in channels.items() if int(value) != 0}
+            raise BundleError(f"metadata.json: the key {error} is missing.", hint=_AS_SHIPPED) from None
+        try:
+            names = {int(value): str(name) for value, name in channels.items() if int(value) != 0}
+        except (AttributeError, ValueError) as error:
+            raise BundleError(f"metadata.json: channel_def cannot be used: {error}.", hint=_AS_SHIPPED) from None
         if set(names.values()) != set(definitions):
             raise BundleError(
                 f"metadata.json: channel_def names {sorted(names.values())}, "
@@ -233,14 +237,20 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def _label(value: int, name: str, definition: Mapping[str, Any]) -> Label:
-    red, green, blue = definition["color"]
-    region = definition.get("region")
-    return Label(
-        value=value,
-        name=name,
-        title=definition["title"],
-        color=(int(red), int(green), int(blue)),
-        category=Code(**definition["category"]),
-        type=Code(**definition["type"]),
-        region=Code(**region) if region else None,
-    )
+    try:
+        red, green, blue = definition["color"]
+        region = definition.get("region")
+        return Label(
+            value=value,
+            name=name,
+            title=definition["title"],
+            color=(int(red), int(green), int(blue)),
+            category=Code(**definition["category"]),
+            type=Code(**definition["type"]),
+            region=Code(**region) if region else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"metadata.json: the label {name} cannot be used: {type(error).__name__} {error}.",
+            hint="It needs title, color (red, green, blue), category and type (scheme, value and meaning each).",
+        ) from None

@@ -54,16 +54,21 @@ def load_weights(network: torch.nn.Module, path: Path, expected_sha256: str = ""
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its unpickler met
         raise WeightsError(f"{path}: cannot be read as weights: {error}.", hint="Reinstall the bundle.") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(
+            f"{path}: found a {type(state).__name__}, expected a state dict: names and tensors alone.",
+            hint="Save network.state_dict() alone.",
+        )
     own = network.state_dict()
     differing = [
         key
-        for key in sorted(set(own) | set(state))
+        for key in sorted(set(own) | set(state), key=str)
         if key not in own or key not in state or own[key].shape != state[key].shape
     ]
     if differing:
         raise WeightsError(
             f"{path}: {len(differing)} of {len(own)} entries do not fit {type(network).__name__}, "
-            f"the first are {', '.join(differing[:3])}.",
+            f"the first are {', '.join(map(str, differing[:3]))}.",
             hint="Use the weights that belong to this bundle's network_def.",
         )
     check_finite(state, path)

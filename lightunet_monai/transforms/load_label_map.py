@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
 from ..inputs.dicom_file import is_dicom
 from ..inputs.image_header import check_affine
-from ..inputs.itk_files import check_name, image_io
+from ..inputs.itk_files import check_name, image_io, open_with_simpleitk
 from ..inputs.nifti_files import READ_ERRORS, nifti_affine, read_whole
 from ..labels import LabelTable
 from .label_grid import Grid, LabelGrid
@@ -98,6 +98,9 @@ def read_label_header(path: Path) -> Grid:
     if path.name.lower().endswith((".nii", ".nii.gz")):
         image, affine = _open_nifti(path)
         shape = _three_sizes(image.shape, path)
+    elif image_io(path):
+        header, _ = open_with_simpleitk(path)
+        shape, affine = header.shape, header.affine
     else:
         reader = _open_itk(path)
         shape, affine = reader.GetSize(), itk_affine(reader)
@@ -250,6 +253,9 @@ def _open_nifti(path: Path) -> tuple[Any, Any]:
 def _read_itk(path: Path) -> tuple[Any, Any]:
     import SimpleITK as sitk
 
+    if image_io(path):  # NRRD and MetaImage: as volumes, with the checksums that ITK passes over
+        header, read_voxels = open_with_simpleitk(path)
+        return read_voxels(), header.affine
     try:
         image = _open_itk(path).Execute()
     except RuntimeError as error:

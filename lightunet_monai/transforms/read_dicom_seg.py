@@ -114,7 +114,9 @@ def paint_dicom_seg(path: Path, grid: LabelGrid, labels: LabelTable) -> None:
 
 def _named(item: Dataset) -> NamedSegment:
     codes = item.get("SegmentedPropertyTypeCodeSequence") or []
-    code = (str(codes[0].CodingSchemeDesignator), str(codes[0].CodeValue)) if codes else None
+    # A value of more than 16 characters, or that is a URN, has an attribute of its own.
+    values = [codes[0].get(name) for name in ("CodeValue", "LongCodeValue", "URNCodeValue")] if codes else []
+    code = next(((str(codes[0].get("CodingSchemeDesignator", "")), str(value)) for value in values if value), None)
     return NamedSegment(str(item.get("SegmentLabel", "")), code)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import UnreadableFileError, UnsupportedImageError
 from ..inputs.itk_files import check_name
+from ..inputs.packed import check_gzip
 from ..labels import LabelTable
 from .label_grid import Grid, LabelGrid
 from .segment_labels import NamedSegment, label_of
@@ -141,6 +142,9 @@ def read_seg_nrrd(path: Path) -> SlicerSegmentation:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise UnreadableFileError(f"{path}: cannot be read as a segmentation.") from error
+    _check_packed(
+        path, image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
+    )
     fields = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
     kinds = fields.get("Segmentation_SourceRepresentation") or fields.get("Segmentation_MasterRepresentation", "")
     if "Fractional" in kinds:
@@ -155,6 +159,19 @@ def read_seg_nrrd(path: Path) -> SlicerSegmentation:
     array = sitk.GetArrayFromImage(image)
     layers = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
     return SlicerSegmentation(layers.transpose(0, 3, 2, 1), itk_affine(image), fields)
+
+
+def _check_packed(path: Path, expected_bytes: int) -> None:
+    """Compare the checksum of packed voxels: ITK goes on with what it could not unpack."""
+    fields: dict[bytes, bytes] = {}
+    with path.open("rb") as stream:
+        while line := stream.readline(_HEADER_BYTES).strip():
+            key, _, value = line.partition(b":")
+            fields[key.strip().lower()] = value.strip().lower()
+        begin = stream.tell()
+    is_apart = b"data file" in fields or b"datafile" in fields
+    if fields.get(b"encoding") in (b"gzip", b"gz") and not is_apart:
+        check_gzip(path, begin, expected_bytes)
 
 
 def made_by(path: Path) -> dict[str, str] | None:

@@ -146,7 +146,7 @@ class _SourceGrid:
             yield z.start + start, z.start + start + rows.shape[0], part
 
     def box(self, mask: Tensor) -> tuple[slice, slice, slice] | None:
-        """Smallest box of source voxels that any true voxel of a mask on the model's grid can reach."""
+        """Smallest box of source voxels that any true voxel of a mask on the model's grid can reach; None for none."""
         if not bool(mask.any()):
             return None
         sides = []
@@ -154,6 +154,8 @@ class _SourceGrid:
             others = [a for a in range(3) if a != axis.source_axis]
             line = mask.amax(dim=others).cpu()
             reached = ((weights > 0) & line[None, :]).any(dim=1).nonzero().flatten()
+            if reached.numel() == 0:  # between two source slices that lie more than two voxels of the model apart
+                return None
             sides.append(slice(int(reached[0]), int(reached[-1]) + 1))
         return sides[0], sides[1], sides[2]
 

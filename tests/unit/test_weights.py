@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lightunet_monai.cli import main
-from lightunet_monai.weights import not_finite
+from lightunet_monai.errors import WeightsError
+from lightunet_monai.weights import load_weights, not_finite
 from tests.builders.bundle import tiny_bundle
 from tests.builders.volume import make_nifti, make_voxels
 
@@ -15,6 +16,19 @@ def test_entries_that_are_not_finite_are_named_and_counts_are_not_looked_at():
     state = {"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")]), "count": torch.tensor(3)}
     assert not_finite(state) == ["b"]
     assert not_finite({"half": torch.tensor([float("inf")], dtype=torch.float16)}) == ["half"]
+
+
+@pytest.mark.parametrize("content", [[1, 2], 3, None, torch.ones(3), {"outc.bias": 1.0}, {"model": {"outc.bias": 1.0}}])
+def test_a_file_that_holds_no_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(WeightsError, match=rf"model\.pt: found a {type(content).__name__}, expected a state dict"):
+        load_weights(torch.nn.Linear(2, 2), tmp_path / "model.pt")
+
+
+def test_entries_that_do_not_fit_are_named_whatever_their_names_are(tmp_path):
+    torch.save({1: torch.ones(2), "bias": torch.ones(2)}, tmp_path / "model.pt")
+    with pytest.raises(WeightsError, match=r"2 of 2 entries do not fit Linear, the first are 1, weight\."):
+        load_weights(torch.nn.Linear(2, 2), tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("command", ["segment", "evaluate"])

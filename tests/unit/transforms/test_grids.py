@@ -141,3 +141,16 @@ def test_no_structure_anywhere_gives_an_empty_label_map():
     ]
     assert int(label_map.sum()) == 0
     assert label_map.shape == (1, 10, 12, 14)
+
+
+@pytest.mark.parametrize("plane", range(16))
+def test_a_piece_between_two_thick_slices_ends_there(plane):
+    volume = MetaTensor(torch.zeros(1, 10, 10, 4), affine=torch.diag(torch.tensor([1.0, 1.0, 5.0, 1.0])))
+    case = ToModelGridd("image", (1.25, 1.25, 1.25))({"image": volume})
+    case["pred"] = torch.zeros(2, *case["image"].shape[1:])
+    case["pred"][0], case["pred"][1, 2:5, 2:5, plane] = 5.0, 9.0
+    label_map = RestoreLabelMapd("pred", threshold=0.1)(case)["pred"].as_tensor()[0]
+    probability = RestoreProbabilityd("pred")(case)["pred"].as_tensor()[0]
+    assert torch.equal(label_map > 0, probability >= 0.1)
+    is_reached = plane % 4 in (1, 2)  # slices of the source lie in the middle of four planes of the model
+    assert label_map.any(dim=(0, 1)).tolist() == [is_reached and index == plane // 4 for index in range(4)]

@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 import slicerio
 import torch
 from monai.data import MetaTensor
@@ -48,6 +49,30 @@ def test_a_label_map_whose_name_is_no_text_is_refused(tmp_path, name):
     path.write_bytes(b"NRRD0004\n")
     with pytest.raises(UnreadableFileError, match="not UTF-8"):
         load_label_map(path)
+
+
+@pytest.mark.parametrize("name", ["labels.nrrd", "labels.mha", "labels.seg.nrrd"])
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.7, 0.9])
+def test_packed_labels_that_are_damaged_are_refused(tmp_path, name, part):
+    values = (np.random.default_rng(0).random((20, 30, 40)) > 0.5).astype(np.uint8)
+    image = SimpleITK.GetImageFromArray(values)
+    for key, value in {"ID": "a", "Name": "tumor", "LabelValue": "1"}.items() if "seg" in name else ():
+        image.SetMetaData(f"Segment0_{key}", value)
+    path = tmp_path / name
+    SimpleITK.WriteImage(image, str(path), useCompression=True)
+    np.testing.assert_array_equal(load_label_map(path).as_tensor()[0], values.T)
+    data = bytearray(path.read_bytes())
+    data[int(part * len(data))] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(UnreadableFileError, match=r"labels\."):
+        load_label_map(path)
+
+
+def test_a_single_slice_of_colours_is_no_label_map(tmp_path):
+    colours = SimpleITK.GetImageFromArray(np.ones((1, 8, 8, 3), np.uint8), isVector=True)
+    SimpleITK.WriteImage(colours, str(tmp_path / "colours.mha"))
+    with pytest.raises(UnsupportedImageError, match=r"colours\.mha"):
+        load_label_map(tmp_path / "colours.mha")
 
 
 def volume_of(case):
@@ -143,6 +168,18 @@ def test_a_seg_that_highdicom_wrote_lies_on_the_slices_of_its_series(tmp_path, s
     case = make_case(tmp_path, source)
     path = highdicom_seg(case, tmp_path / "seg", kind)  # without a file name extension
     np.testing.assert_array_equal(read(path, case), case.segmentation.label_map)
+
+
+@pytest.mark.parametrize("attribute", ["LongCodeValue", "URNCodeValue"])
+def test_a_code_of_a_seg_may_be_a_long_one(tmp_path, attribute):
+    case = make_case(tmp_path)
+    path = highdicom_seg(case, tmp_path / "seg.dcm", highdicom.seg.SegmentationTypeValues.BINARY)
+    dataset = pydicom.dcmread(path)
+    code = dataset.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0]
+    setattr(code, attribute, f"{code.CodeValue}0000000")
+    del code.CodeValue
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read(path, case), case.segmentation.label_map)  # by its name
 
 
 def test_a_seg_of_another_series_is_refused_with_the_distance(tmp_path):

@@ -1,0 +1,43 @@
+"""The label table of a bundle that somebody edited: what cannot be used is told, with what it needs."""
+
+import copy
+
+import pytest
+
+from lightunet_monai.errors import BundleError
+from lightunet_monai.inference.bundle_files import find_bundle, read_metadata
+from lightunet_monai.labels import LabelTable
+
+METADATA = read_metadata(find_bundle(None))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [
+        ("color", None, "the label tumor cannot be used: TypeError"),
+        ("color", [1, 2], "the label tumor cannot be used: ValueError"),
+        ("category", {"scheme": "SCT", "value": "1"}, "the label tumor cannot be used: TypeError.*meaning"),
+    ],
+)
+def test_a_label_with_a_part_that_cannot_be_used_is_refused_by_name(key, value, word):
+    metadata = copy.deepcopy(METADATA)
+    metadata["label_definitions"]["tumor"][key] = value
+    with pytest.raises(BundleError, match=word):
+        LabelTable.from_metadata(metadata)
+
+
+@pytest.mark.parametrize("key", ["title", "color", "category", "type"])
+def test_a_label_that_lacks_a_part_is_refused_by_name(key):
+    metadata = copy.deepcopy(METADATA)
+    del metadata["label_definitions"]["tumor"][key]
+    with pytest.raises(BundleError, match=f"the label tumor cannot be used: KeyError '{key}'") as caught:
+        LabelTable.from_metadata(metadata)
+    assert key in caught.value.hint
+
+
+@pytest.mark.parametrize("channels", [["background", "tumor"], {"0": "background", "one": "tumor"}])
+def test_channels_without_numbers_are_refused(channels):
+    metadata = copy.deepcopy(METADATA)
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = channels
+    with pytest.raises(BundleError, match="channel_def cannot be used"):
+        LabelTable.from_metadata(metadata)
