@@ -57,6 +57,9 @@ class SliceInferer(Inferer):
         Input value above which a voxel is tissue; at or below it, air.
     background_logit : float
         Logit of background where nothing was computed; the others get its negative.
+    mirrored_axes : sequence of int
+        Axes of the volume along which it is mirrored and computed once more each; the logits are the mean over all of
+        these. None for volumes, which cost as much again for each; worth it for single images.
     overlap : float or None
         None for exact windows. Otherwise MONAI's sliding windows with Gaussian blending and this overlap,
         for comparison; the result then depends on the window.
@@ -85,6 +88,7 @@ class SliceInferer(Inferer):
         halo: int = HALO,
         tissue_threshold: float = 0.0,
         background_logit: float = 10.0,
+        mirrored_axes: Sequence[int] = (),
         overlap: float | None = None,
     ) -> None:
         super().__init__()
@@ -100,6 +104,7 @@ class SliceInferer(Inferer):
         self.halo = halo
         self.tissue_threshold = tissue_threshold
         self.background_logit = background_logit
+        self.mirrored_axes = tuple(mirrored_axes)
         self.overlap = overlap
 
     def __call__(
@@ -120,6 +125,15 @@ class SliceInferer(Inferer):
         if inputs.dim() != 5 or inputs.shape[0] != 1:
             raise ValueError(f"expected one volume, (1, C, X, Y, Z), found {tuple(inputs.shape)}")
         volume = (inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs)[0, 0]
+        passes = 1 + len(self.mirrored_axes)
+        mean = self._mean(volume, network, load, _part_of(progress, 0, passes))
+        for index, axis in enumerate(self.mirrored_axes, 1):
+            mirrored = self._mean(volume.flip(axis), network, load, _part_of(progress, index, passes))
+            mean.add_(mirrored.flip(1 + axis))
+        return mean.div_(passes)[None] if passes > 1 else mean[None]
+
+    def _mean(self, volume: Tensor, network: Network, load: Load, progress: Progress | None) -> Tensor:
+        # Logits (K, X, Y, Z), the mean over the directions.
         tissue = volume > self.tissue_threshold
         parts = len(self.slice_axes)
         mean = self._along(0, volume, tissue, network, load, progress)
@@ -128,10 +142,10 @@ class SliceInferer(Inferer):
             for index in range(1, parts):
                 logits = self._along(index, volume, near, network, load, progress, with_neighbours=False)
                 mean.add_(torch.where(near, logits, 0))
-            return torch.where(near, mean / parts, mean)[None]
+            return torch.where(near, mean / parts, mean)
         for index in range(1, parts):
             mean.add_(self._along(index, volume, tissue, network, load, progress))
-        return mean.div_(parts)[None]
+        return mean.div_(parts)
 
     def _along(
         self,

@@ -16,7 +16,8 @@ class AugmentBatch(PrepareBatch):
     """Take a batch to the device and change each of its samples at random, all samples at once.
 
     In this order: flips and quarter turns, the order of the channels (neighbouring slices) turned round; rotation and
-    scaling about the middle, of which ``roi_size`` is cut out; brightness; smoothing; noise. The label map follows
+    scaling about the middle, a shift and bending, of which ``roi_size`` is cut out; brightness; smoothing; noise. What
+    comes in from outside of a sample is 0. The label map follows
     where voxels move, by its nearest voxel. Random numbers come from PyTorch's own generator. Without further
     arguments only the middle is cut out; the numbers of a training stand in its configuration.
 
@@ -34,6 +35,17 @@ class AugmentBatch(PrepareBatch):
         Radians, either way.
     scale_range : float
         Along each axis by a factor between 1 / (1 + scale_range) and 1 + scale_range, even in its logarithm.
+    shift_range : float
+        Along each axis, share of the window, either way; of the samples that `affine_probability` draws.
+    bend_probability : float
+    bend_range : float
+        Standard deviation of how far the points of a coarse grid (`bend_points`) move along each axis, share of the
+        window; cubic between them.
+    bend_points : int
+        Points of the grid along each axis.
+    gamma_range : float
+        Values, limited to 0 to 1, to a power between exp(-gamma_range) and exp(gamma_range), even in its logarithm.
+        For images alone, whose values have a range: 0 leaves values as they are.
     intensity_probability : float
         Of each of the two changes: a factor between 1 - factor_range and 1 + factor_range, and a summand.
     factor_range, offset_range : float
@@ -56,6 +68,11 @@ class AugmentBatch(PrepareBatch):
         affine_probability: float = 0.0,
         rotate_range: float = 0.0,
         scale_range: float = 0.0,
+        shift_range: float = 0.0,
+        bend_probability: float = 0.0,
+        bend_range: float = 0.0,
+        bend_points: int = 6,
+        gamma_range: float = 0.0,
         intensity_probability: float = 0.0,
         factor_range: float = 0.0,
         offset_range: float = 0.0,
@@ -72,6 +89,11 @@ class AugmentBatch(PrepareBatch):
         self.affine_probability = affine_probability
         self.rotate_range = rotate_range
         self.scale_range = scale_range
+        self.shift_range = shift_range
+        self.bend_probability = bend_probability
+        self.bend_range = bend_range
+        self.bend_points = bend_points
+        self.gamma_range = gamma_range
         self.intensity_probability = intensity_probability
         self.factor_range = factor_range
         self.offset_range = offset_range
@@ -128,7 +150,8 @@ class AugmentBatch(PrepareBatch):
         scale = (torch.empty(count, 2).uniform_(-limit, limit) * chosen[:, None]).exp()
         top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
         still = [x[:, :, top : top + height, left : left + width] for x in (image, label)]
-        if not bool(chosen.any()):
+        bent = torch.rand(count) < self.bend_probability if self.bend_probability > 0 else torch.zeros_like(chosen)
+        if not bool((chosen | bent).any()):
             return still[0], still[1]
         # From places of the window, in its voxels, to places of the sample, in halves of its edges (PyTorch's rule).
         cos, sin = angle.cos(), angle.sin()
@@ -136,16 +159,31 @@ class AugmentBatch(PrepareBatch):
         window = torch.tensor([width, height], dtype=torch.float32)
         turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1) * scale[:, :, None]
         middle = torch.tensor([left + width / 2, top + height / 2]) * 2 / edges - 1
-        matrix = torch.cat([turn * window / edges[:, None], middle.expand(count, 2)[:, :, None]], dim=2)
+        middles = middle.expand(count, 2)
+        if self.shift_range > 0:
+            shift = torch.empty(count, 2).uniform_(-self.shift_range, self.shift_range) * chosen[:, None]
+            middles = middles + shift * 2 * window / edges
+        matrix = torch.cat([turn * window / edges[:, None], middles[:, :, None]], dim=2)
         places = F.affine_grid(matrix, [count, 1, height, width], align_corners=False).to(image.device)
+        if bool(bent.any()):
+            moves = self._bending(count, (height, width)) * (2 * window / edges) * bent[:, None, None, None]
+            places = places + moves.to(image.device)
         moved = (
             F.grid_sample(image, places, "bilinear", align_corners=False),
             F.grid_sample(label.float(), places, "nearest", align_corners=False).to(label),
         )
-        is_moved = chosen.to(image.device)[:, None, None, None]
+        is_moved = (chosen | bent).to(image.device)[:, None, None, None]
         return torch.where(is_moved, moved[0], still[0]), torch.where(is_moved, moved[1], still[1])
 
+    def _bending(self, count: int, shape: tuple[int, ...]) -> Tensor:
+        # (count, H, W, 2): how far each place moves along columns and rows, shares of the window.
+        points = self.bend_range * torch.randn(count, 2, self.bend_points, self.bend_points)
+        return F.interpolate(points, size=shape, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+
     def _brightened(self, image: Tensor) -> Tensor:
+        if self.gamma_range > 0:
+            power = torch.empty(len(image), 1, 1, 1).uniform_(-self.gamma_range, self.gamma_range).exp()
+            image = image.clamp(0, 1) ** power.to(image.device)
         factor = 1 + self._drawn(image, self.intensity_probability, -self.factor_range, self.factor_range)
         offset = self._drawn(image, self.intensity_probability, -self.offset_range, self.offset_range)
         changed = image * factor + offset

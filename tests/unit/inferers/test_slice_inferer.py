@@ -99,6 +99,20 @@ def test_several_directions_give_the_mean_of_their_logits_and_progress_that_only
         SliceInferer((512, 512), slice_axes=[])
 
 
+def test_mirrored_passes_make_the_logits_those_of_both_sides(a_network, a_volume):
+    shares = []
+    plain, both = SliceInferer((512, 512)), SliceInferer((512, 512), mirrored_axes=(0, 1))
+    one = SliceInferer((512, 512), mirrored_axes=(0,))
+    with torch.inference_mode():
+        found = both(a_volume, a_network, progress=lambda done, total: shares.append(done / total))
+        other = [plain(a_volume.flip(2 + axis), a_network).flip(2 + axis) for axis in (0, 1)]
+        torch.testing.assert_close(found, (plain(a_volume, a_network) + sum(other)) / 3, rtol=0, atol=1e-5)
+        mirrored = one(a_volume.flip(2), a_network).flip(2)
+        torch.testing.assert_close(mirrored, one(a_volume, a_network), rtol=0, atol=1e-5)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
 @pytest.fixture(scope="module")
 def directions(a_network, a_volume):
     """Logits of the slices across axis 2 alone, and of all three directions."""

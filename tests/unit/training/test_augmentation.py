@@ -1,5 +1,7 @@
 """Random changes of a batch: labels go with their voxels, air stays air, what is switched off does nothing."""
 
+import math
+
 import pytest
 import torch
 
@@ -30,6 +32,8 @@ def test_without_any_change_the_middle_is_cut_out():
         {"quarter_turn_probability": 0.5},
         {"affine_probability": 0.5, "rotate_range": 0.6},
         {"affine_probability": 0.5, "scale_range": 0.25},
+        {"affine_probability": 0.5, "shift_range": 0.2},
+        {"bend_probability": 0.5, "bend_range": 0.02},
     ],
     ids=lambda change: " ".join(change),
 )
@@ -55,6 +59,33 @@ def test_a_rotation_keeps_areas_and_a_scaling_stays_in_its_range():
     ratio = scaled.sum((1, 2, 3)) / area
     assert 1 / 1.25**2 - 0.15 < ratio.min() < 0.8
     assert 1.25 < ratio.max() < 1.25**2 + 0.15
+
+
+def test_a_shift_and_a_bending_go_as_far_as_they_may():
+    torch.manual_seed(0)
+    image, label = _batch(count=200)
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+
+    def middles(labels):
+        share = labels[:, 0].float() / labels[:, 0].float().sum((1, 2), keepdim=True)
+        return torch.stack([(share * rows).sum((1, 2)), (share * columns).sum((1, 2))], 1) - torch.tensor([12.0, 18.0])
+
+    change = {"affine_probability": 1.0, "shift_range": 0.2}
+    moved = middles(AugmentBatch((32, 32), **change).augment(image, label)[1])
+    assert 0.15 * 32 < moved.abs().max() < 0.2 * 32 + 0.6  # to the nearest voxel
+    assert moved.mean(0).abs().max() < 0.6
+    bent = middles(AugmentBatch((32, 32), bend_probability=1.0, bend_range=0.05).augment(image, label)[1])
+    assert 0.6 < bent.std(0).mean() < 0.05 * 32  # a mass lies between points of the grid, whose mean moves less
+
+
+def test_values_of_images_are_taken_to_a_power_in_their_range():
+    torch.manual_seed(0)
+    grey, label = torch.full((200, 3, 32, 32), 0.5), torch.zeros(200, 1, 32, 32)
+    changed, _ = AugmentBatch((32, 32), gamma_range=0.4).augment(grey, label)
+    power = changed[:, 0, 0, 0].log2().neg()
+    assert power.min() == pytest.approx(math.exp(-0.4), abs=0.03)
+    assert power.max() == pytest.approx(math.exp(0.4), abs=0.06)
+    assert (changed == changed[:, :1, :1, :1]).all()
 
 
 def test_brightness_leaves_air_alone_unless_there_is_none():
