@@ -5,7 +5,7 @@
 
 DATA holds ``index.csv`` (columns id, class, group, fold), ``images/ID.png`` and ``masks/ID.png``. Images of one group
 (near-duplicates) must share a fold, else the figures on the held-out fold would be too good: this is checked. Cases of
-the held-out fold are listed a second time under "test", for the evaluation.
+the held-out fold are listed a second time under "test", for the evaluation. `--all` makes the list of the shipped weights.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ import os
 import sys
 from pathlib import Path
 
+SEEN_AGAIN = 8
+"""Images of `--all` that are validated on although training shows them: it wants some, and they choose nothing."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Datalist of 2-D images with folds.")
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--held-out", type=int, default=0, help="fold listed under 'test' (0)")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--held-out", type=int, default=0, help="fold listed under 'test' (0)")
+    kind.add_argument(
+        "--all", action="store_true", help=f"no folds: all for training, {SEEN_AGAIN} of them under 'validation', too"
+    )
     arguments = parser.parse_args()
     try:
         rows = _rows(arguments.data)
@@ -37,13 +44,18 @@ def main() -> int:
         print(f"error: {len(torn)} groups lie in several folds, the first is {torn[0]}.", file=sys.stderr)
         return 1
     cases = [_case(arguments.data, row, arguments.output.parent) for row in rows]
-    test = [case for case in cases if case["fold"] == arguments.held_out]
-    if not test:
-        print(f"error: no image is in fold {arguments.held_out}, expected some to hold out.", file=sys.stderr)
-        return 1
+    if arguments.all:
+        cases = [{key: value for key, value in case.items() if key != "fold"} for case in cases]
+        sections, said = {"training": cases, "validation": cases[:SEEN_AGAIN]}, "all for training"
+    else:
+        test = [case for case in cases if case["fold"] == arguments.held_out]
+        if not test:
+            print(f"error: no image is in fold {arguments.held_out}, expected some to hold out.", file=sys.stderr)
+            return 1
+        sections, said = {"training": cases, "test": test}, f"{len(test)} of them in fold {arguments.held_out}"
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps({"training": cases, "test": test}, indent=1) + "\n", encoding="utf-8")
-    print(f"{arguments.output}: {len(cases)} images, {len(test)} of them in fold {arguments.held_out}")
+    arguments.output.write_text(json.dumps(sections, indent=1) + "\n", encoding="utf-8")
+    print(f"{arguments.output}: {len(cases)} images, {said}")
     return 0
 
 

@@ -31,6 +31,15 @@ def test_each_image_keeps_its_fold_and_the_held_out_fold_is_the_test(tmp_path):
     assert (tmp_path / "lists" / content["test"][0]["label"]).resolve() == (tmp_path / "masks" / "a.png").resolve()
 
 
+def test_all_images_are_for_training_without_folds(tmp_path):
+    done = _run(tmp_path, ["a,benign,0,0", "b,normal,1,1", "c,benign,2,2"], "--all")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "lists" / "datalist.json").read_text())
+    assert [Path(case["image"]).name for case in content["training"]] == ["a.png", "b.png", "c.png"]
+    assert content["validation"] == content["training"]  # fewer than are seen again
+    assert not any("fold" in case for case in content["training"])
+
+
 def test_a_group_in_two_folds_is_refused(tmp_path):
     done = _run(tmp_path, ["a,benign,7,0", "b,benign,7,1"])
     assert done.returncode == 1
