@@ -5,7 +5,8 @@
 
 DATA holds ``index.csv`` (columns id, class, group, fold), ``images/ID.png`` and ``masks/ID.png``. Images of one group
 (near-duplicates) must share a fold, else the figures on the held-out fold would be too good: this is checked. Cases of
-the held-out fold are listed a second time under "test", for the evaluation. `--all` makes the list of the shipped weights.
+the held-out fold are listed a second time under "test", for the evaluation. `--all` makes the list of the shipped
+weights.
 """
 
 from __future__ import annotations
