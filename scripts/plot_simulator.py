@@ -21,7 +21,7 @@ import torch
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from lightunet_monai.simulation import SIMULATOR_VERSION, SimulationSettings, Tissue, simulate_case
+from lightunet_monai.simulation import RECIPES, SIMULATOR_VERSION, SimulationSettings, Tissue, simulate_case
 from lightunet_monai.simulation.grid import Grid
 from lightunet_monai.simulation.projection import ProjectionPlan, project_and_reconstruct
 from lightunet_monai.simulation.scanner import after_reconstruction, sample_scanner, scan
@@ -50,7 +50,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     figures: dict[str, object] = {"simulator_version": SIMULATOR_VERSION}
-    plot_gallery(arguments.folder / "gallery.png", arguments.voxels)
+    for name, recipe in (("gallery", "train"), ("forms", "forms")):
+        plot_gallery(arguments.folder / f"{name}.png", RECIPES[recipe].changed(max_voxels=arguments.voxels))
     figures["population"] = plot_population(arguments.folder / "population.png", arguments.cases, arguments.voxels)
     figures["scanner"] = plot_scanner(arguments.folder / "scanner.png", with_projection=not arguments.no_projection)
     text = json.dumps(figures, indent=1)
@@ -61,9 +62,8 @@ def main() -> None:
 # Gallery
 
 
-def plot_gallery(path: Path, voxels: int) -> None:
+def plot_gallery(path: Path, settings: SimulationSettings) -> None:
     """Twelve cases: the slice with most tumour, or the middle one, seen from the front."""
-    settings = SimulationSettings(max_voxels=voxels)
     figure, axes = plt.subplots(3, 4, figsize=(10, 7.8))
     for axis, seed in zip(axes.ravel(), range(501, 513), strict=True):
         case = simulate_case(seed, settings=settings)

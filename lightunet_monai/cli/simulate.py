@@ -14,10 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=["nifti", "dicom"], default="nifti", help="file format (default: nifti)")
     parser.add_argument(
         "--recipe",
-        choices=["train", "noisy", "validation", "test", "noisy_test", "hard"],
+        choices=["train", "noisy", "forms", "validation", "test", "noisy_test", "hard"],
         default="train",
-        help="ranges to draw from (default: train); noisy: from few photons, for training, too; validation, test, "
-        "noisy_test and hard hold what training never shows",
+        help="ranges to draw from (default: train); noisy: from few photons, and forms: gland of other forms, are for "
+        "training, too; validation, test, noisy_test and hard hold what training never shows",
     )
     parser.add_argument(
         "--spacing", type=float, nargs="+", metavar="MM", help="voxel edge in mm, one value or a range of two"

@@ -1,7 +1,8 @@
 """The inside of the breast: fibroglandular tissue, fat lobules and Cooper's ligaments.
 
-Three looks share one recipe: a score for every voxel (dense behind the nipple, thin towards the chest wall, plus a
-power-law field and a value per lobule), cut at the quantile that gives the wanted glandular fraction.
+All looks share one recipe: a score for every voxel (dense behind the nipple, thin towards the chest wall, plus a
+power-law field and a value per lobule, or one of the forms of `gland_forms`), cut at the quantile that gives the wanted
+glandular fraction.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from scipy.ndimage import map_coordinates
 
 from .breast import BreastFields, BreastShape
 from .compartments import make_compartments
+from .gland_forms import FORMS, form_score
 from .grid import FloatArray, Grid, upsample
 from .random_fields import power_law_field, smooth_field
 from .settings import SimulationSettings
@@ -109,7 +111,11 @@ def make_parenchyma(
     noise = power_law_field(nodes, random, exponent=plan.exponent, outer_scale=plan.outer_scale, stretch=streak)
     score_nodes = noise + _to_shape(_tendency(plan, shape, fields), nodes.shape)
     score = upsample(score_nodes, grid.shape, device)
-    if plan.style == "clumps":
+    if plan.style in FORMS:
+        score.mul_(FORMS[plan.style].noise).add_(
+            form_score(plan.style, shape, fields, grid, random, size=plan.lobule_size, streak=plan.streak)
+        )
+    if plan.style in ("clumps", *FORMS):
         sheet_distance = _sheet_distance(plan, grid, random, device)
     else:
         lobules = make_compartments(

@@ -2,7 +2,8 @@
 
     settings = RECIPES["hard"]
 
-Noisy volumes come from few photons: 14 to 90 HU in voxels of 0.9 mm, where those of training have 4 to 14.
+Noisy volumes come from few photons: 14 to 90 HU in voxels of 0.9 mm, where those of training have 4 to 14. Those of
+`forms` have gland of other forms than all others: lobes along ducts, a body with carved fat, strands.
 
 What keeps the sets apart is written here as data: validation and test volumes come from reconstruction filters
 that lie in a gap of the training range; hard volumes are denser, noisier, blurrier and more cupped than any training
@@ -26,6 +27,8 @@ TEST = TRAIN.changed(name="test", noise_cuts=UNSEEN_FILTERS, noise_hu=(10.0, 70.
 
 NOISY = TRAIN.changed(name="noisy", noise_hu=(60.0, 400.0), photons=FEW_PHOTONS)
 
+FORMS = TRAIN.changed(name="forms", styles=("lobes", "carved", "strands"))
+
 NOISY_TEST = TEST.changed(name="noisy_test", noise_hu=(70.0, 400.0), photons=FEW_PHOTONS)
 
 HARD = TRAIN.changed(
@@ -41,7 +44,7 @@ HARD = TRAIN.changed(
 )
 
 RECIPES: dict[str, SimulationSettings] = {
-    recipe.name: recipe for recipe in (TRAIN, VALIDATION, TEST, NOISY, NOISY_TEST, HARD)
+    recipe.name: recipe for recipe in (TRAIN, VALIDATION, TEST, NOISY, NOISY_TEST, HARD, FORMS)
 }
 
 SPLITS = {
@@ -49,6 +52,7 @@ SPLITS = {
     "validation": "validation",
     "test": "testing",
     "noisy": "training",
+    "forms": "training",
     "noisy_test": "testing",
     "hard": "testing",
 }

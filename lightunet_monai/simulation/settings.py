@@ -44,7 +44,8 @@ class SimulationSettings:
     lesion_kinds : tuple of str
         Of ``oval``, ``lobulated``, ``irregular``, ``spiculated``, ``ring``, ``dumbbell``, ``plaque``.
     styles : tuple of str
-        Glandular looks: ``clumps`` (power law), ``compartments`` (lobules with walls), ``mixed``.
+        Glandular looks: ``clumps`` (power law), ``compartments`` (lobules with walls), ``mixed``; and the
+        forms of `gland_forms`: ``lobes``, ``carved``, ``strands``.
     families : tuple of str
         ``pendant`` (prone, dedicated scanner), ``supine``, ``chest`` (thorax with both breasts).
     family_weights : tuple of float
