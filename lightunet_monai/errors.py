@@ -37,17 +37,18 @@ class LightUNetError(Exception):
     message : str
         One line: the file or series, what was found and what was expected, with units.
     hint : str, optional
-        One line: what to do next.
+        One line: what to do next. Defaults to the one of the class.
     reason : str, optional
         A short stable word for programs, such as ``"gap"``. Defaults to the one of the class.
     """
 
     default_reason = "error"
+    default_hint = ""
 
     def __init__(self, message: str, *, hint: str = "", reason: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.default_hint
         self.reason = reason or self.default_reason
 
     def __str__(self) -> str:
@@ -86,6 +87,7 @@ class UnreadableFileError(InputError):
     """A file is damaged, truncated or encoded in a way that cannot be decoded."""
 
     default_reason = "unreadable"
+    default_hint = "Copy or export the file again."
 
 
 class SeriesNotFoundError(InputError, LookupError):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import GeometryError, UnsupportedImageError, UsageError
+from ..errors import GeometryError, NoImageFoundError, UnsupportedImageError, UsageError
 from ..labels import LabelTable
 from .density import read_density
 from .evaluate_structures import StructureTally, check_values, named_labels
@@ -204,7 +204,18 @@ def _volumes(arguments: argparse.Namespace, names: list[str]) -> dict[str, Path]
         return {}
     if len(names) == 1 and images.is_file():
         return {names[0]: images}
-    return {name: volume_of(name, images) for name in names}
+    try:
+        return {name: volume_of(name, images) for name in names}
+    except NoImageFoundError:
+        if len(names) == 1 and _holds_dicom(images):  # the volume itself: a DICOM series is a folder
+            return {names[0]: images}
+        raise
+
+
+def _holds_dicom(folder: Path) -> bool:
+    from ..inputs.dicom_file import is_dicom
+
+    return any(is_dicom(path) for path in sorted(folder.glob("*")) if path.is_file())
 
 
 def _load_volume(path: Path) -> Any:

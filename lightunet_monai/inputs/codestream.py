@@ -70,7 +70,10 @@ def check_codestream(frame: bytes, syntax: str, rows: int, columns: int, bits_al
             f"the compressed pixels are a plane of {size.columns} x {size.rows}, the header says {columns} x {rows}."
         )
     if size.components != 1:
-        raise UnsupportedImageError(f"the compressed pixels have {size.components} components, expected 1.")
+        raise UnsupportedImageError(
+            f"the compressed pixels have {size.components} components, expected 1.",
+            hint="Export it again as a grey image.",
+        )
     if size.bits > bits_allocated:
         raise UnreadableFileError(f"the compressed pixels have {size.bits} bits, the header allots {bits_allocated}.")
 

@@ -24,6 +24,7 @@ from .files import (
     ARCHIVE_REASON,
     FOLDER_REASON,
     READ_ERRORS,
+    RIGHTS_HINT,
     Candidate,
     FoundFiles,
     find_files,
@@ -172,7 +173,11 @@ def complete_series(series: DicomSeries) -> DicomSeries:
         raise errors[0] if errors else UnreadableFileError(f"{series.name}: its files are no DICOM files.")
     files, aside = _set_objects_aside(files)
     if aside:
-        raise UnsupportedImageError(f"{series.name}: {aside[0].reason}, expected slices only.", reason=aside[0].code)
+        raise UnsupportedImageError(
+            f"{series.name}: {aside[0].reason}, expected slices only.",
+            hint="Take one of the series that discover_sources finds.",
+            reason=aside[0].code,
+        )
     planes = [FoundPlane(file, plane) for file in files for plane in file.header.planes]
     planes = [item for item in planes if (item.file.path, item.file.member, item.plane.frame or 0) in wanted]
     if len(planes) < len(wanted):
@@ -270,7 +275,8 @@ def _read_one(item: Candidate, archives: dict[Path, zipfile.ZipFile]) -> Instanc
             status = os.fstat(stream.fileno())
             return read_header(stream, file_bytes=status.st_size, modified_ns=status.st_mtime_ns)
     except READ_ERRORS as error:
-        raise UnreadableFileError(f"cannot be read: {type(error).__name__}.") from None
+        hint = RIGHTS_HINT if isinstance(error, PermissionError) else ""
+        raise UnreadableFileError(f"cannot be read: {type(error).__name__}.", hint=hint) from None
 
 
 def _set_objects_aside(files: Iterable[DicomFile]) -> tuple[list[DicomFile], list[SetAside]]:

@@ -29,7 +29,7 @@ NATIVE = frozenset((IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG, GE
 
 PIXEL_DATA = 0x7FE00010
 FLOAT_PIXEL_DATA = (0x7FE00008, 0x7FE00009)
-_TRANSFER_SYNTAX = 0x00020010
+_MEDIA_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _FIRST_BYTES = 16 * 1024
@@ -74,6 +74,8 @@ class ScannedHeader:
         Float or Double Float Pixel Data instead of Pixel Data.
     declared_syntax : str
         Transfer Syntax UID as the file meta information has it; empty where it has none.
+    media_class : str
+        Media Storage SOP Class UID of the file meta information: the only one that a DICOMDIR has.
     """
 
     transfer_syntax: str
@@ -85,6 +87,7 @@ class ScannedHeader:
     dataset_offset: int = 0
     has_float_pixels: bool = False
     declared_syntax: str = ""
+    media_class: str = ""
 
 
 def scan_header(stream: IO[bytes], wanted: frozenset[int]) -> ScannedHeader:
@@ -110,7 +113,7 @@ def scan_header(stream: IO[bytes], wanted: frozenset[int]) -> ScannedHeader:
     """
     head = stream.read(_FIRST_BYTES)
     try:
-        start, declared = _read_file_meta(head)
+        start, declared, media_class = _read_file_meta(head)
         syntax = declared if declared == DEFLATED else _check_syntax(head, start, declared)
     except NotDicomError:
         if what := _what_is_blank(head):
@@ -120,7 +123,7 @@ def scan_header(stream: IO[bytes], wanted: frozenset[int]) -> ScannedHeader:
         result = _scan_growing(_Inflated(stream, head[start:]), 0, syntax, wanted)
     else:
         result = _scan_growing(_Plain(stream, head), start, syntax, wanted)
-    result.declared_syntax = declared
+    result.declared_syntax, result.media_class = declared, media_class
     return result
 
 
@@ -145,7 +148,7 @@ def inflate(stream: IO[bytes], limit_bytes: int) -> bytes:
         If it is damaged or longer than the limit.
     """
     head = stream.read(_FIRST_BYTES)
-    start, _ = _read_file_meta(head)
+    start, _, _ = _read_file_meta(head)
     source = _Inflated(stream, head[start:])
     source.grow(limit_bytes + 1)
     if len(source.data) > limit_bytes:
@@ -187,20 +190,22 @@ class _Inflated:
         return len(self.data) > before
 
 
-def _read_file_meta(head: bytes) -> tuple[int, str]:
-    """Offset of the data set and the Transfer Syntax UID that is declared, empty if none is."""
+def _read_file_meta(head: bytes) -> tuple[int, str, str]:
+    """Offset of the data set, and Transfer Syntax and SOP Class UID that are declared, empty if none are."""
     start = _PREAMBLE_BYTES + 4 if head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM" else 0
     values: dict[int, bytes] = {}
-    scan = _Scan(explicit=True, little=True, wanted=frozenset((_TRANSFER_SYNTAX,)), values=values)
+    scan = _Scan(explicit=True, little=True, wanted=frozenset((_MEDIA_CLASS, _TRANSFER_SYNTAX)), values=values)
     if head[start : start + 2] == b"\x02\x00":
         try:
             start = scan.run(head, start, stop_when=lambda tag: tag >> 16 != 2)
         except _NeedMoreError:
             raise UnreadableFileError("ends within the file meta information.") from None
-    syntax = values.get(_TRANSFER_SYNTAX, b"").strip(b"\0 ").decode("ascii", "replace")
+    syntax, media_class = (
+        values.get(tag, b"").strip(b"\0 ").decode("ascii", "replace") for tag in (_TRANSFER_SYNTAX, _MEDIA_CLASS)
+    )
     if start and len(head) < start + 8:
         raise UnreadableFileError("ends behind the file meta information.")
-    return start, syntax
+    return start, syntax, media_class
 
 
 def _check_syntax(head: bytes, start: int, syntax: str) -> str:

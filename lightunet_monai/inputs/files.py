@@ -28,6 +28,7 @@ from .own_results import result_names
 READ_ERRORS = (OSError, EOFError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 """What opening and reading a file or an archive member may raise, as damaged as it may be."""
 
+RIGHTS_HINT = "Give yourself the right to read it."
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _NOT_IMAGES = (".seg.nrrd", ".seg.nhdr")
 _SIDE_FILES = (".json", ".txt", ".csv", ".xml", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".py", ".md", ".log")
@@ -35,6 +36,7 @@ FOLDER_REASON = "folder-unreadable"
 ARCHIVE_REASON = "archive"
 """What the reason of each refusal of an archive begins with."""
 
+_PACKED = "image file or archive within an archive, to be unpacked first"
 _SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
@@ -203,7 +205,7 @@ def _walk(root: Path, shown: Path, found: FoundFiles) -> Iterator[tuple[Path, os
 def _folder_error(path: Path, error: OSError) -> UnreadableFileError:
     return UnreadableFileError(
         f"{path}: the folder cannot be opened: {type(error).__name__}.",
-        hint="Give yourself the right to read it.",
+        hint=RIGHTS_HINT,
         reason=FOLDER_REASON,
     )
 
@@ -256,7 +258,7 @@ def _members(path: Path, set_aside: list[SetAside]) -> list[Candidate]:
         if member.is_dir() or PurePosixPath(member.filename).name.startswith("._"):
             continue
         if name.endswith((".zip", *IMAGE_SUFFIXES)):
-            set_aside.append(SetAside(f"{path}!{member.filename}", 1, "packed", "unpack it first"))
+            set_aside.append(SetAside(f"{path}!{member.filename}", 1, "packed", _PACKED))
         elif not name.endswith(_SIDE_FILES):
             candidates.append(Candidate(path, member.filename))
     return candidates
@@ -280,9 +282,11 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
         if stat.S_ISLNK(member.external_attr >> 16):
             refuse("an archive member is a symbolic link", "archive-link")
         if member.flag_bits & 1:
-            refuse("an archive member is encrypted", "archive-encrypted")
+            hint = "Unpack it with its password, and give the folder."
+            refuse("an archive member is encrypted", "archive-encrypted", hint)
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            refuse(f"an archive member is packed by method {member.compress_type}, expected deflate")
+            hint = "Unpack it, and give the folder."
+            refuse(f"an archive member is packed by method {member.compress_type}, expected deflate", hint=hint)
         if member.file_size > MAX_MEMBER_BYTES:
             refuse(f"an archive member unpacks to {member.file_size} bytes, expected at most {MAX_MEMBER_BYTES}")
     if len(members) > MAX_FILES:

@@ -28,6 +28,7 @@ _KEYS = (
     ("CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase", "cardiac_phase"),
     ("CTReconstructionSequence", "ConvolutionKernel", "kernel"),
     ("CTXRayDetailsSequence", "KVP", "kvp"),
+    ("FrameAnatomySequence", "FrameLaterality", "laterality"),
     ("CTImageFrameTypeSequence", "FrameType", "image_type"),
     ("UnassignedSharedConvertedAttributesSequence", "ConvolutionKernel", "kernel"),
     ("UnassignedPerFrameConvertedAttributesSequence", "ConvolutionKernel", "kernel"),

@@ -225,7 +225,9 @@ def _common_pixel_spacing(planes: Sequence[Plane], what: str) -> NDArray[np.floa
     low, high = spacings.min(axis=0), spacings.max(axis=0)
     if (low <= 0).any():
         raise GeometryError(
-            f"{what}: the pixel spacing is {low.min():g} mm, expected more than 0.", reason="implausible-spacing"
+            f"{what}: the pixel spacing is {low.min():g} mm, expected more than 0.",
+            hint="Export the original images; their geometry is not guessed.",
+            reason="implausible-spacing",
         )
     if (high / low - 1 > PIXEL_SPACING_TOLERANCE).any():
         raise GeometryError(
@@ -251,10 +253,13 @@ def _check_distinct(along: NDArray[np.float64], what: str) -> None:
     if repeated:
         first = along[int(np.argmax(gaps < POSITION_TOLERANCE_MM))]
         most = int(np.diff(np.flatnonzero(np.concatenate(([True], gaps >= POSITION_TOLERANCE_MM, [True])))).max())
+        hint = "Nothing in the headers tells the volumes apart; export one acquisition or phase only."
+        if repeated == len(along) - 1:  # as Koning's breast CT; no second volume need be there
+            hint = "All headers give the same position; ask for an export in which each slice has its own."
         raise GeometryError(
             f"{what}: up to {most} different images at one slice position, first at {first:.2f} mm, expected 1 "
             f"({len(along)} images at {len(along) - repeated} positions).",
-            hint="Nothing in the headers tells the volumes apart; export one acquisition or phase only.",
+            hint=hint,
             reason="duplicate-positions",
         )
 
@@ -336,3 +341,6 @@ def _affine(
 
 MENDABLE = frozenset(("tilt", "uneven-spacing"))
 """Reasons of geometry problems that ``regularize`` mends."""
+
+NO_AFFINE_HINT = "Take one of the series that discover_sources finds."
+"""For a series that was made by hand."""

@@ -38,6 +38,7 @@ TAGS = {
     "position": 0x00200032,
     "orientation": 0x00200037,
     "frame_of_reference": 0x00200052,
+    "laterality": 0x00200062,
     "temporal_position": 0x00200100,
     "samples": 0x00280002,
     "photometric": 0x00280004,
@@ -71,6 +72,7 @@ _PLANE_KEYS = (
     "frame_of_reference",
     "image_type",
     "slice_thickness",
+    "laterality",
 )
 
 
@@ -134,7 +136,7 @@ def read_header(stream: IO[bytes], *, file_bytes: int = 0, modified_ns: int = 0)
 
         planes = read_planes(scanned, first, pixels.frames)
     return InstanceHeader(
-        sop_class=facts.text("sop_class"),
+        sop_class=facts.text("sop_class") or scanned.media_class,
         sop_instance_uid=facts.text("sop_uid"),
         series_uid=facts.text("series_uid"),
         study_uid=facts.text("study_uid"),

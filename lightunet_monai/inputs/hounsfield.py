@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import GeometryError, InputError, UnsupportedImageError
 from ..sources import DicomSeries, ImageSource
 from .discover import complete_series
-from .geometry import MENDABLE
+from .geometry import MENDABLE, NO_AFFINE_HINT
 from .image_files import read_image_file
 from .pixels import check_one_size, check_storage, may_need_float, pixel_warnings, read_planes_hu
 from .rescale import ValuesExceedInt16Error
@@ -75,7 +75,7 @@ def read_hu(
     series = complete_series(source)
     check_source(series, assume_hu=assume_hu, allow_shear=allow_shear)
     if series.affine is None:
-        raise GeometryError(f"Series {series.series_uid}: no affine.", reason="no-position")
+        raise GeometryError(f"Series {series.series_uid}: no affine.", hint=NO_AFFINE_HINT, reason="no-position")
     voxels = _read_series(series, dtype, assume_hu)
     warnings = series.warnings + pixel_warnings(series.slices, f"Series {series.series_uid}", assume_hu=assume_hu)
     return Volume(voxels, np.array(series.affine), warnings)

@@ -100,7 +100,9 @@ def _check(header: Any, path: Path) -> None:
     kind = str(header.get("PhotometricInterpretation", ""))
     if kind not in (*GREY, *COLOUR):
         raise UnsupportedImageError(
-            f"{path}: photometric interpretation {kind or 'missing'}, expected grey or colour.", reason="colour"
+            f"{path}: photometric interpretation {kind or 'missing'}, expected grey or colour.",
+            hint="Export it again as a grey or colour image.",
+            reason="colour",
         )
 
 

@@ -19,6 +19,9 @@ ReadVoxels = Callable[[], NDArray[np.float32]]
 _LARGEST_GZIP_RATIO = 1100
 """No deflate stream unpacks to more than 1032 times its size."""
 
+UNIT_HINT = "Write the file in millimetres."
+VOXEL_TYPE_HINT = "Write the file with one real number a voxel, Hounsfield units."
+
 
 @dataclass(frozen=True)
 class ImageFileHeader:
@@ -66,7 +69,11 @@ def check_affine(
     cosines = np.abs(np.array([unit[:, 0] @ unit[:, 1], unit[:, 0] @ unit[:, 2], unit[:, 1] @ unit[:, 2]]))
     shear = float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
     if shear > MAX_SHEAR_DEGREES:
-        raise GeometryError(f"{what}: the axes lie {shear:.1f} degrees off a right angle.", reason="affine")
+        raise GeometryError(
+            f"{what}: the axes lie {shear:.1f} degrees off a right angle, expected at most {MAX_SHEAR_DEGREES:g}.",
+            hint="The orientation in the header is damaged; convert the original images again.",
+            reason="affine",
+        )
     within = float(np.degrees(np.arcsin(min(cosines[0], 1.0))))
     if within > SHEAR_TOLERANCE_DEGREES:
         # Slices are planes of the first two axes; only their shift against each other can be resampled.
@@ -112,7 +119,9 @@ def check_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
         )
     if int(np.prod([int(size) for size in shape], dtype=object)) > MAX_VOLUME_VOXELS:
         raise UnsupportedImageError(
-            f"{path}: {found} voxels, expected at most {MAX_VOLUME_VOXELS}.", reason="too-large"
+            f"{path}: {found} voxels, expected at most {MAX_VOLUME_VOXELS}.",
+            hint="Write the volume with fewer voxels.",
+            reason="too-large",
         )
     return int(shape[0]), int(shape[1]), int(shape[2])
 

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
-from .image_header import ImageFileHeader, ReadVoxels, check_file_size, check_shape
+from .image_header import (
+    UNIT_HINT,
+    VOXEL_TYPE_HINT,
+    ImageFileHeader,
+    ReadVoxels,
+    check_file_size,
+    check_shape,
+)
 from .packed import check_gzip, check_zlib
 
 _MAX_TEXT_BYTES = 64 * 1024
@@ -101,7 +108,9 @@ def _read_voxels(path: Path, shape: tuple[int, int, int], check_packed: Check | 
         raise UnreadableFileError(f"{path}: damaged or truncated.", hint="Copy or export the file again.") from None
     voxels = sitk.GetArrayViewFromImage(image)
     if image.GetNumberOfComponentsPerPixel() != 1 or voxels.dtype.kind not in "iuf" or voxels.size != np.prod(shape):
-        raise UnsupportedImageError(f"{path}: voxels of type {voxels.dtype}, expected one real number each.")
+        raise UnsupportedImageError(
+            f"{path}: voxels of type {voxels.dtype}, expected one real number each.", hint=VOXEL_TYPE_HINT
+        )
     return np.asarray(voxels.astype(np.float32).T.reshape(shape))
 
 
@@ -154,11 +163,13 @@ def _read_nrrd(path: Path) -> tuple[ImageFileHeader, Check | None]:
     kinds = fields.get("kinds", "").lower().split()
     if kinds and any(kind in ("vector", "list", "rgb-color", "3-vector", "complex") for kind in kinds):
         raise UnsupportedImageError(
-            f"{path}: {fields['kinds']} axes, expected one number a voxel.", reason="voxel-type"
+            f"{path}: {fields['kinds']} axes, expected one number a voxel.", hint=VOXEL_TYPE_HINT, reason="voxel-type"
         )
     shape = check_shape(sizes, path)
     if fields["type"].lower() == "block":
-        raise UnsupportedImageError(f"{path}: voxels of type block, expected one number each.", reason="voxel-type")
+        raise UnsupportedImageError(
+            f"{path}: voxels of type block, expected one number each.", hint=VOXEL_TYPE_HINT, reason="voxel-type"
+        )
     name = re.sub(r"^(unsigned|signed|u)\s*(?=[a-z])", "", fields["type"].lower()).replace("_t", "")
     encoding, size = fields.get("encoding", "raw").lower(), int(np.prod(shape)) * _NRRD_BYTES.get(name, 1)
     data, begin = (_check_data_file(path, fields["data file"]), 0) if "data file" in fields else (path, offset)
@@ -179,13 +190,23 @@ def _nrrd_affine(fields: dict[str, str], path: Path) -> NDArray[np.float64]:
                 reason="no-geometry",
             )
     if space not in _NRRD_SPACES:
-        raise GeometryError(f"{path}: the space is {space}, expected left-posterior-superior.", reason="no-geometry")
+        raise GeometryError(
+            f"{path}: the space is {space}, expected left-posterior-superior.",
+            hint="Write the file in that space.",
+            reason="no-geometry",
+        )
     units = set(re.findall(r'"([^"]*)"', fields.get("space units", "")))
     if not units <= {"mm", "millimeter", "millimetre", "millimeters", ""}:
-        raise GeometryError(f"{path}: the unit of length is {', '.join(sorted(units))}, expected mm.", reason="unit")
+        raise GeometryError(
+            f"{path}: the unit of length is {', '.join(sorted(units))}, expected mm.", hint=UNIT_HINT, reason="unit"
+        )
     directions = [_vector(text) for text in re.findall(r"\([^)]*\)", fields["space directions"])]
     if len(directions) != 3:
-        raise GeometryError(f"{path}: {len(directions)} space directions, expected 3.", reason="no-geometry")
+        raise GeometryError(
+            f"{path}: {len(directions)} space directions, expected 3.",
+            hint="Write the file with its orientation; it is not guessed.",
+            reason="no-geometry",
+        )
     affine = np.eye(4)
     affine[:3, :3] = np.array(directions).T
     affine[:3, 3] = _vector(fields["space origin"])
@@ -205,10 +226,14 @@ def _read_meta_image(path: Path) -> tuple[ImageFileHeader, Check | None]:
     fields = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
     shape = check_shape(tuple(int(size) for size in fields["DimSize"].split()), path)
     if int(fields.get("ElementNumberOfChannels", "1")) != 1:
-        raise UnsupportedImageError(f"{path}: several channels, expected one number a voxel.", reason="voxel-type")
+        raise UnsupportedImageError(
+            f"{path}: several channels, expected one number a voxel.", hint=VOXEL_TYPE_HINT, reason="voxel-type"
+        )
     kind = fields["ElementType"].removeprefix("MET_")
     if kind not in _META_BYTES:
-        raise UnsupportedImageError(f"{path}: voxels of type {kind}, expected one number each.", reason="voxel-type")
+        raise UnsupportedImageError(
+            f"{path}: voxels of type {kind}, expected one number each.", hint=VOXEL_TYPE_HINT, reason="voxel-type"
+        )
     _check_meta_values(fields, path)
     check_packed = _find_meta_voxels(fields, path, offset, int(np.prod(shape)))
     return ImageFileHeader(shape, _meta_affine(fields, path, int(fields["NDims"]))), check_packed
@@ -244,7 +269,7 @@ def _check_meta_values(fields: dict[str, str], path: Path) -> None:
     """Refuse what MetaIO reads and ITK then passes over in silence."""
     unit = fields.get("DistanceUnits", "mm")
     if unit not in ("mm", "?", ""):
-        raise GeometryError(f"{path}: the unit of length is {unit}, expected mm.", reason="unit")
+        raise GeometryError(f"{path}: the unit of length is {unit}, expected mm.", hint=UNIT_HINT, reason="unit")
     slope, intercept = (
         fields.get(f"ElementToIntensityFunction{name}", plain) for name, plain in (("Slope", "1"), ("Offset", "0"))
     )
@@ -277,7 +302,11 @@ def _meta_affine(fields: dict[str, str], path: Path, dimensions: int) -> NDArray
     directions = directions.reshape(dimensions, dimensions)[:3, :3].T
     if (spacing <= 0).any():
         found = " x ".join(f"{value:g}" for value in spacing)
-        raise GeometryError(f"{path}: the spacing is {found} mm, expected more than 0.", reason="implausible-spacing")
+        raise GeometryError(
+            f"{path}: the spacing is {found} mm, expected more than 0.",
+            hint="Write the file with its spacing; it is not guessed.",
+            reason="implausible-spacing",
+        )
     affine = np.eye(4)
     affine[:3, :3] = directions * spacing
     affine[:3, 3] = offset

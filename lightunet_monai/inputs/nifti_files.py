@@ -16,7 +16,14 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnreadableFileError, UnsupportedImageError
-from .image_header import ImageFileHeader, ReadVoxels, check_file_size, check_shape
+from .image_header import (
+    UNIT_HINT,
+    VOXEL_TYPE_HINT,
+    ImageFileHeader,
+    ReadVoxels,
+    check_file_size,
+    check_shape,
+)
 from .limits import MAX_INFLATED_EXTRA_BYTES
 from .packed import read_to_end
 
@@ -60,7 +67,7 @@ def open_nifti(path: Path) -> tuple[ImageFileHeader, ReadVoxels]:
     dtype = image.get_data_dtype()
     if dtype.kind not in "iuf":
         raise UnsupportedImageError(
-            f"{path}: voxels of type {dtype}, expected one real number each.", reason="voxel-type"
+            f"{path}: voxels of type {dtype}, expected one real number each.", hint=VOXEL_TYPE_HINT, reason="voxel-type"
         )
     offset = int(image.dataobj.offset)
     header_bytes = image.header.single_vox_offset
@@ -120,13 +127,21 @@ def nifti_affine(header: Any, path: Path, shape: tuple[int, ...]) -> tuple[NDArr
     pixdim = np.asarray(header["pixdim"][1:4], np.float64)
     if int(header["qform_code"]) > 0 and (pixdim <= 0).any():
         found = " x ".join(f"{value:g}" for value in pixdim)
-        raise GeometryError(f"{path}: the spacing is {found}, expected more than 0.", reason="implausible-spacing")
+        raise GeometryError(
+            f"{path}: the spacing is {found}, expected more than 0.",
+            hint="Write the file with its spacing; it is not guessed.",
+            reason="implausible-spacing",
+        )
     try:
         forms = [
             form for form in (header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]) if form is not None
         ]
     except (ValueError, HeaderDataError, np.linalg.LinAlgError) as error:
-        raise GeometryError(f"{path}: damaged orientation: {type(error).__name__}.", reason="affine") from None
+        raise GeometryError(
+            f"{path}: damaged orientation: {type(error).__name__}.",
+            hint="Write the file with its orientation; it is not guessed.",
+            reason="affine",
+        ) from None
     if not forms:
         raise GeometryError(
             f"{path}: neither qform nor sform is set, expected one of them.",
@@ -148,7 +163,7 @@ def _scale_to_mm(header: Any, path: Path) -> tuple[float, tuple[str, ...]]:
     except KeyError:
         unit = "invalid"
     if unit not in _TO_MM:
-        raise GeometryError(f"{path}: the unit of length is {unit}, expected mm.", reason="unit")
+        raise GeometryError(f"{path}: the unit of length is {unit}, expected mm.", hint=UNIT_HINT, reason="unit")
     warnings = (f"{path}: no unit of length in the header, taken as mm.",) if unit == "unknown" else ()
     return _TO_MM[unit], warnings
 

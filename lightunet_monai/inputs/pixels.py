@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +27,8 @@ from .streams import SliceStreams
 
 _MAX_THREADS = 4
 _PLANES_PER_THREAD = 8
+_SLOPE, _INTERCEPT = "Slope", "Intercept"
+_NEW_EXPORT = "Ask for a new export of this series."
 
 
 def read_planes_hu(slices: Sequence[DicomSlice], out: NDArray[Any]) -> None:
@@ -111,19 +114,38 @@ def check_storage(slices: Sequence[DicomSlice], *, assume_hu: bool = False) -> N
         _check_kind(item, pixels)
         if pixels.length >= 0:
             _check_length(item, pixels)
-        if (pixels.slope is None or pixels.intercept is None) and not assume_hu:
-            raise UnsupportedImageError(
-                f"{item}: no Rescale Slope or Intercept, expected both for CT.",
-                hint="Use --assume-hu if the stored values are Hounsfield units.",
-                reason="no-rescale",
-            )
+        if not assume_hu:
+            _check_rescale(item, pixels)
         if pixels.slope == 0.0:
-            raise UnsupportedImageError(f"{item}: the Rescale Slope is 0.", reason="no-rescale")
+            raise UnsupportedImageError(
+                f"{item}: the Rescale Slope is 0, expected another number.", hint=_NEW_EXPORT, reason="no-rescale"
+            )
     voxels = sum(_stored(item).rows * _stored(item).columns for item in slices)
     if voxels > MAX_VOLUME_VOXELS:
         raise UnsupportedImageError(
-            f"{slices[0]}: the volume has {voxels} voxels, expected at most {MAX_VOLUME_VOXELS}.", reason="too-large"
+            f"{slices[0]}: the volume has {voxels} voxels, expected at most {MAX_VOLUME_VOXELS}.",
+            hint="Ask for a reconstruction with fewer pixels or slices.",
+            reason="too-large",
         )
+
+
+def _check_rescale(item: DicomSlice, pixels: StoredPixels) -> None:
+    missing = _missing_rescale(pixels)
+    if not missing:
+        return
+    if len(missing) == 2:
+        found, hint = "no Rescale Slope or Intercept", "Use --assume-hu if the stored values are Hounsfield units."
+    elif missing == (_SLOPE,):
+        found = f"a Rescale Intercept of {pixels.intercept:g} and no Slope"
+        hint = "Use --assume-hu to add the Intercept to the stored values."
+    else:
+        found = f"a Rescale Slope of {pixels.slope:g} and no Intercept"
+        hint = "Use --assume-hu to multiply the stored values by the Slope alone."
+    raise UnsupportedImageError(f"{item}: {found}, expected both for CT.", hint=hint, reason="no-rescale")
+
+
+def _missing_rescale(pixels: StoredPixels) -> tuple[str, ...]:
+    return tuple(name for name, value in ((_SLOPE, pixels.slope), (_INTERCEPT, pixels.intercept)) if value is None)
 
 
 def may_need_float(slices: Sequence[DicomSlice]) -> bool:
@@ -140,11 +162,13 @@ def pixel_warnings(slices: Sequence[DicomSlice], what: str, *, assume_hu: bool =
     stored = [_stored(item) for item in slices]
     lossy = sum(pixels.is_lossy or pixels.transfer_syntax in LOSSY for pixels in stored)
     unspecified = [pixels.rescale_type for pixels in stored if pixels.rescale_type not in ("", "HU")]
-    assumed = sum(pixels.slope is None or pixels.intercept is None for pixels in stored) if assume_hu else 0
+    missing = Counter(_missing_rescale(pixels) for pixels in stored) if assume_hu else Counter()
     found = (
         (lossy, "slices were compressed with loss"),
         (len(unspecified), f"slices have rescale type {' or '.join(sorted(set(unspecified)))}, expected HU"),
-        (assumed, "slices have no rescale; stored values were taken as Hounsfield units as asked"),
+        (missing[_SLOPE, _INTERCEPT], "slices have no rescale; stored values were taken as Hounsfield units as asked"),
+        (missing[_SLOPE,], "slices have a Rescale Intercept and no Slope; it was taken as 1 as asked"),
+        (missing[_INTERCEPT,], "slices have a Rescale Slope and no Intercept; it was taken as 0 as asked"),
     )
     return tuple(f"{what}: {count} of {len(stored)} {text}." for count, text in found if count)
 
@@ -185,6 +209,7 @@ def _check_kind(item: DicomSlice, pixels: StoredPixels) -> None:
     if pixels.bits_allocated not in (8, 16, 32) or not 0 < pixels.bits_stored <= pixels.bits_allocated:
         raise UnsupportedImageError(
             f"{item}: {pixels.bits_stored} of {pixels.bits_allocated} bits stored, expected 1 to 8, 16 or 32.",
+            hint=_NEW_EXPORT,
             reason="bits",
         )
     if not pixels.bits_stored - 1 <= pixels.high_bit < pixels.bits_allocated:
@@ -215,7 +240,7 @@ def _check_length(item: DicomSlice, pixels: StoredPixels) -> None:
         raise UnreadableFileError(
             f"{item}: {pixels.length} bytes of pixels, expected {expected} for {pixels.columns} x {pixels.rows} x "
             f"{pixels.frames} of {pixels.bits_allocated} bits: the header contradicts the pixels.",
-            hint="Ask for a new export of this series.",
+            hint=_NEW_EXPORT,
             reason="pixel-length",
         )
 
@@ -262,5 +287,9 @@ def check_one_size(slices: Sequence[DicomSlice], what: str) -> tuple[int, int]:
     sizes = {(_stored(item).rows, _stored(item).columns) for item in slices}
     if len(sizes) != 1:
         found = ", ".join(f"{columns} x {rows}" for rows, columns in sorted(sizes))
-        raise GeometryError(f"{what}: planes of {found} pixels, expected one size.", reason="mixed-size")
+        raise GeometryError(
+            f"{what}: planes of {found} pixels, expected one size.",
+            hint="Ask for a complete export of one reconstruction.",
+            reason="mixed-size",
+        )
     return sizes.pop()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import GeometryError
 from ..sources import DicomSeries, ImageSource, position_limit
 from .discover import complete_series
-from .geometry import SHEAR_TOLERANCE_DEGREES
+from .geometry import NO_AFFINE_HINT, SHEAR_TOLERANCE_DEGREES
 from .image_files import read_image_header
 from .rescale import AIR_HU
 
@@ -147,7 +147,9 @@ class Regularization:
 
     def _check_shape(self, voxels: NDArray[Any], expected: tuple[int, int, int]) -> None:
         if voxels.shape != expected:
-            raise GeometryError(f"array of shape {voxels.shape}, expected {expected}.", reason="shape")
+            raise GeometryError(
+                f"array of shape {voxels.shape}, expected {expected}.", hint="Give one on this grid.", reason="shape"
+            )
 
     def _neighbour(self, height: float) -> tuple[int, float]:
         """The source slice at or below a slice of the regular grid, and the weight of the next one."""
@@ -214,7 +216,9 @@ def plan_regularization(source: ImageSource) -> Regularization | None:
         return regularization if regularization.shear_degrees > SHEAR_TOLERANCE_DEGREES else None
     series = complete_series(source)
     if series.affine is None or series.shape is None:
-        raise series.problem or GeometryError(f"Series {series.series_uid}: no affine.", reason="no-position")
+        raise series.problem or GeometryError(
+            f"Series {series.series_uid}: no affine.", hint=NO_AFFINE_HINT, reason="no-position"
+        )
     if not isinstance(series.problem, GeometryError):  # none, or one of the pixels, as a missing rescale
         return None
     positions = np.array([item.position for item in series.slices], np.float64) * (-1.0, -1.0, 1.0)  # LPS to RAS

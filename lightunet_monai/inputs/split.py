@@ -26,6 +26,7 @@ SPLIT_KEYS = {
     "cardiac_phase": "cardiac-phase",
     "trigger_time": "trigger-time",
     "kvp": "kvp",
+    "laterality": "laterality",
     "stack": "stack",
     "frame_of_reference": "frame-of-reference",
     "image_type": "image-type",
@@ -37,7 +38,7 @@ SPLIT_KEYS = {
 
 _OVERLAP_KEYS = (
     *("temporal_position", "kernel", "kvp", "cardiac_phase", "image_type", "frame_of_reference"),
-    *("acquisition_number", "trigger_time", "stack", "slice_thickness", "acquisition_time"),
+    *("acquisition_number", "trigger_time", "laterality", "stack", "slice_thickness", "acquisition_time"),
 )
 """Keys that separate stacks which interleave without sharing a position; blocks one behind the other stay whole."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import UnreadableFileError
 from ..sources import DicomSlice, StoredPixels
 from .element_scan import DEFLATED, inflate
-from .files import READ_ERRORS
+from .files import READ_ERRORS, RIGHTS_HINT
 from .limits import MAX_INFLATED_EXTRA_BYTES
 
 
@@ -99,7 +99,8 @@ class SliceStreams:
         except UnreadableFileError as error:
             raise UnreadableFileError(f"{item}: {error.message}", hint=error.hint, reason=error.reason) from None
         except READ_ERRORS as error:
-            raise UnreadableFileError(f"{item}: cannot be read: {type(error).__name__}.") from None
+            hint = RIGHTS_HINT if isinstance(error, PermissionError) else ""
+            raise UnreadableFileError(f"{item}: cannot be read: {type(error).__name__}.", hint=hint) from None
 
     def _open_stored(self, item: DicomSlice, pixels: StoredPixels) -> BinaryIO:
         if item.member is None:

@@ -568,8 +568,11 @@ def test_two_dicom_segmentations_need_their_volume(tmp_path, capsys):
     assert "leaves out empty slices" in message
     assert "--images" in message
     volume = make_nifti(tmp_path / "volume.nii.gz", case.volume_hu, case.segmentation.affine)
-    assert _run(tmp_path / "a.dcm", tmp_path / "b.dcm", "--images", volume) == 0
-    assert "| Dice | 1.000 |" in capsys.readouterr().out
+    for images in (volume, case.folder):  # a file, and the DICOM series that they were drawn on
+        assert _run(tmp_path / "a.dcm", tmp_path / "b.dcm", "--images", images) == 0
+        assert "| Dice | 1.000 |" in capsys.readouterr().out
+    assert _run(tmp_path / "a.dcm", tmp_path / "b.dcm", "--images", tmp_path / "source" / "none") == 1
+    assert "no volume of the name b" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["cases.csv", "evaluation.json", "evaluation.html", "structures.csv"])

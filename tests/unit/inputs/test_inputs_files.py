@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from lightunet_monai.errors import InputError, NoImageFoundError, UnreadableFileError
+from lightunet_monai.errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
 from lightunet_monai.inputs import choose_series, discover_sources, read_hu, survey
 from lightunet_monai.outputs import write_case
 from lightunet_monai.outputs.formats import FORMATS
@@ -95,6 +97,18 @@ def test_an_archive_that_is_gone_is_refused_and_named(tmp_path, truth):
 def test_a_dicomdir_is_a_hint_to_walk_its_folder(tmp_path, truth):
     (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + b"whatever it refers to, ../../etc/passwd")
     np.testing.assert_array_equal(load(tmp_path / "DICOMDIR").voxels, truth.voxels)
+
+
+def test_a_dicomdir_without_its_files_is_called_by_its_name(tmp_path):
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MediaStorageDirectoryStorage, "2.25.1"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    directory.FileSetID = "DISC"
+    directory.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    with pytest.raises(UnsupportedImageError, match="found 1 x DICOMDIR, no tomographic slices") as caught:
+        discover_sources(tmp_path)
+    assert "folder with the CT slices" in caught.value.hint
 
 
 def test_files_without_preamble_or_file_meta_are_read(truth):
@@ -272,6 +286,18 @@ def test_a_folder_that_cannot_be_opened_is_a_warning_and_named(open_folder, righ
     assert all(str(closed) in error.message for error in found.errors)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="files of Windows have no such rights")
+def test_a_file_without_the_right_to_read_it_is_named_with_what_to_do(open_folder):
+    truth = make_series(open_folder / "study")
+    survey(open_folder)  # what is imported late is imported now
+    truth.files[-1].chmod(0)
+    with without_the_rights_of_root():
+        found = survey(open_folder)
+    (error,) = found.errors
+    assert error.message == f"{truth.files[-1]}: cannot be read: PermissionError."
+    assert error.hint == "Give yourself the right to read it."
+
+
 def test_links_out_of_the_tree_and_broken_links_are_not_followed(tmp_path, truth):
     outside = make_series(tmp_path / "outside", series=2)
     (truth.folder / "link").symlink_to(outside.files[0])
@@ -331,6 +357,39 @@ def test_an_archive_with_a_symbolic_link_is_refused(tmp_path):
         archive.writestr(member, "/etc/passwd")
     with pytest.raises(UnreadableFileError, match="symbolic link"):
         discover_sources(tmp_path / "link.zip")
+
+
+def set_in_directory(archive, offset, value):
+    """Change a byte of each entry in the directory of an archive."""
+    data = bytearray(archive.read_bytes())
+    at = data.index(b"PK\1\2")
+    while at >= 0:
+        data[at + offset] = value
+        at = data.find(b"PK\1\2", at + 4)
+    archive.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "found", "hint"), [(8, 1, "encrypted", "with its password"), (10, 14, "method 14", "Unpack it")]
+)
+def test_an_archive_that_is_to_be_unpacked_by_the_user_says_so(tmp_path, truth, offset, value, found, hint):
+    archive = pack(truth.folder, tmp_path / "study.zip")
+    set_in_directory(archive, offset, value)
+    with pytest.raises(UnreadableFileError, match=found) as caught:
+        discover_sources(archive)
+    assert hint in caught.value.hint
+    assert "hostile" not in caught.value.hint
+
+
+def test_an_archive_of_archives_says_what_it_holds(tmp_path, truth):
+    pack(truth.folder, tmp_path / "inner.zip")
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.write(tmp_path / "inner.zip", "inner.zip")
+        archive.writestr("volume.nii.gz", b"")
+    with pytest.raises(
+        UnsupportedImageError, match="found 2 x image file or archive within an archive, to be unpacked"
+    ):
+        discover_sources(tmp_path / "outer.zip")
 
 
 def test_a_zip_bomb_is_refused_fast(tmp_path):

@@ -104,6 +104,25 @@ def test_a_fractional_rescale_gives_float32_and_refuses_int16(tmp_path):
         load(tmp_path, dtype="int16")
 
 
+@pytest.mark.parametrize(
+    ("missing", "found", "warning"),
+    [
+        ("RescaleSlope", "a Rescale Intercept of -1024 and no Slope", "and no Slope; it was taken as 1 as asked"),
+        ("RescaleIntercept", "a Rescale Slope of 1 and no Intercept", "and no Intercept; it was taken as 0 as asked"),
+    ],
+)
+def test_half_a_rescale_is_named_and_kept_when_the_other_half_is_assumed(tmp_path, missing, found, warning):
+    truth = make_series(tmp_path)
+    rewrite(truth, lambda dataset: delattr(dataset, missing))
+    with pytest.raises(UnsupportedImageError, match=found) as caught:
+        load(tmp_path)
+    assert "--assume-hu" in caught.value.hint
+    volume = load(tmp_path, assume_hu=True)
+    np.testing.assert_array_equal(volume.voxels, truth.voxels - (INTERCEPT if missing == "RescaleIntercept" else 0))
+    assert warning in " ".join(volume.warnings)
+    assert "stored values" not in " ".join(volume.warnings)
+
+
 def test_values_beyond_int16_give_float32(tmp_path):
     stored = np.array([[0, 65535]], np.uint16)
     np.testing.assert_array_equal(plane_of(tmp_path, stored, intercept=-1024.0), [[-1024, 64511]])

@@ -77,6 +77,17 @@ def test_a_defect_is_refused_with_its_numbers(tmp_path, defect):
 
 
 @pytest.mark.parametrize(
+    ("defect", "hint"),
+    [("constant position", "each slice has its own"), ("two images per position", "one acquisition")],
+)
+def test_images_at_one_position_are_told_from_several_volumes(tmp_path, defect, hint):
+    make_series(tmp_path, defect=defect)
+    with pytest.raises(GeometryError) as caught:
+        load(tmp_path)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
     ("shape", "spacing", "found"),
     [
         ((130, 4, 3), (20.0, 1.0, 1.0), "2600 x 4 x 3 mm"),
@@ -485,6 +496,30 @@ def test_a_hostile_series_uid_does_not_reach_a_file_name(tmp_path):
         make_series(tmp_path, change=poison)
     (source,) = discover_sources(tmp_path)
     assert source.name.replace("_", "").isalnum()
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.75], ids=["one place", "between the slices"])
+def test_two_breasts_in_one_series_are_two_volumes(tmp_path, offset):
+    def make_side(index, dataset, side):
+        dataset.ImageLaterality = side
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"2.25.{ord(side)}.{index}"
+
+    truths = [
+        make_series(
+            tmp_path / side,
+            seed=ord(side),
+            origin=(-10.0, -20.0, 30.0 + shift),
+            change=lambda index, dataset, side=side: make_side(index, dataset, side),
+        )
+        for side, shift in (("L", 0.0), ("R", offset))
+    ]
+    left, right = discover_sources(tmp_path)
+    assert [left.volume_key, right.volume_key] == ["laterality1", "laterality2"]
+    assert [left.description, right.description] == ["laterality L", "laterality R"]
+    for source, truth in zip((left, right), truths, strict=True):
+        np.testing.assert_array_equal(read_hu(source).voxels, truth.voxels)
+    with pytest.raises(AmbiguousSeriesError, match="laterality R"):
+        load(tmp_path)
 
 
 def test_overlapping_time_series_of_one_position_are_never_stacked(tmp_path):
