@@ -48,6 +48,11 @@ def other_place(database: sqlite3.Connection, key: str, place: str) -> str | Non
     return str(found[0]) if found else None
 
 
+def places(database: sqlite3.Connection, key: str) -> list[str]:
+    """Give the units in which a case lies."""
+    return [place for (place,) in database.execute("SELECT place FROM copies WHERE key = ?", (key,)).fetchall()]
+
+
 def reopen(database: sqlite3.Connection, keys: Iterable[str]) -> None:
     """Let these cases be tried in all their units again."""
     database.executemany("UPDATE copies SET failed = 0 WHERE key = ?", [(key,) for key in keys])

@@ -75,7 +75,7 @@ class Progress:
 
 
 Tell = Callable[[str, dict[str, Any]], None]
-"""Told (event, facts): ``"done"``, ``"failed"``, ``"retry"``, ``"skipped"``, ``"recovered"``, ``"kept"``,
+"""Told (event, facts): ``"done"``, ``"failed"``, ``"retry"``, ``"skipped"``, ``"recovered"``, ``"kept"``, ``"lost"``,
 ``"progress"``."""
 
 
@@ -96,6 +96,8 @@ class Batch:
         Try again what an earlier run gave up.
     watch : Watch, optional
     tell : callable
+    holds : callable
+        Whether a unit of this place is part of this run's work.
     """
 
     look: Callable[[], Iterator[Unit]]
@@ -105,6 +107,7 @@ class Batch:
     retry_failed: bool = False
     watch: Watch | None = None
     tell: Tell = lambda event, facts: None
+    holds: Callable[[str], bool] = lambda place: True
 
     _pending: deque[CaseTask] = field(default_factory=deque)
     _claimed: dict[str, CaseTask] = field(default_factory=dict)
@@ -187,11 +190,14 @@ class Batch:
                 raise item
             if isinstance(item, Surveyed):
                 self._enter(item)
-            elif self.watch is None:
+                continue
+            for key in self.ledger.leave_out_lost(item.places, self.holds):
+                self.tell("lost", {"case": key})
+            if self.watch is None:
                 return True
-            else:  # what is in flight, however long, keeps no new study waiting
-                self._seen = {*self._claimed, *(task.key for task in self._pending)}
-                feed.again(self._seen)
+            # What is in flight, however long, keeps no new study waiting.
+            self._seen = {*self._claimed, *(task.key for task in self._pending)}
+            feed.again(self._seen)
         return is_surveyed
 
     def _enter(self, found: Surveyed) -> None:

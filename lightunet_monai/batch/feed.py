@@ -91,9 +91,12 @@ class EndOfPass:
     ----------
     waiting : int
         Units that are still changing.
+    places : frozenset of str
+        Of all units that there are.
     """
 
     waiting: int = 0
+    places: frozenset[str] = frozenset()
 
 
 class Feed(threading.Thread):
@@ -124,9 +127,14 @@ class Feed(threading.Thread):
         try:
             with Ledger(self._out) as ledger:
                 while not self._stop.is_set():
-                    waiting = sum(not self._take(unit, ledger) for unit in self._look() if not self._stop.is_set())
+                    waiting, places = 0, set()
+                    for unit in self._look():
+                        if self._stop.is_set():
+                            break
+                        places.add(unit.place)
+                        waiting += not self._take(unit, ledger)
                     self._states_before, self._states = self._states, {}
-                    self._put(EndOfPass(waiting))
+                    self._put(EndOfPass(waiting, frozenset(places)))
                     self._again.wait()
                     self._again.clear()
                     self._stop.wait(self._watch.interval if self._watch else 0.0)

@@ -26,7 +26,13 @@ LOOPBACK = "127.0.0.1"
 MAX_BYTES, BACKUPS = 10 << 20, 5
 """Of a run's log: a run that watches for months keeps the last 60 MB."""
 
-_LEVELS = {"failed": logging.ERROR, "retry": logging.WARNING, "recovered": logging.WARNING, "kept": logging.WARNING}
+_LEVELS = {
+    "failed": logging.ERROR,
+    "retry": logging.WARNING,
+    "recovered": logging.WARNING,
+    "kept": logging.WARNING,
+    "lost": logging.WARNING,
+}
 
 
 class Journal:

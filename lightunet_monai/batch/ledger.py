@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,8 +229,9 @@ class Ledger:
         ----------
         place, signature : str
         keys : collection of str or None
-            Of its cases; out of date is what is not among them: an archive that was refused earlier, and a case of a
-            series that gives other cases now, such as one phase of those that there are. None asks nothing.
+            Of its cases; out of date is what is not among them: an archive that was refused earlier, a case of a series
+            that gives other cases now, such as one phase of those that there are, and one that was never done and has
+            no copy elsewhere. None asks nothing.
         """
         with _own_errors(self.path), self._transaction():
             self._db.execute("INSERT OR REPLACE INTO units VALUES (?, ?, ?)", (place, signature, time.time()))
@@ -238,12 +239,43 @@ class Ledger:
                 return
             query = "SELECT whole FROM cases WHERE key = ?"
             heirs = {whole: key for key in sorted(keys) for (whole,) in self._db.execute(query, (key,)).fetchall()}
-            query = "SELECT key, series, whole FROM cases WHERE place = ? AND superseded_by IS NULL"
-            for key, series, whole in self._db.execute(query, (place,)).fetchall():
+            query = "SELECT key, series, whole, state FROM cases WHERE place = ? AND superseded_by IS NULL"
+            for key, series, whole, state in self._db.execute(query, (place,)).fetchall():
+                is_lost = state == "found" and copies.other_place(self._db, key, place) is None
                 # An archive that was refused is a series of its own: nobody knows which ones are in it.
-                heir = place if series == key else heirs.get(whole)
+                heir = place if series == key or is_lost else heirs.get(whole)
                 if key not in keys and heir is not None:
                     self._db.execute("UPDATE cases SET superseded_by = ? WHERE key = ?", (heir, key))
+
+    def leave_out_lost(self, places: Collection[str], holds: Callable[[str], bool] = lambda place: True) -> list[str]:
+        """Leave out the cases that wait and lie in no unit any more; nothing while another run may be at them.
+
+        One whose unit comes back is in again once that was surveyed, which it is then.
+
+        Parameters
+        ----------
+        places : collection of str
+            Of all units that there are.
+        holds : callable
+            Whether a place is one of this run's part of the work.
+
+        Returns
+        -------
+        list of str
+            Their keys.
+        """
+        lost = []
+        with _own_errors(self.path), self._transaction():
+            if self._db.execute("SELECT COUNT(*) FROM runs WHERE ended IS NULL").fetchone()[0] > 1:
+                return []
+            query = "SELECT key, place FROM cases WHERE state = 'found' AND superseded_by IS NULL"
+            for key, place in self._db.execute(query).fetchall():
+                own = {place, *copies.places(self._db, key)}
+                if own.isdisjoint(places) and all(map(holds, own)):
+                    self._db.execute("UPDATE cases SET superseded_by = ? WHERE key = ?", (place, key))
+                    self._db.executemany("DELETE FROM units WHERE place = ?", [(one,) for one in own])
+                    lost.append(key)
+        return lost
 
     def add(
         self,

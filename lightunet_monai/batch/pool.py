@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ..errors import InferenceError, LightUNetError
 from ..inputs.child_process import child_command, child_environment
+from .control_groups import memory_limit
 from .memory import resident_bytes
 from .task import IN_FLIGHT, CaseTask, Event, Lost, Outcome, WorkerPlan
 
@@ -268,7 +269,7 @@ def default_jobs(cores: int, device: str | None, max_memory: int = 0) -> int:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         memory = 0
-    memory = min(filter(None, (memory, max_memory)), default=0)
+    memory = min(filter(None, (memory, max_memory, memory_limit())), default=0)
     return max(1, min(cores, memory // MEMORY_OF_WORKER) if memory else cores // 2)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..batch.ledger import Ledger
     from ..batch.pool import Pool
     from ..batch.task import WorkerPlan
-    from ..batch.units import Unit
+    from ..batch.units import Shard, Unit
 
 TELL_SECONDS = 2.0
 SUMMARY_SECONDS = 60.0
@@ -100,6 +100,7 @@ class _Run:
         _check_options(arguments)
         _check_model(arguments)
         self.options = run_options(arguments)
+        self.shard = _shard(arguments)
         self.look = _look(root, arguments)
         if arguments.deidentify:
             from ..batch.deidentify import check_available
@@ -136,7 +137,9 @@ class _Run:
                     metrics.note(event, facts)
 
             watch = Watch(arguments.interval, arguments.quiet) if arguments.watch else None
-            batch = Batch(self.look, ledger, pool, arguments.retries, arguments.retry_failed, watch, tell)
+            batch = Batch(
+                self.look, ledger, pool, arguments.retries, arguments.retry_failed, watch, tell, self.shard.holds
+            )
             journal.write("begin", {"run": owner.run, "metrics_port": metrics.port if metrics else None})
             try:
                 state = batch.run(_stop_on_signals())
@@ -203,9 +206,10 @@ class _Run:
         arguments = self.arguments
         if arguments.scheduler or arguments.cluster:
             return self._open_cluster(plan)
+        from ..batch.control_groups import usable_cores
         from ..batch.pool import LocalPool, default_jobs
 
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = usable_cores()
         max_memory = int((arguments.max_memory or 0.0) * 1e6)
         jobs = arguments.jobs or default_jobs(cores, arguments.device, max_memory)
         threads = arguments.threads or max(1, cores // jobs)
@@ -285,13 +289,19 @@ def _fingerprint(bundle: Path | None, model: str | None) -> str:
 
 
 def _look(root: Path, arguments: argparse.Namespace) -> Callable[[], Iterator[Unit]]:
-    from ..batch.units import Shard, list_units
+    from ..batch.units import list_units
+
+    shard = _shard(arguments)
+    return lambda: list_units(root, depth=max(1, arguments.depth), shard=shard, out=arguments.output)
+
+
+def _shard(arguments: argparse.Namespace) -> Shard:
+    from ..batch.units import Shard
 
     first, separator, second = arguments.shard.partition("/")
     if not (separator and first.isdecimal() and second.isdecimal()):  # ² is a digit, and no number
         raise UsageError(f"option --shard: found {arguments.shard!r}, expected I/N such as 1/4.")
-    shard = Shard(int(first), int(second))
-    return lambda: list_units(root, depth=max(1, arguments.depth), shard=shard, out=arguments.output)
+    return Shard(int(first), int(second))
 
 
 def _list(root: Path, arguments: argparse.Namespace) -> int:

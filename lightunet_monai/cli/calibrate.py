@@ -177,7 +177,7 @@ def _pieces_of_cases(arguments: argparse.Namespace, predictor: Any, logit: float
     from ..transforms.channels import lesion_margin
     from ..transforms.piece_judge import FEATURES, piece_features
     from ..transforms.pieces import CONNECTIVITY
-    from .evaluate import read_case
+    from .evaluate import check_cases, read_case
 
     parts = predictor.parts
     tell = choose_reporter(arguments.progress)
@@ -185,6 +185,7 @@ def _pieces_of_cases(arguments: argparse.Namespace, predictor: Any, logit: float
     smallest = math.pi / 6 * float(parts.settings["minimum_diameter"]) ** 3 / math.prod(parts.settings["model_spacing"])
     found, is_tumour = [np.zeros((0, len(FEATURES)))], [np.zeros(0, dtype=bool)]
     cases = list_labelled_cases(arguments.data, arguments.section)
+    check_cases(cases, parts.labels)
     for index, case in enumerate(cases):
         tell("infer", index / len(cases))
         volume, reference = read_case(case, parts.labels)
@@ -209,10 +210,11 @@ def _measure(arguments: argparse.Namespace, predictor: Any) -> tuple[Any, dict[t
     from ..evaluation import score_case
     from ..evaluation.calibration import Calibration
     from ..transforms import list_labelled_cases
-    from .evaluate import cut_at, read_case
+    from .evaluate import check_cases, cut_at, read_case
 
     tell = choose_reporter(arguments.progress)
     cases = list_labelled_cases(arguments.data, arguments.section)
+    check_cases(cases, predictor.parts.labels)
     calibration = Calibration()
     scores: dict[tuple[float, float], list[Any]] = {
         (low, sure): [] for low in CUTS for sure in SURE_CUTS if sure >= low

@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group",
         metavar="REGEX",
-        help="cases whose paths agree in what this matches (its first group, if it has one) are never divided; "
-        "for several studies of one patient",
+        help="cases whose paths below IMAGES agree in what this matches (its first group, if it has one) are never "
+        "divided; for several studies of one patient",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the division (0)")
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     pairs = _pairs(arguments.images, arguments.labels)
     tissues = _tissues(pairs, arguments.tissues) if arguments.tissues else {}
     _check_grids(pairs, tissues)
-    groups = _shuffled_groups(pairs, arguments.group, arguments.seed)
+    groups = _shuffled_groups(pairs, arguments.images, arguments.group, arguments.seed)
     folder = arguments.output.absolute().parent
     sections = _held_out(groups, share) if arguments.folds is None else _in_folds(groups, arguments.folds)
     entries = {
@@ -112,18 +112,22 @@ def _check_grids(pairs: list[Pair], tissues: dict[Path, Path]) -> None:
     check_label_grids(cases, loader)
 
 
-def _shuffled_groups(pairs: list[Pair], pattern: str | None, seed: int) -> list[list[Pair]]:
-    """Put cases that belong together into one group; the groups are in random order."""
+def _shuffled_groups(pairs: list[Pair], images: Path, pattern: str | None, seed: int) -> list[list[Pair]]:
+    """Put cases that belong together, by their paths in a folder, into one group; the groups are in random order."""
     try:
         regex = re.compile(pattern) if pattern else None
     except re.error as error:
         raise UsageError(f"option --group: {pattern!r} is no regular expression: {error}.") from error
     groups: dict[str, list[Pair]] = {}
+    root = images.absolute()
     for pair in pairs:
-        name = pair[0].as_posix()
+        # A folder above tells no patients apart.
+        name = (pair[0].relative_to(root) if pair[0].is_relative_to(root) else pair[0]).as_posix()
         found = regex.search(name) if regex else None
         if regex and not found:
-            raise UsageError(f"option --group: {pattern!r} matches nothing in {pair[0]}.", hint="Match every path.")
+            raise UsageError(
+                f"option --group: {pattern!r} matches nothing in {name}.", hint="Match every path below IMAGES."
+            )
         groups.setdefault(found[1 if found.re.groups else 0] if found else name, []).append(pair)
     ordered = list(groups.values())
     random.Random(seed).shuffle(ordered)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,10 @@ def _run_model(arguments: argparse.Namespace) -> int:
     predictor = Predictor(
         arguments.bundle, run_options(arguments), threshold=arguments.threshold, model=arguments.model
     )
+    check_cases(cases, predictor.parts.labels)
     has_folder = arguments.output is not None and not _is_json(arguments.output)
+    if arguments.threshold is not None and thresholds != [None]:
+        thresholds = [None, *thresholds]  # its own figures, as the model is used with it, beside those of the curve
     scores: dict[float | None, list[Any]] = {threshold: [] for threshold in thresholds}
     evaluated, gallery, calibration = [], Gallery(), Calibration()
     structures = StructureTally(predictor.parts.labels, arguments.bundle, arguments.model)
@@ -177,8 +180,9 @@ def _run_model(arguments: argparse.Namespace) -> int:
     tell("write", 1.0)
     summaries = {threshold: summarize(found) for threshold, found in scores.items()}
     for threshold, summary in summaries.items():
-        if threshold is not None:
-            print(f"\nthreshold {threshold:g}\n")
+        if thresholds != [None]:
+            title = f"{arguments.threshold:g}, as the model is used" if threshold is None else f"{threshold:g}"
+            print(f"\nthreshold {title}\n")
         print(summary.to_text())
     found = structures.evaluation()
     if found is not None:
@@ -202,6 +206,16 @@ def refuse_pictures(arguments: argparse.Namespace) -> None:
             f"option --model: {model} takes pictures, expected a model for volumes.",
             hint="Choose a model for volumes, or leave --model out.",
         )
+
+
+def check_cases(cases: Sequence[dict[str, Any]], labels: LabelTable) -> None:
+    """Refuse by their headers, before hours of work, the cases that would end it."""
+    from ..transforms import LoadImageVolumed
+    from ..transforms.check_label_grids import check_label_grids
+
+    loader = LoadImageVolumed("image", label_keys="label")
+    loader.labels = labels
+    check_label_grids(cases, loader)
 
 
 def distinct_names(paths: list[Path]) -> list[str]:

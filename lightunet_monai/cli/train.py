@@ -7,9 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, InferenceError, LightUNetError, find_own_error
+from ..errors import BundleError, DeviceMemoryError, InferenceError, LightUNetError, find_own_error
 from .progress import choose_reporter, end_bar, print_event
 from .train_options import training_overrides
+
+SETUP_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ImportError)
+"""What parts raise that are given a value they cannot use, some of them not before their turn comes."""
 
 LOSSES = ("weighted_dice_ce", "dice_ce", "dice", "ce", "focal", "dice_focal")
 """Keys under ``losses`` in train.json."""
@@ -65,16 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     import logging
 
-    from ..inference.bundle_files import (
-        check_new_bundle,
-        find_bundle,
-        holds_weights,
-        read_metadata,
-        takes_pictures,
-        write_bundle,
-    )
+    from ..inference.bundle_files import check_new_bundle, find_bundle, read_metadata
     from ..labels import default_model
-    from ..outputs.atomic import check_folder
+    from ..outputs.atomic import as_output_error, check_folder
+    from ..outputs.folder_lock import locked_folder
 
     logging.getLogger().setLevel(logging.INFO)
     root = find_bundle(arguments.bundle)
@@ -83,15 +80,28 @@ def _train(arguments: argparse.Namespace) -> int:
     overrides = training_overrides(arguments, root, model)
     check_folder(arguments.output)
     check_new_bundle(root, arguments.output / "bundle")
+    with as_output_error(arguments.output):
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    with locked_folder(arguments.output, wait=False):  # two would write one state, one model and one cache
+        return _run(arguments, root, metadata, model, overrides)
+
+
+def _run(
+    arguments: argparse.Namespace, root: Path, metadata: dict[str, Any], model: str, overrides: dict[str, Any]
+) -> int:
+    import logging
+
+    from ..inference.bundle_files import holds_weights, takes_pictures, write_bundle
+    from ..outputs.atomic import as_output_error
+
     workflow = _set_up(root, overrides, model, arguments.progress)
     _check_cases(workflow)
     try:
         workflow.run()
         workflow.finalize()
         end_bar()
-    except RuntimeError as error:
-        stopped = InferenceError(f"training stopped: {error}.", hint="Give the same command again to go on.")
-        raise find_own_error(error) or stopped from error
+    except (RuntimeError, MemoryError, *SETUP_ERRORS) as error:
+        raise _stopped(root, error) from error
     best = arguments.output / "model.pt"
     if not best.exists():
         raise InferenceError(
@@ -103,7 +113,8 @@ def _train(arguments: argparse.Namespace) -> int:
         logging.getLogger(__name__).info("%s has these weights already and stays as it is", bundle)
     else:
         version = f"{metadata['version']}+{arguments.output.resolve().name}"
-        write_bundle(root, best, bundle, version=version, data_source=arguments.data.name, model=model)
+        with as_output_error(bundle):
+            write_bundle(root, best, bundle, version=version, data_source=arguments.data.name, model=model)
     if arguments.progress == "json":
         print_event("done", bundle=str(bundle))
     else:
@@ -129,18 +140,47 @@ def _set_up(root: Path, overrides: dict[str, Any], model: str, progress: str) ->
         _report(get("train#trainer"), get("validate#evaluator"), get("validate#handlers#0"), progress)
     except LightUNetError:
         raise
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+    except (RuntimeError, *SETUP_ERRORS) as error:
         own = find_own_error(error)
         if own is not None:
             raise own from error
-        cause: BaseException = error
-        while cause.__cause__ is not None:  # MONAI names the component that it could not make, each cause why
-            cause = cause.__cause__
+        cause = _first_cause(error)
         raise BundleError(
             f"{root}: the training cannot be set up: {type(cause).__name__}: {cause}.",
             hint="Check what --set gives, and configs/train.json of the bundle.",
         ) from error
     return workflow
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What went wrong itself: MONAI names the component or the expression that failed, each cause why."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _stopped(root: Path, error: Exception) -> LightUNetError:
+    """What the user reads of an error that ended a training."""
+    from ..inference.memory import find_out_of_memory
+
+    own = find_own_error(error)
+    if own is not None:
+        return own
+    memory = find_out_of_memory(error)
+    if memory is not None:
+        what = str(memory).splitlines()[0] if str(memory) else type(memory).__name__
+        return DeviceMemoryError(
+            f"training stopped: {what}",
+            hint="Close other programs and give the same command again, or train on fewer at once into another folder: "
+            "--set volumes_per_batch=8 -o OTHER.",
+        )
+    cause = _first_cause(error)
+    if isinstance(cause, SETUP_ERRORS):
+        return BundleError(
+            f"{root}: the training cannot be run: {type(cause).__name__}: {cause}.",
+            hint="Check what --set gives, and configs/train.json of the bundle.",
+        )
+    return InferenceError(f"training stopped: {cause}.", hint="Give the same command again to go on.")
 
 
 def _check_cases(workflow: Any) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,8 @@ def training_overrides(arguments: argparse.Namespace, root: Path, model: str) ->
             _check_range(f"--{name.replace('_', '-')}", name, value)
             overrides[name] = value
     if arguments.mlflow:
+        if find_spec("mlflow") is None:
+            raise UsageError("option --mlflow needs the package mlflow.", hint="pip install 'lightunet_monai[mlflow]'")
         overrides["mlflow_uri"] = arguments.mlflow
     if arguments.device:
         check_device(arguments.device)

@@ -187,12 +187,13 @@ def choose_point(points: Sequence[OperatingPoint], false_positives: float) -> Op
     points : sequence of OperatingPoint
         At least one.
     false_positives : float
-        Most per volume. Where no point keeps it, the one with the fewest is taken.
+        Most per volume. Where no point that finds a lesion keeps it, of these the one with the fewest is taken.
 
     Returns
     -------
     OperatingPoint
     """
+    points = [point for point in points if point.dice > 0.0] or points  # what finds nothing has no false positives
     allowed = [point for point in points if point.false_positives <= false_positives]
     if not allowed:
         return min(points, key=lambda point: (point.false_positives, -point.dice))

@@ -21,7 +21,8 @@ class LearningCurves:
     Parameters
     ----------
     curves : dict
-        Pairs of step and value by name; the step is an iteration or an epoch, as the training counted.
+        Pairs of step and value by name; the step is an iteration or an epoch, as the training counted. Of several
+        trainings below one folder the name begins with that of its own.
     note : str
         Why there are none, or where they came from.
     """
@@ -63,11 +64,14 @@ def _read_events(folder: Path) -> dict[str, Curve]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found: dict[str, dict[int, float]] = {}
-    for place in sorted({path.parent for path in folder.rglob(EVENT_FILES)}):
+    places = sorted({path.parent for path in folder.rglob(EVENT_FILES)})
+    for place in places:
+        training = "" if len(places) == 1 else f"{place.relative_to(folder).as_posix()}: "
         events = EventAccumulator(str(place), size_guidance={"scalars": 0})
         events.Reload()
         for tag in events.Tags()["scalars"]:
-            found.setdefault(tag, {}).update({int(event.step): float(event.value) for event in events.Scalars(tag)})
+            points = {int(event.step): float(event.value) for event in events.Scalars(tag)}
+            found.setdefault(f"{training}{tag}", {}).update(points)
     return {tag: tuple(sorted(points.items())) for tag, points in sorted(found.items())}
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lightunet_monai.errors import OutputError
+from lightunet_monai.outputs.folder_lock import locked_folder
 
 COMMIT_MARKER = "report.json"
 """Moved in last and moved out first: a folder that holds it holds a complete case."""
@@ -100,12 +101,14 @@ def atomic_folder(
             sync_file(item)
         sync_folder(room / "new")
         is_new = is_new and (not folder.exists() or not any(folder.iterdir()))
-        if refuse is not None:  # what was not there at the start may be another run's result by now
-            refuse()
-        if is_new:
-            _move_folder(room / "new", folder, refuse)
-        else:
-            _exchange_files(room / "new", folder, room / "old", replaceable)
+        # Two runs that exchange files at once would leave files of both.
+        with contextlib.nullcontext() if is_new else locked_folder(folder, wait=True):
+            if refuse is not None:  # what was not there at the start may be another run's result by now
+                refuse()
+            if is_new:
+                _move_folder(room / "new", folder, refuse)
+            else:
+                _exchange_files(room / "new", folder, room / "old", replaceable)
         sync_folder(folder)
         if is_new:
             sync_folder(folder.parent)

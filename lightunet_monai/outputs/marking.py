@@ -9,10 +9,10 @@ RESEARCH_USE = "RESEARCH USE ONLY - NOT FOR DIAGNOSIS"
 """Short form, ASCII, 37 characters: fits a DICOM LO (64) and a NIfTI description (80)."""
 
 RESEARCH_STATEMENT = (
-    "Research use only; not for diagnosis. The model was trained on simulated data and has not been "
+    "Research use only; not for diagnosis. The shipped weights were trained on simulated data; no weights have been "
     "validated on patients. Not a medical device."
 )
-"""Long form, for reports and for DICOM text values."""
+"""Long form, for reports and for DICOM text values. True of weights that users have trained on cases of theirs, too."""
 
 PICTURE_STATEMENT = (
     "Research use only; not for diagnosis. The model has not been validated on patients. Not a medical device."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from monai.handlers import EarlyStopHandler
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..errors import WeightsError
+from ..errors import OutputError, WeightsError
 from ..weights import check_finite
 from .divergence import check_state
 from .widening import State, widened
@@ -130,15 +132,23 @@ class KeepBest:
 
 
 class EarlyStop(EarlyStopHandler):
-    """MONAI's `EarlyStopHandler`, whose count goes on when a training is resumed."""
+    """MONAI's `EarlyStopHandler`, whose count goes on when a training is resumed: one that was stopped stays so."""
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a resumed training needs."""
         return dict(self._handler.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take what `state_dict` gave."""
-        self._handler.load_state_dict(state)
+        """Take what `state_dict` gave; end the training if that says so, and patience is no greater now."""
+        handler = self._handler
+        handler.load_state_dict(state)
+        if handler.counter >= handler.patience:
+            logger.warning(
+                "this training was stopped after %d validations without a better model: nothing is trained. Ask for "
+                "more patience, or train elsewhere (another output_dir, -o)",
+                handler.counter,
+            )
+            handler.trainer.terminate()
 
 
 class ResumeState:
@@ -174,11 +184,11 @@ class ResumeState:
         Raises
         ------
         WeightsError
-            If the state belongs to another network, another optimiser or other settings.
+            If the file cannot be read, or the state belongs to another network, another optimiser or other settings.
         """
         if not self.path.exists():
             return
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        state = _read_state(self.path)
         self._check_settings(state.get("settings", {}))
         try:
             for name, part in self.parts.items():
@@ -213,6 +223,22 @@ class ResumeState:
             )
 
 
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, UnpicklingError) as error:
+        raise _unreadable(path) from error
+    if not isinstance(state, dict):
+        raise _unreadable(path)
+    return state
+
+
+def _unreadable(path: Path) -> WeightsError:
+    return WeightsError(
+        f"{path}: cannot be read, expected the state of a training.", hint="Remove the file to start anew."
+    )
+
+
 def fingerprint(values: Any) -> str:
     """Give a short hash of lists of cases or of other values that JSON can hold."""
     return hashlib.sha256(json.dumps(values, default=str, sort_keys=True).encode()).hexdigest()[:16]
@@ -238,13 +264,27 @@ def write_state(state: Mapping[str, Any], path: Path) -> None:
     """Write a state with `torch.save` beside its target, flush it to disk, then put it in place.
 
     Of several processes that train one model, the first one writes.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, as on a full disk; the last one that was written stays.
     """
     if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer tells of a full disk in words of its own
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}.",
+            hint="Make room or choose another output folder, and give the same command again to go on.",
+            reason="not-writable",
+        ) from error

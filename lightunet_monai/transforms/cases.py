@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,12 @@ def list_labelled_cases(
     if section.startswith("test"):
         fold = None
     name = section if fold is None else "training"
+    folds = _folds(lists)
+    if folds and fold is None and name == "validation" and name not in lists:
+        raise UnreadableFileError(
+            f"{path}: no section {name!r}, its cases are divided into the folds {', '.join(map(str, folds))}.",
+            hint="For training, name the fold to hold out (fold, --fold K); other commands take a list of their own.",
+        )
     if not isinstance(lists.get(name), list):
         sections = [key for key, value in lists.items() if isinstance(value, list)]
         raise UnreadableFileError(
@@ -147,16 +154,27 @@ def list_labelled_cases(
         raise UnreadableFileError(
             f"{path}: section {name!r}: found {what}, expected image and label for each case.", hint=_FORM
         ) from error
-    missing = [name for case in cases for name in case.values() if not Path(name).exists()]
+    missing = [name for case in cases for name in case.values() if not os.path.exists(name)]  # too long a name, too
     if missing or not cases:
         found = f"{len(missing)} files are missing, the first is {missing[0]}" if missing else "no case"
-        raise NoImageFoundError(f"{path}: section {section!r}: {found}.", hint="Check the paths in the datalist.")
+        hint = "Check the paths in the datalist."
+        if fold is not None and not missing:
+            found = f"no case where fold {fold} is held out, found the folds {', '.join(map(str, folds)) or 'none'}"
+            hint = "Hold out one of several folds."
+        raise NoImageFoundError(f"{path}: section {section!r}: {found}.", hint=hint)
     return cases
+
+
+def _folds(lists: dict[str, Any]) -> list[int]:
+    """Numbers of the folds of a datalist, as far as they are numbers."""
+    cases = lists.get("training")
+    found = [case.get("fold") for case in cases if isinstance(case, dict)] if isinstance(cases, list) else []
+    return sorted({number for number in found if isinstance(number, int)})
 
 
 def _read_lists(path: Path) -> dict[str, Any]:
     try:
-        lists = json.loads(path.read_text(encoding="utf-8"))
+        lists = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors of Windows begin with a mark
     except FileNotFoundError as error:
         raise NoImageFoundError(f"{path}: no such file.", hint="'lightunet datalist' writes one.") from error
     except OSError as error:

@@ -461,3 +461,62 @@ def test_an_earlier_result_that_was_changed_and_is_kept_is_told(tmp_path):
         batch.run(threading.Event())
         (row,) = ledger.cases()
     assert ("kept", {"case": row.key, "folder": "key.changed-1"}) in told
+
+
+def _interrupted(root, out):
+    """A run that found the cases and ended before one was begun."""
+    stop = threading.Event()
+
+    def stop_when_surveyed(event, facts):
+        if event == "progress" and facts["state"].is_surveyed:
+            stop.set()
+
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        return Batch(lambda: list_units(root), ledger, BusyPool(), tell=stop_when_surveyed).run(stop)
+
+
+@pytest.mark.parametrize("is_folder_left", [False, True])
+def test_a_case_whose_study_was_deleted_before_its_turn_waits_no_longer_and_is_done_when_it_comes_back(
+    tmp_path, is_folder_left
+):
+    root, out, told = tmp_path / "root", tmp_path / "out", []
+    make_series(root / "a", series=1)
+    make_series(root / "b", series=2, seed=1)
+    assert _counts(_interrupted(root, out)) == {"found": 2}
+    shutil.move(root / "a", tmp_path / "away")
+    if is_folder_left:
+        (root / "a").mkdir()
+
+    def run():
+        with Ledger(out, Owner.of_this_process()) as ledger:
+            pool = ReadingPool()
+            state = Batch(lambda: list_units(root), ledger, pool, tell=lambda *event: told.append(event[0])).run(
+                threading.Event()
+            )
+            write_summary(ledger)
+            return {name: count for name, count in _counts(state).items() if name != "skipped"}
+
+    assert run() == {"done": 1}
+    assert "found" not in (out / "summary.csv").read_text()
+    assert is_folder_left or "lost" in told
+    if is_folder_left:
+        (root / "a").rmdir()
+    shutil.move(tmp_path / "away", root / "a")
+    # There is no result on the disk for a stand-in's case: what it did is done again, what was lost is done now.
+    with Ledger(out) as ledger:
+        before = {row.key for row in ledger.cases() if row.state == "done"}
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        Batch(lambda: list_units(root), ledger, ReadingPool()).run(threading.Event())
+        after = {row.key for row in ledger.cases() if row.state == "done" and row.superseded_by is None}
+    assert len(after - before) == 1
+
+
+def test_a_case_of_another_part_of_the_work_or_of_another_living_run_is_left_in(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_series(root / "a")
+    _interrupted(root, out)
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        assert ledger.leave_out_lost((), lambda place: False) == []
+        with Ledger(out, Owner.of_this_process()):
+            assert ledger.leave_out_lost(()) == []
+        assert len(ledger.leave_out_lost(())) == 1

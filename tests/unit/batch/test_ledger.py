@@ -266,8 +266,12 @@ def test_a_series_that_is_gone_keeps_its_result(ledger):
     for key in ("a", "b"):
         ledger.add(key, "place", f"series-{key}")
     ledger.set_surveyed("place", "then", ["a", "b"])
+    assert ledger.claim("a", retries=0)
+    assert ledger.finish("a", {})
     ledger.set_surveyed("place", "now", ["b"])
     assert _current(ledger) == ["a", "b"]
+    ledger.set_surveyed("place", "later", [])
+    assert _current(ledger) == ["a"]  # "b" was never done, and never will be
 
 
 def test_a_unit_that_was_empty_and_is_damaged_now_counts_as_failed(ledger):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lightunet_monai.batch import pool
 from lightunet_monai.batch import pool as pool_module
 from lightunet_monai.batch.pool import LocalPool, default_jobs, worker_environment
 from lightunet_monai.batch.publish import CASES
@@ -31,6 +32,7 @@ from tests.builders.volume import make_nifti, make_voxels
 def test_workers_share_several_gpus_unless_one_is_named(monkeypatch, device, jobs, seen):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     monkeypatch.setattr(os, "sysconf", lambda name: 1 << 20, raising=False)
+    monkeypatch.setattr(pool, "memory_limit", lambda: 0)
     assert default_jobs(5, device) == jobs
     assert [worker_environment(device, number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == seen
 
@@ -38,6 +40,7 @@ def test_workers_share_several_gpus_unless_one_is_named(monkeypatch, device, job
 @pytest.mark.parametrize(("max_memory", "jobs"), [(0, 32), (8e9, 2), (1e9, 1)])
 def test_no_more_workers_are_started_than_the_memory_limit_has_room_for(monkeypatch, max_memory, jobs):
     monkeypatch.setattr(os, "sysconf", lambda name: 1 << 20, raising=False)
+    monkeypatch.setattr(pool, "memory_limit", lambda: 0)
     assert default_jobs(32, "cpu", int(max_memory)) == jobs
 
 

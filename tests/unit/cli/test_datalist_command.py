@@ -105,6 +105,17 @@ def test_folds_are_even_and_no_patient_is_in_two(tmp_path):
     assert len(list_labelled_cases(path, "training", 0)) == 8
 
 
+def test_a_folder_above_the_volumes_is_no_patient(tmp_path):
+    (tmp_path / "exp1").mkdir()
+    images, labels = _flat(tmp_path / "exp1", 4, 2)  # the p1 of exp1 comes first in every path
+    path = tmp_path / "list.json"
+    assert main(["datalist", str(images), str(labels), "-o", str(path), "--folds", "4", "--group", r"p\d+"]) == 0
+    patients = [
+        {item["image"].split("/")[-1][:2] for item in list_labelled_cases(path, "validation", f)} for f in range(4)
+    ]
+    assert sorted(map(len, patients)) == [1] * 4
+
+
 def test_a_patient_is_not_divided_between_training_and_validation(tmp_path):
     images, labels = _flat(tmp_path, 5, 3)
     path = tmp_path / "list.json"
@@ -122,7 +133,8 @@ def test_a_patient_is_not_divided_between_training_and_validation(tmp_path):
         (("--folds", "1"), "expected 2 to 4"),
         (("--group", "("), "no regular expression"),
         (("--group", "x"), "matches nothing"),
-        (("--group", "images"), "cannot be divided"),
+        (("--group", "p"), "cannot be divided"),
+        (("--group", "images"), "matches nothing"),  # a folder above the cases
         (("--folds", "0"), "expected 2 to 4"),
         (("--folds", "2", "--validation", "0.5"), "expected one of them"),
     ],

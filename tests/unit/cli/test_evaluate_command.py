@@ -601,3 +601,36 @@ def test_a_json_file_of_somebody_else_is_not_replaced(folders, tmp_path, capsys)
     (tmp_path / "e.json").write_text("")
     assert _run(*folders, "-o", tmp_path / "e.json") == 0
     assert _run(*folders, "-o", tmp_path / "e.json") == 0
+
+
+def test_the_threshold_of_the_model_has_its_own_figures_beside_those_of_the_curve(tmp_path, capsys):
+    make_nifti(tmp_path / "image.nii.gz", make_voxels(SHAPE))
+    make_nifti(tmp_path / "label.nii.gz", (make_voxels(SHAPE) > 40).astype(np.uint8))
+    (tmp_path / "list.json").write_text(json.dumps({"test": [{"image": "image.nii.gz", "label": "label.nii.gz"}]}))
+    given = ("--data", tmp_path / "list.json", "--bundle", tiny_bundle(tmp_path / "bundle"), "-o", tmp_path / "e.json")
+    assert _run(*given, "--threshold", "0.45") == 0
+    alone = json.loads((tmp_path / "e.json").read_text())
+    assert _run(*given, "--threshold", "0.45", "--thresholds", "0.3,0.6") == 0
+    content = json.loads((tmp_path / "e.json").read_text())
+    assert [result["threshold"] for result in content["results"]] == [None, 0.3, 0.6]
+    assert content["settings"]["threshold"] == 0.45
+    assert content["results"][0] == alone["results"][0]
+    assert "threshold 0.45, as the model is used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("evaluate",), ("calibrate",), ("calibrate", "--pieces")])
+def test_a_label_map_beside_its_volume_is_refused_before_the_first_case_is_segmented(
+    tmp_path, capsys, monkeypatch, words
+):
+    entries = []
+    for index, shape in enumerate((SHAPE, (*SHAPE[:2], 10))):
+        make_nifti(tmp_path / f"image_{index}.nii.gz", make_voxels(SHAPE))
+        make_nifti(tmp_path / f"label_{index}.nii.gz", (make_voxels(shape) > 40).astype(np.uint8))
+        entries.append({"image": f"image_{index}.nii.gz", "label": f"label_{index}.nii.gz"})
+    (tmp_path / "list.json").write_text(json.dumps({"test": entries}))
+    begun = []
+    monkeypatch.setattr("lightunet_monai.cli.evaluate.read_labelled", lambda *_: begun.append(1))
+    given = ["--data", str(tmp_path / "list.json"), "--section", "test", "--bundle", str(tiny_bundle(tmp_path / "b"))]
+    assert main([*words, *given]) == 1
+    assert "label_1.nii.gz: (24, 20, 10) voxels, its volume has (24, 20, 12)" in capsys.readouterr().err
+    assert not begun

@@ -3,7 +3,9 @@
 import json
 import logging
 import math
+import os
 import shutil
+import sys
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from monai.utils import set_determinism
 
 from lightunet_monai.cli import main
 from lightunet_monai.cli.progress import _Clock, choose_reporter, end_bar
+from lightunet_monai.outputs.folder_lock import locked_folder
+from lightunet_monai.training import CheckLoss
 from tests.builders.bundle import tiny_bundle
 from tests.builders.volume import make_nifti, make_voxels
 
@@ -103,6 +107,12 @@ def test_a_value_that_cannot_be_used_is_refused_by_the_name_of_its_option(a_plac
     assert not (tmp_path / "new").exists()
 
 
+def test_a_package_that_is_missing_is_named_with_its_extra(a_place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # what Python does with a package that is not installed
+    assert main(_command(a_place, tmp_path / "new", "--mlflow", "sqlite:///mlflow.db")) == 2
+    assert "lightunet_monai[mlflow]" in capsys.readouterr().err
+
+
 def test_an_output_that_is_a_file_or_lies_in_the_bundle_is_refused(a_place, tmp_path, capsys):
     (tmp_path / "new").write_text("")
     assert main(_command(a_place, tmp_path / "new")) == 1
@@ -119,6 +129,39 @@ def test_a_part_that_cannot_be_made_is_told_by_its_own_words(a_place, tmp_path, 
     assert "Failed to instantiate" not in message
     assert "Check what --set gives" in message
     assert "Give the same command again" not in message
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_a_value_that_is_of_no_use_when_its_turn_comes_is_no_reason_to_give_the_same_command_again(
+    a_place, tmp_path, capsys
+):
+    assert main(_command(a_place, tmp_path / "new", "--set", "train#augmentation#roi_size=[16]")) == 1
+    message = capsys.readouterr().err
+    assert "the training cannot be run: ValueError: not enough values to unpack" in message
+    assert "Check what --set gives" in message
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_a_training_that_stops_tells_why_and_not_which_expression_failed(a_place, tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(CheckLoss, "__call__", fail)
+    assert main(_command(a_place, tmp_path / "new", "--progress", "none")) == 1
+    assert "error: training stopped: can't start new thread. (Give the same command again" in capsys.readouterr().err
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_a_training_that_does_not_fit_into_memory_is_told_what_makes_it_smaller(a_place, tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it.")
+
+    monkeypatch.setattr(CheckLoss, "__call__", fail)
+    assert main(_command(a_place, tmp_path / "new", "--progress", "json")) == 1
+    error = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert error["reason"] == "device-memory"
+    assert error["message"] == "training stopped: CUDA out of memory. Tried to allocate 2.00 GiB."
+    assert "volumes_per_batch" in error["hint"]
 
 
 @NO_WARNINGS_OF_OTHERS
@@ -259,3 +302,29 @@ def test_a_bar_that_was_left_unfinished_is_ended_once(capsys):
     end_bar()
     end_bar()
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_a_second_training_in_one_folder_is_refused(a_place, tmp_path, capsys):
+    with locked_folder(tmp_path, wait=False):
+        assert main(_command(a_place, tmp_path)) == 1
+    assert "another process writes into it" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_that_cannot_be_written_is_an_error_of_ours(a_place, resumable, capsys):
+    shutil.rmtree(resumable / "bundle")
+    (resumable / "bundle.part").write_text("somebody's file")
+    assert main(_command(a_place, resumable, "--max-epochs", "2", "--progress", "none")) == 1
+    assert "bundle: cannot be written" in capsys.readouterr().err
+
+
+def test_a_datalist_of_folds_asks_for_the_fold_to_hold_out(a_place, tmp_path, capsys):
+    pairs = json.loads((a_place / "datalist.json").read_text())
+    (a_place / "folds.json").write_text(json.dumps({"training": pairs["training"] + pairs["validation"]}))
+    assert main(_command(a_place, tmp_path, "--data", str(a_place / "folds.json"))) == 1
+    error = capsys.readouterr().err
+    assert "divided into the folds 0, 1" in error
+    assert "--fold K" in error
+    assert main(_command(a_place, tmp_path, "--data", str(a_place / "folds.json"), "--fold", "7")) == 1
+    assert "no case where fold 7 is held out, found the folds 0, 1" in capsys.readouterr().err

@@ -80,6 +80,13 @@ def test_the_best_dice_within_the_false_positives_is_chosen():
     assert choose_point(points, 0.05).threshold == 0.8  # none keeps it: the fewest
 
 
+def test_a_point_that_finds_nothing_is_not_chosen_for_its_few_false_positives():
+    points = [OperatingPoint(0.2, 0.2, 0.9, 0.7, 4.0), OperatingPoint(0.5, 0.5, 0.8, 0.6, 1.0)]
+    nothing = OperatingPoint(0.999, 0.999, 0.0, 0.0, 0.0)
+    assert choose_point([*points, nothing], 0.5).threshold == 0.5
+    assert choose_point([nothing], 0.5) == nothing
+
+
 def test_a_point_takes_lesions_from_five_millimetres():
     lesions = (LesionScore(4.0, 0.03, 0.0, 0.0), LesionScore(10.0, 0.5, 0.8, 0.5), LesionScore(20.0, 4.2, 0.0, 0.0))
     point = OperatingPoint.from_summary(

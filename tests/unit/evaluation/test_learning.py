@@ -44,6 +44,18 @@ def test_event_files_give_every_scalar_by_step(tmp_path):
     assert "TensorBoard" in found.note
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_curves_of_several_trainings_are_not_mixed(tmp_path):
+    pytest.importorskip("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    for fold, value in enumerate((0.5, 0.25)):
+        with SummaryWriter(str(tmp_path / f"fold{fold}")) as writer:
+            writer.add_scalar("train_loss", value, 1)
+    found = read_learning_curves(tmp_path)
+    assert found.curves == {"fold0: train_loss": ((1, 0.5),), "fold1: train_loss": ((1, 0.25),)}
+
+
 def test_damaged_event_files_are_not_blamed_on_a_missing_package(tmp_path):
     pytest.importorskip("tensorboard")
     (tmp_path / "events.out.tfevents.1.host").write_bytes(b"no events")

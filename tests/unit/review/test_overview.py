@@ -6,7 +6,8 @@ from PIL import Image
 
 from lightunet_monai.errors import OutputError
 from lightunet_monai.outputs import measure_lesions
-from lightunet_monai.review import write_overview
+from lightunet_monai.outputs.marking import RESEARCH_STATEMENT
+from lightunet_monai.review import overview, write_overview
 from tests.builders.segmentation import KINDS, make_case, make_segmentation
 
 
@@ -61,3 +62,12 @@ def test_the_same_case_gives_the_same_picture(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     first, second = (write_overview(case.segmentation, case.volume_hu, tmp_path / f"{name}.png") for name in "ab")
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_where_the_weights_come_from_is_said_of_those_shipped_alone(tmp_path: Path, monkeypatch) -> None:
+    said = []
+    monkeypatch.setattr(overview, "write_foot", lambda canvas, left, right: said.append(right))
+    case = make_case(tmp_path, empty=True)
+    write_overview(case.segmentation, case.volume_hu, tmp_path / "overview.png")
+    assert said[0].endswith("; the shipped ones were trained on simulated data")  # users train on cases of theirs
+    assert "The shipped weights were trained on simulated data" in RESEARCH_STATEMENT

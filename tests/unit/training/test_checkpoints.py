@@ -1,5 +1,7 @@
 """A start, a resumed training, the best model, when it is validated and when it has diverged."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from monai.optimizers import WarmupCosineSchedule
 from monai.transforms import Compose, Randomizable
 from torch import nn
 
-from lightunet_monai.errors import InferenceError, WeightsError
+from lightunet_monai.errors import InferenceError, OutputError, WeightsError
 from lightunet_monai.networks import LightUNet
 from lightunet_monai.training import (
     CheckLoss,
@@ -22,6 +24,7 @@ from lightunet_monai.training import (
     Validation,
     start_from,
 )
+from lightunet_monai.training.checkpoints import write_state
 
 CPU = torch.device("cpu")
 
@@ -123,6 +126,41 @@ def test_early_stopping_goes_on_counting_after_a_stop(tmp_path):
         counts, ended = stop_after(counts)
         assert not ended
     assert stop_after(counts)[1]
+
+
+def test_a_training_that_was_stopped_early_stays_so_unless_patience_is_greater(tmp_path):
+    def train(patience):
+        epochs, trainer = [], Engine(lambda engine, batch: None)
+        evaluator = Engine(lambda engine, batch: None)
+        stop = EarlyStop(patience=patience, score_function=lambda engine: 0.5, trainer=trainer)
+        stop.attach(evaluator)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: epochs.append(engine.state.epoch))
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: evaluator.run([0]))
+        ResumeState({"early_stop": stop}, tmp_path / "resume.pt").attach(trainer)
+        trainer.run([0], max_epochs=9)
+        return epochs
+
+    assert train(2) == [1, 2, 3]
+    assert train(2) == []  # the same command again
+    assert train(4) == [4, 5]
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", b"PK\x03\x04 cut off"])
+def test_a_state_that_cannot_be_read_is_refused_by_name(tmp_path, content):
+    (tmp_path / "resume.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"resume\.pt: cannot be read") as caught:
+        _training(tmp_path)
+    assert "Remove the file" in caught.value.hint
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_state_that_the_disk_has_no_room_for_is_an_error_of_ours_and_the_last_one_stays(tmp_path):
+    write_state({"a": torch.zeros(9)}, tmp_path / "resume.pt")
+    (tmp_path / "resume.pt.part").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"resume\.pt: cannot be written"):
+        write_state({"a": torch.ones(1_000_000)}, tmp_path / "resume.pt")
+    assert not torch.load(tmp_path / "resume.pt")["a"].any()
+    assert [path.name for path in tmp_path.iterdir()] == ["resume.pt"]
 
 
 def test_a_state_of_other_settings_is_refused_with_both_values(tmp_path):

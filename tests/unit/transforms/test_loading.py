@@ -292,3 +292,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     save = SaveImageLabelMapd("pred", tmp_path / "file" / "out")
     with pytest.raises(OutputError, match="cannot be written"):
         save({"pred": MetaTensor(torch.zeros(1, 2, 2, 2), meta={"filename_or_obj": "x"})})
+
+
+def test_a_datalist_of_an_editor_that_begins_with_a_mark_is_read(a_pair, tmp_path):
+    path = tmp_path / "list.json"
+    content = {"training": [{"image": str(a_pair[0]), "label": str(a_pair[1])}]}
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    assert len(list_labelled_cases(path, "training")) == 1
+
+
+def test_a_datalist_with_a_name_that_no_file_can_have_is_refused(a_pair, tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"training": [{"image": str(a_pair[0]), "label": "x" * 300}]}))
+    with pytest.raises(NoImageFoundError, match="1 files are missing"):
+        list_labelled_cases(path, "training")
