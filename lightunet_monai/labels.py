@@ -17,6 +17,9 @@ LESION = 1
 """Value of the lesion in a label map and its channel in the logits, in every model; 0 is background, further ones are
 tissues."""
 
+LARGEST_VALUE = 255
+"""Of a label; label maps are 8-bit."""
+
 DEFAULT_MODEL = "breast-ct"
 """The model that ``inference.json`` alone describes; the others stand under ``models`` in ``metadata.json``."""
 
@@ -189,10 +192,18 @@ class LabelTable:
             definitions = metadata["label_definitions"]
         except KeyError as error:
             raise BundleError(f"metadata.json: the key {error} is missing.", hint=_AS_SHIPPED) from None
+        except TypeError:
+            raise BundleError("metadata.json: network_data_format is of another form.", hint=_AS_SHIPPED) from None
         try:
             names = {int(value): str(name) for value, name in channels.items() if int(value) != 0}
         except (AttributeError, ValueError) as error:
             raise BundleError(f"metadata.json: channel_def cannot be used: {error}.", hint=_AS_SHIPPED) from None
+        wrong = [value for value in names if not 0 < value <= LARGEST_VALUE]
+        if wrong:
+            raise BundleError(f"metadata.json: channel_def has {wrong[0]}, expected 0 to {LARGEST_VALUE}.")
+        if not isinstance(definitions, Mapping):
+            kind = type(definitions).__name__
+            raise BundleError(f"metadata.json: label_definitions: found {kind}, expected an object.", hint=_AS_SHIPPED)
         if set(names.values()) != set(definitions):
             raise BundleError(
                 f"metadata.json: channel_def names {sorted(names.values())}, "

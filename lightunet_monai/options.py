@@ -9,6 +9,9 @@ from .errors import UsageError
 ENGINES = ("auto", "torch", "torch-tuned", "torch-compiled", "openvino", "onnxruntime", "tensorrt")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
+MOST_THREADS = 1024
+"""More than any processor has: starting many thousands ends in errors that speak of memory."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -29,7 +32,7 @@ class RunOptions:
     overlap : float or None
         Overlap of blended sliding windows, 0 up to but not including 1. None keeps exact tiling.
     threads : int or None
-        CPU threads; at least 1.
+        CPU threads; 1 to `MOST_THREADS`.
 
     Raises
     ------
@@ -47,9 +50,16 @@ class RunOptions:
     def __post_init__(self) -> None:
         _check("engine", self.engine, self.engine in (None, *ENGINES), f"one of {', '.join(ENGINES)}")
         _check("precision", self.precision, self.precision in (None, *PRECISIONS), f"one of {', '.join(PRECISIONS)}")
-        _check("sw_batch_size", self.sw_batch_size, self.sw_batch_size is None or self.sw_batch_size >= 1, "1 or more")
-        _check("overlap", self.overlap, self.overlap is None or 0.0 <= self.overlap < 1.0, "0 or more and below 1")
-        _check("threads", self.threads, self.threads is None or self.threads >= 1, "1 or more")
+        batch, overlap, threads = self.sw_batch_size, self.overlap, self.threads
+        _check("sw_batch_size", batch, batch is None or (_is_whole(batch) and batch >= 1), "a whole number from 1 on")
+        is_share = isinstance(overlap, (int, float)) and 0.0 <= overlap < 1.0
+        _check("overlap", overlap, overlap is None or is_share, "a number, 0 or more and below 1")
+        most = f"a whole number from 1 to {MOST_THREADS}"
+        _check("threads", threads, threads is None or (_is_whole(threads) and 1 <= threads <= MOST_THREADS), most)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check(name: str, found: object, is_allowed: bool, expected: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import statistics
 import subprocess
@@ -175,7 +174,7 @@ def _monai(predictor: Any, network: bool) -> dict[str, Any]:
         return {**case, "pred": pred}
 
     judge, restore, remove = predictor.parts.postprocessing.transforms
-    cut = restore.temperature * math.log(restore.threshold / (1 - restore.threshold))
+    cut = restore.cut
 
     def at_threshold(logits: Any) -> Any:
         shifted = logits.clone()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError
+from ..errors import BundleError, UsageError
 from ..labels import LabelTable, metadata_of
 from ..options import RunOptions
 from ..weights import load_weights
@@ -113,7 +113,7 @@ def open_bundle(
     Raises
     ------
     UsageError
-        If the bundle has no such model, or this machine not the device of the options.
+        If the bundle has no such model, this machine not the device of the options, or a threshold is no probability.
     BundleError
         If the configuration or metadata cannot be used.
     WeightsError
@@ -123,6 +123,10 @@ def open_bundle(
     options = options or RunOptions()
     if options.device is not None:
         check_device(options.device)
+    if threshold is not None and not 0 < threshold < 1:
+        raise UsageError(f"option threshold: found {threshold}, expected above 0 and below 1.")
+    if sure_threshold is not None and not 0 <= sure_threshold < 1:
+        raise UsageError(f"option sure_threshold: found {sure_threshold}, expected 0 or more and below 1.")
     metadata = read_metadata(root)
     names = ["inference.json", *overlays_of(metadata, model)]
     check_configs(root, names)
@@ -130,21 +134,24 @@ def open_bundle(
     for name, config_id in OPTION_IDS.items():
         value = getattr(options, name)
         if value is not None:
-            overrides[config_id] = f"$torch.device({value!r})" if name == "device" else value
+            overrides[config_id] = f"$torch.device({str(value)!r})" if name == "device" else value
     if threshold is not None:
         overrides["threshold"] = threshold
     if sure_threshold is not None:
         overrides["sure_threshold"] = sure_threshold
     try:
         parts, settings = _parse(root, names, overrides)
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, ModuleNotFoundError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, ModuleNotFoundError, SyntaxError) as error:
         if isinstance(error.__cause__, BundleError):  # a part that found its file missing or damaged
             raise error.__cause__ from error
         files = " with ".join(f"configs/{name}" for name in names)
         raise BundleError(f"{root}: {files} cannot be used: {_describe(error)}.") from error
-    network, device = parts["network"], parts.pop("device")
+    network, device = parts["network"], _device(parts.pop("device"))
     metadata = metadata_of(metadata, model)
-    sha256 = load_weights(network, weights_path(root, model), metadata.get("weights_sha256", ""))
+    unnamed = [key for key in ("name", "version") if key not in metadata]
+    if unnamed:  # a report says which model it was
+        raise BundleError(f"{root}: configs/metadata.json: the key {unnamed[0]!r} is missing.", hint="Add it.")
+    sha256 = load_weights(network, weights_path(root, model), str(metadata.get("weights_sha256") or ""))
     network.eval()
     return BundleParts(
         **parts,
@@ -155,6 +162,13 @@ def open_bundle(
         settings=settings,
         int8_ranges=_read_int8_ranges(root, sha256),
     )
+
+
+def _device(said: Any) -> Any:
+    """The device that a configuration gives, which may be its name."""
+    import torch
+
+    return torch.device(said)
 
 
 def _describe(error: BaseException) -> str:
@@ -175,10 +189,13 @@ def _read_int8_ranges(root: Path, weights_sha256: str) -> dict[str, tuple[float,
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["weights_sha256"] != weights_sha256:
             return {}
-        ranges = {str(name): tuple(map(float, values)) for name, values in content["ranges"].items()}
+        ranges = {}
+        for name, values in content["ranges"].items():
+            low_in, high_in, low_out, high_out = map(float, values)
+            ranges[str(name)] = (low_in, high_in, low_out, high_out)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: cannot be used: {type(error).__name__}.", hint="Reinstall the bundle.") from error
-    return {name: (low_in, high_in, low_out, high_out) for name, (low_in, high_in, low_out, high_out) in ranges.items()}
+    return ranges
 
 
 def _parse(root: Path, names: list[str], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

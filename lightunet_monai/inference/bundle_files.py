@@ -76,7 +76,11 @@ def read_metadata(root: Path) -> dict[str, Any]:
     BundleError
         If it is no JSON object.
     """
-    return _read_config(root, "metadata.json")
+    metadata = _read_config(root, "metadata.json")
+    models = metadata.get("models", {})
+    if not isinstance(models, dict) or not all(isinstance(model, dict) for model in models.values()):
+        raise BundleError(f"{root}: configs/metadata.json: 'models' must be an object of objects.")
+    return metadata
 
 
 def weights_path(root: Path, model: str | None = None) -> Path:
@@ -108,6 +112,8 @@ def pieces_path(root: Path, model: str | None = None) -> Path:
 def _named_file(root: Path, model: str | None, key: str, name: str) -> Path:
     for config in ("inference.json", *overlays_of(read_metadata(root), model)):
         name = _read_config(root, config).get(key, name)
+    if not isinstance(name, str):
+        raise BundleError(f"{root}: the configuration gives {name!r} as {key!r}, expected the path of a file.")
     return root / name
 
 
@@ -203,15 +209,21 @@ def training_ids(root: Path, model: str | None) -> set[str]:
 
 def overlays_of(metadata: Mapping[str, Any], model: str | None, *, for_training: bool = False) -> list[str]:
     """The configuration files that a model adds to ``inference.json`` (or to ``train.json``)."""
+    is_asked_for = model is not None
     model = model or default_model(metadata)
     if model == DEFAULT_MODEL:
         return []
     models = metadata.get("models", {})
+    if model not in models and not is_asked_for:
+        raise BundleError(f"configs/metadata.json: default_model is {model!r}, which is not among its models.")
     if model not in models:
         raise UsageError(
             f"option --model: found {model!r}, expected one of {', '.join((DEFAULT_MODEL, *sorted(models)))}."
         )
-    return list(models[model]["train_overlays" if for_training else "overlays"])
+    key = "train_overlays" if for_training else "overlays"
+    if key not in models[model]:
+        raise BundleError(f"configs/metadata.json: the model {model} has no {key!r}.")
+    return list(models[model][key])
 
 
 def write_bundle(

@@ -195,6 +195,11 @@ class Predictor:
         self.parts = replace(self.parts, network=network, device=device)
         self.engine = choose_engine(network, device, replace(self.options, engine=None, precision=None))
 
+    def _blending(self) -> dict[str, object]:
+        # Exact windows change no voxel, blended ones do.
+        inferer: Any = self.parts.inferer
+        return {} if inferer.overlap is None else {"overlap": inferer.overlap, "roi_size": list(inferer.roi_size)}
+
     def _provenance(self) -> Provenance:
         metadata = self.parts.metadata
         return Provenance(
@@ -204,7 +209,7 @@ class Predictor:
             engine=self.engine.name,
             precision=self.engine.precision,
             device=str(self.parts.device),
-            settings={**self.parts.settings, "engine_reason": self.engine.reason},
+            settings={**self.parts.settings, **self._blending(), "engine_reason": self.engine.reason},
         )
 
 

@@ -10,6 +10,7 @@ from monai.inferers import Inferer, sliding_window_inference
 from torch import Tensor
 from torch.nn.functional import max_pool3d, pad
 
+from ..errors import UsageError
 from .tiling import HALO, Span, check_halo, plan_spans
 
 Progress = Callable[[int, int], None]
@@ -67,9 +68,9 @@ class SliceInferer(Inferer):
     Raises
     ------
     UsageError
-        If the halo is no multiple of `STRIDE`.
+        If the halo is no multiple of `STRIDE`, or no window is to be computed at once.
     ValueError
-        If there are no axes.
+        If there are no axes, or others.
 
     Notes
     -----
@@ -92,8 +93,10 @@ class SliceInferer(Inferer):
         overlap: float | None = None,
     ) -> None:
         super().__init__()
-        if not slice_axes:
-            raise ValueError("slice_axes: found none, expected at least one of 0, 1, 2")
+        if not slice_axes or not set(slice_axes) <= {0, 1, 2}:
+            raise ValueError(f"slice_axes: found {list(slice_axes) or 'none'}, expected at least one of 0, 1, 2")
+        if sw_batch_size < 1:
+            raise UsageError(f"sw_batch_size: found {sw_batch_size}, expected 1 or more.")
         check_halo(halo)
         self.roi_size = tuple(roi_size)
         self.neighbours = neighbours

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -14,8 +13,9 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import UsageError
 from ..labels import LESION
-from .channels import lesion_margin
+from .channels import lesion_margin, margin_at
 from .pieces import CONNECTIVITY, pieces_inside
 
 BELOW = 0.01
@@ -46,6 +46,11 @@ class CapDoubtfulPiecesd(MapTransform):
         Takes the margin (X', Y', Z') of the lesion and the channels of ``image``, ndarrays, and gives the margin in
         which the highest of each piece is its own logit (`PieceJudge`).
     image : key of the volume (C, X', Y', Z') that the judge looks at
+
+    Raises
+    ------
+    UsageError
+        If a threshold is no probability (``sure_threshold`` may be 0), or the judge cannot be called.
     """
 
     def __init__(
@@ -58,11 +63,16 @@ class CapDoubtfulPiecesd(MapTransform):
         image: Hashable = "image",
     ) -> None:
         super().__init__(keys)
+        if judge is not None and not callable(judge):
+            raise UsageError(
+                f"piece_judge: found {judge!r}, expected a PieceJudge or none.",
+                hint="None is null in a configuration file and None on MONAI's command line.",
+            )
         self.judge = judge
         self.image = image
-        self.threshold = threshold
-        self.sure_threshold = sure_threshold
-        self.temperature = temperature
+        self.drawn = margin_at(threshold, temperature)
+        # 0, and all else that is not above the threshold, asks for nothing.
+        self.sure = margin_at(sure_threshold, temperature, what="sure_threshold") if sure_threshold != 0 else self.drawn
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Cap each key; other entries pass through."""
@@ -70,7 +80,7 @@ class CapDoubtfulPiecesd(MapTransform):
         if self.judge is not None:
             for key in self.key_iterator(out):
                 out[key] = self._judged(out[key], out[self.image])
-        if self.sure_threshold > self.threshold:
+        if self.sure > self.drawn:
             for key in self.key_iterator(out):
                 out[key] = self._cap(out[key])
         return out
@@ -82,8 +92,8 @@ class CapDoubtfulPiecesd(MapTransform):
         margin = lesion_margin(plain).float().cpu().numpy()
         wanted = self.judge(margin, torch.as_tensor(image).float().cpu().numpy())
         if len(plain) > 2:
-            pieces = cc3d.connected_components(margin >= self._logit(self.threshold), connectivity=CONNECTIVITY)
-            refused = _highest_in(pieces, wanted) < self._logit(self.threshold)
+            pieces = cc3d.connected_components(margin >= self.drawn, connectivity=CONNECTIVITY)
+            refused = _highest_in(pieces, wanted) < self.drawn
             plain[0] = _background_below_tissue(plain, pieces, refused)
         plain[LESION] += (torch.from_numpy(wanted).to(plain.device) - lesion_margin(plain).float()).to(plain.dtype)
         return judged
@@ -92,7 +102,7 @@ class CapDoubtfulPiecesd(MapTransform):
         capped = logits.clone()
         plain = capped.as_tensor() if hasattr(capped, "as_tensor") else capped
         margin = lesion_margin(plain).float().cpu().numpy()
-        low, sure = self._logit(self.threshold), self._logit(self.sure_threshold)
+        low, sure = self.drawn, self.sure
         pieces = cc3d.connected_components(margin >= low, connectivity=CONNECTIVITY)
         unsure = _highest_in(pieces, margin) < sure
         doubtful = (pieces > 0) & unsure[pieces]
@@ -104,9 +114,6 @@ class CapDoubtfulPiecesd(MapTransform):
         over = torch.from_numpy(doubtful).to(plain.device)
         plain[LESION] -= torch.where(over, lesion_margin(plain) - (low - BELOW), 0.0)
         return capped
-
-    def _logit(self, probability: float) -> float:
-        return self.temperature * math.log(probability / (1 - probability))
 
 
 def _highest_in(pieces: NDArray[np.integer[Any]], margin: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImaged, MapTransform
+from monai.utils.enums import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnsupportedImageError
@@ -29,7 +30,8 @@ class LoadImageVolumed(LoadImaged):
     """Load CT volumes through `lightunet_monai.inputs`, with all its checks.
 
     Under each key it takes a path (file, DICOM folder, zip), an `ImageSource` or a volume in memory (`MetaTensor`); a
-    volume passes through unchanged if its shape and affine are those of one and its voxels are finite numbers. Gives
+    volume passes through unchanged if its shape and affine are those of one and its voxels are finite numbers; one
+    whose ``meta["space"]`` is not RAS is refused. Gives
     `MetaTensor` float32 (1, X, Y, Z), Hounsfield units, affine to RAS+ mm. Where the case has an entry ``"source"``,
     the `ImageSource` that the first key was loaded from is put there: a path alone does not say it.
 
@@ -121,9 +123,31 @@ def _checked(volume: torch.Tensor | NDArray[Any]) -> MetaTensor:
     name = str(volume.meta.get("filename_or_obj", "The volume in memory"))
     if volume.ndim != 4 or volume.shape[0] != 1:
         raise UnsupportedImageError(f"{name}: shape {tuple(volume.shape)}, expected (1, X, Y, Z).", reason="dimensions")
-    check_affine(np.asarray(volume.affine, dtype=np.float64), name, shape=tuple(volume.shape[1:]), allow_shear=True)
+    if min(volume.shape) == 0:
+        raise UnsupportedImageError(f"{name}: shape {tuple(volume.shape)}, expected voxels.", reason="dimensions")
+    _check_space(volume, name)
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    if affine.shape != (4, 4) or not np.array_equal(affine[3], (0, 0, 0, 1)):
+        raise GeometryError(
+            f"{name}: the affine is {affine.tolist()}, expected 4 x 4 numbers, the last row 0, 0, 0, 1.",
+            hint="Give MetaTensor(volume, affine=...), voxel index to RAS+ millimetres.",
+            reason="affine",
+        )
+    check_affine(affine, name, shape=tuple(volume.shape[1:]), allow_shear=True)
     _check_finite(volume.as_tensor()[0], name)
     return volume
+
+
+def _check_space(volume: MetaTensor, name: str) -> None:
+    # "LPS" is no fact: MONAI's readers write it beside an affine to LPS+, MONAI Deploy's beside one to RAS+.
+    space = volume.meta.get(MetaKeys.SPACE, SpaceKeys.RAS)
+    if space != SpaceKeys.RAS:
+        raise GeometryError(
+            f"{name}: meta['space'] is {str(space)!r}, expected 'RAS': the affine may not lead to RAS+ millimetres.",
+            hint="Turn an affine to LPS+ with monai.data.utils.orientation_ras_lps (that of MONAI Deploy leads to RAS+ "
+            "already), and set meta['space'] to 'RAS'.",
+            reason="affine",
+        )
 
 
 def _check_finite(voxels: torch.Tensor, name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from ..labels import LESION
-from .channels import lesion_margin, rest_of
+from .channels import lesion_margin, margin_at, rest_of
 from .model_grid import SOURCE_AFFINE, SOURCE_SHAPE
 from .resampling import axis_maps, axis_weights
 from .slab_download import SlabDownload
@@ -58,21 +57,19 @@ class RestoreLabelMapd(MapTransform):
     ) -> None:
         super().__init__(keys)
         self.reference = reference
-        self.threshold = threshold
-        self.temperature = temperature
+        self.cut = margin_at(threshold, temperature)
         self.otherwise_key = otherwise_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Restore each key; other entries pass through."""
         out = dict(data)
-        cut = self.temperature * math.log(self.threshold / (1 - self.threshold))
         for key in self.key_iterator(out):
             logits = _plain(out[key])
             grid = _SourceGrid(out[self.reference])
             if logits.shape[0] == 2:
-                label_map = _threshold(lesion_margin(logits), grid, cut)
+                label_map = _threshold(lesion_margin(logits), grid, self.cut)
             else:
-                label_map, tissue = _with_tissues(logits, grid, cut)
+                label_map, tissue = _with_tissues(logits, grid, self.cut)
                 if self.otherwise_key is not None:
                     out[self.otherwise_key] = grid.wrap(tissue)
             out[key] = grid.wrap(label_map)
@@ -93,6 +90,7 @@ class RestoreProbabilityd(MapTransform):
 
     def __init__(self, keys: KeysCollection, reference: str = "image", temperature: float = 1.0) -> None:
         super().__init__(keys)
+        margin_at(0.5, temperature)  # refuses what is no temperature
         self.reference = reference
         self.temperature = temperature
 

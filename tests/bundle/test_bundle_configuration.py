@@ -268,3 +268,25 @@ def test_a_training_of_one_epoch_writes_a_model_and_goes_on_after_a_stop(a_data_
     other = subprocess.run([*command, "3", "--loss", "dice"], capture_output=True, text=True, check=False)
     assert other.returncode != 0
     assert "is of a training with other settings: loss" in other.stdout + other.stderr
+
+
+@pytest.mark.parametrize("overlay", [[], ["evaluate.json"]])
+def test_the_name_of_a_device_will_do_as_on_the_command_line(tmp_path, a_data_folder, overlay):
+    small = tiny_bundle(tmp_path / "bundle")
+    workflow = ConfigWorkflow(
+        config_file=[str(small / "configs" / name) for name in ("inference.json", *overlay)],
+        meta_file=str(small / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="inference",
+        bundle_root=str(small),
+        dataset_dir=str(a_data_folder),
+        device="cpu",
+    )
+    workflow.initialize()
+    assert workflow.parser.get_parsed_content("evaluator").amp is False
+
+
+def test_every_configuration_asks_a_device_by_name_or_not_for_its_kind():
+    for path in CONFIGS.glob("*.json"):
+        own = json.loads(path.read_text()).get("device")
+        assert own or "$@device.type" not in path.read_text(), path.name

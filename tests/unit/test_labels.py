@@ -41,3 +41,16 @@ def test_channels_without_numbers_are_refused(channels):
     metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = channels
     with pytest.raises(BundleError, match="channel_def cannot be used"):
         LabelTable.from_metadata(metadata)
+
+
+@pytest.mark.parametrize("value", ["300", "-1"])
+def test_a_label_beyond_eight_bits_is_refused(value):
+    metadata = copy.deepcopy(METADATA)
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {"0": "background", value: "tumor"}
+    with pytest.raises(BundleError, match=rf"channel_def has {value}, expected 0 to 255"):
+        LabelTable.from_metadata(metadata)
+
+
+def test_definitions_in_a_list_are_refused():
+    with pytest.raises(BundleError, match="label_definitions: found list, expected an object"):
+        LabelTable.from_metadata({**METADATA, "label_definitions": ["tumor"]})

@@ -1,5 +1,6 @@
 """Weights of a training that has diverged are no model: nothing is segmented or compared with them."""
 
+import hashlib
 import json
 
 import pytest
@@ -47,3 +48,20 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, capsys, command):
     assert "entries are not finite, the first are outc.bias" in message
     assert "lower --learning-rate" in message
     assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_the_hash_is_that_of_the_weights_in_the_network_though_the_file_is_replaced_meanwhile(tmp_path, monkeypatch):
+    path = tmp_path / "model.pt"
+    network = torch.nn.Linear(2, 2)
+    torch.save({"weight": torch.ones(2, 2), "bias": torch.ones(2)}, path)
+    read = type(path).read_bytes
+
+    def read_and_replace(self):
+        content = read(self)
+        torch.save({"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}, path)
+        return content
+
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(type(path), "read_bytes", read_and_replace)
+    assert load_weights(network, path) == expected
+    assert network.weight.detach().eq(1).all()

@@ -123,3 +123,12 @@ def test_engines_without_int8_refuse_it(engine):
         choose_engine(random_network(), CPU, RunOptions(engine=engine, precision="int8", threads=1))
     assert "torch-tuned" not in caught.value.hint
     assert "--engine onnxruntime" in caught.value.hint
+
+
+def test_a_range_of_three_numbers_is_told_with_its_file(tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    weights = hashlib.sha256((bundle / "models" / "model.pt").read_bytes()).hexdigest()
+    content = {"weights_sha256": weights, "ranges": {"inc.0": [0, 1, 2]}}
+    (bundle / "configs" / "int8.json").write_text(json.dumps(content))
+    with pytest.raises(BundleError, match=r"int8\.json: cannot be used: ValueError"):
+        Predictor(bundle, RunOptions(engine="torch"))

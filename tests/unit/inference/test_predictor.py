@@ -315,3 +315,77 @@ def test_a_new_bundle_is_stamped_and_opens(tmp_path):
     parts = open_bundle(tmp_path / "out")
     assert parts.metadata["version"] == "0.1.0+mine"
     assert parts.metadata["weights_sha256"] == parts.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "said"),
+    [
+        ({"threshold": 0}, "option threshold: found 0, expected above 0 and below 1"),
+        ({"threshold": float("nan")}, "option threshold: found nan"),
+        ({"sure_threshold": 1}, "option sure_threshold: found 1, expected 0 or more"),
+    ],
+)
+def test_a_threshold_that_is_no_probability_is_refused_and_no_file_is_blamed(a_bundle, thresholds, said):
+    with pytest.raises(UsageError, match=said) as caught:
+        open_bundle(a_bundle, **thresholds)
+    assert "inference.json" not in caught.value.message
+
+
+def test_blended_windows_are_named_in_the_provenance(a_bundle, a_predictor, tmp_path):
+    path = make_nifti(tmp_path / "a.nii.gz")
+    blended = Predictor(a_bundle, RunOptions(engine="torch", overlap=0.25)).segment(path).segmentation
+    settings = blended.provenance.settings
+    assert (settings["overlap"], settings["roi_size"]) == (0.25, [160, 160])
+    assert "overlap" not in a_predictor.segment(path).segmentation.provenance.settings
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"threads": "2"}, {"threads": 2.5}, {"threads": True}, {"threads": 100_000}, {"sw_batch_size": 2.5},
+     {"sw_batch_size": "3"}, {"overlap": "0.5"}],
+)  # fmt: skip
+def test_an_option_of_another_type_or_beyond_every_machine_is_refused(options):
+    with pytest.raises(UsageError, match="expected a"):
+        RunOptions(**options)
+
+
+def test_a_device_may_be_one_of_torch_and_its_name_may_stand_in_the_configuration(a_bundle, tmp_path):
+    assert open_bundle(a_bundle, RunOptions(device=torch.device("cpu"))).device == torch.device("cpu")
+    named = _edited(tmp_path / "bundle", "inference.json", lambda config: config.update(device="cpu"))
+    assert open_bundle(named).device == torch.device("cpu")
+
+
+def _edited(folder, name, change):
+    def on_text(text):
+        content = json.loads(text)
+        change(content)
+        return json.dumps(content)
+
+    return _broken(folder, name, on_text)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("inference.json", lambda c: c.update(threshold="$1 +"), r"inference\.json cannot be used: .*invalid syntax"),
+        ("inference.json", lambda c: c.update(threshold=0), r"inference\.json cannot be used: .*threshold: found 0"),
+        ("inference.json", lambda c: c.update(weights=5), "gives 5 as 'weights', expected the path of a file"),
+        ("inference.json", lambda c: c["inferer"].update(sw_batch_size=0), "sw_batch_size: found 0, expected 1"),
+        ("inference.json", lambda c: c.update(slice_axes=[3]), r"slice_axes: found \[3\], expected at least one of"),
+        ("metadata.json", lambda c: c.pop("name"), r"metadata\.json: the key 'name' is missing"),
+        ("metadata.json", lambda c: c.pop("version"), r"metadata\.json: the key 'version' is missing"),
+        ("metadata.json", lambda c: c.update(models=[]), "'models' must be an object of objects"),
+        ("metadata.json", lambda c: c.update(default_model="lung"), "default_model is 'lung', which is not among"),
+        ("metadata.json", lambda c: c.update(weights_sha256=5), "the bundle says 5"),
+        ("metadata.json", lambda c: c.update(network_data_format="x"), "network_data_format is of another form"),
+    ],
+)
+def test_a_bundle_that_contradicts_itself_is_told_when_it_is_opened(tmp_path, name, change, said):
+    with pytest.raises(BundleError, match=said):
+        open_bundle(_edited(tmp_path / "bundle", name, change))
+
+
+def test_a_model_that_does_not_say_what_it_adds_is_told(tmp_path):
+    bundle = _edited(tmp_path / "bundle", "metadata.json", lambda c: c["models"]["tissues"].pop("overlays"))
+    with pytest.raises(BundleError, match="the model tissues has no 'overlays'"):
+        open_bundle(bundle, model="tissues")

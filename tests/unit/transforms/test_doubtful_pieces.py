@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightunet_monai.transforms import CapDoubtfulPiecesd
+from lightunet_monai.errors import UsageError
+from lightunet_monai.transforms import CapDoubtfulPiecesd, RestoreLabelMapd, RestoreProbabilityd
 
 
 def _logits(margin):
@@ -56,3 +57,32 @@ def test_thresholds_are_calibrated_probabilities():
     capped = CapDoubtfulPiecesd("pred", 0.5, 0.9, temperature)({"pred": _logits(margin)})["pred"]
     kept = (_probability(capped, temperature) >= 0.5).numpy()
     assert np.argwhere(kept).tolist() == [[1, 1, 1]]
+
+
+NO_PROBABILITIES = (0, 1, -0.2, 1.5, float("nan"), float("inf"), "0.5", "nan", None)
+
+
+@pytest.mark.parametrize("value", NO_PROBABILITIES)
+def test_a_threshold_that_is_no_probability_is_refused_when_the_step_is_made(value):
+    for make in (lambda: CapDoubtfulPiecesd("pred", value, 0.5), lambda: RestoreLabelMapd("pred", threshold=value)):
+        with pytest.raises(UsageError, match=r"^threshold: found .*, expected a number above 0 and below 1"):
+            make()
+    if value != 0:  # which asks for no sure voxel
+        with pytest.raises(UsageError, match=r"^sure_threshold: found .*, expected"):
+            CapDoubtfulPiecesd("pred", 0.5, value)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "1"])
+def test_a_temperature_that_is_no_positive_number_is_refused(value):
+    for make in (
+        lambda: CapDoubtfulPiecesd("pred", 0.5, 0.5, value),
+        lambda: RestoreLabelMapd("pred", temperature=value),
+        lambda: RestoreProbabilityd("pred", temperature=value),
+    ):
+        with pytest.raises(UsageError, match=r"temperature: found .*, expected a number above 0"):
+            make()
+
+
+def test_a_judge_that_is_the_word_null_is_refused_with_how_to_write_it():
+    with pytest.raises(UsageError, match=r"piece_judge: found 'null'.*None on MONAI's command line"):
+        CapDoubtfulPiecesd("pred", 0.5, 0.5, judge="null")

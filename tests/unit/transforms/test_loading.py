@@ -306,3 +306,31 @@ def test_a_datalist_with_a_name_that_no_file_can_have_is_refused(a_pair, tmp_pat
     path.write_text(json.dumps({"training": [{"image": str(a_pair[0]), "label": "x" * 300}]}))
     with pytest.raises(NoImageFoundError, match="1 files are missing"):
         list_labelled_cases(path, "training")
+
+
+@pytest.mark.parametrize("space", ["LPS", "left-posterior-superior"])
+def test_a_volume_in_memory_whose_affine_may_not_lead_to_ras_is_refused(space):
+    volume = MetaTensor(torch.zeros(1, 4, 4, 4), affine=torch.as_tensor(make_affine()))
+    assert LoadImageVolumed("image")({"image": volume})["image"] is volume
+    volume.meta["space"] = space
+    with pytest.raises(GeometryError, match=rf"meta\['space'\] is '{space}', expected 'RAS'"):
+        LoadImageVolumed("image")({"image": volume})
+
+
+@pytest.mark.parametrize(
+    "affine",
+    [
+        torch.eye(3, dtype=torch.float64),
+        torch.diag(torch.tensor([1.0, 1.0, 1.0, 2.0], dtype=torch.float64)),
+        torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]], dtype=torch.float64),
+    ],
+)
+def test_a_volume_in_memory_with_an_affine_of_another_form_is_refused(affine):
+    with pytest.raises(GeometryError, match=r"the affine is .*, expected 4 x 4 numbers, the last row 0, 0, 0, 1"):
+        LoadImageVolumed("image")({"image": MetaTensor(torch.zeros(1, 4, 4, 4), affine=affine)})
+
+
+def test_a_volume_in_memory_without_voxels_is_refused():
+    volume = MetaTensor(torch.zeros(1, 4, 4, 0), affine=torch.as_tensor(make_affine()))
+    with pytest.raises(UnsupportedImageError, match=r"shape \(1, 4, 4, 0\), expected voxels"):
+        LoadImageVolumed("image")({"image": volume})
