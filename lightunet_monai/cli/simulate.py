@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..errors import UsageError
     from ..simulation.dataset import DatasetPlan, simulate_dataset
     from ..simulation.recipes import RECIPES, SPLITS
+    from ..simulation.settings import MAX_VOXELS, MIN_VOXELS
 
     settings = RECIPES[arguments.recipe]
     if arguments.spacing:
@@ -42,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--spacing: {len(arguments.spacing)} values found, one or two expected.")
         settings = settings.changed(spacing=(arguments.spacing[0], arguments.spacing[-1]))
     if arguments.size:
+        if not MIN_VOXELS <= arguments.size <= MAX_VOXELS:
+            raise UsageError(f"--size: {arguments.size} found, {MIN_VOXELS} to {MAX_VOXELS} expected.")
         settings = settings.changed(max_voxels=arguments.size)
     if arguments.projection:
         settings = settings.changed(acquisition="projection", families=("pendant",), family_weights=(1.0,))

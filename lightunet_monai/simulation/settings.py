@@ -16,6 +16,9 @@ SIMULATOR_VERSION = 7
 MAX_SPACING_MM = 20.0
 """The coarsest voxels that this package reads back."""
 
+MIN_VOXELS = 32
+"""Of the longest axis: below, a breast of 160 mm has voxels of more than 5 mm."""
+
 MAX_VOXELS = 2048
 """Of an axis: more than any dedicated scanner delivers, and a cube of it is 34 GB of numbers."""
 
@@ -112,8 +115,8 @@ class SimulationSettings:
             raise UsageError(f"acquisition: {self.acquisition!r} found, image or projection expected.")
         if self.acquisition == "projection" and "chest" in self.families:
             raise UsageError("acquisition: the projection domain scans single breasts, not the chest.")
-        if not 32 <= self.max_voxels <= MAX_VOXELS:
-            raise UsageError(f"max_voxels: {self.max_voxels} found, 32 to {MAX_VOXELS} expected.")
+        if not MIN_VOXELS <= self.max_voxels <= MAX_VOXELS:
+            raise UsageError(f"max_voxels: {self.max_voxels} found, {MIN_VOXELS} to {MAX_VOXELS} expected.")
 
     def as_dict(self) -> dict[str, object]:
         """Return the ranges by name."""

@@ -199,6 +199,14 @@ def test_the_command_writes_dicom_series_with_label_maps(tmp_path: Path, capsys:
     assert "case_0001 written" in capsys.readouterr().out
 
 
+def test_a_size_that_no_volume_has_is_refused_by_the_name_of_its_option(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    simulate_command.add_arguments(parser)
+    with pytest.raises(UsageError, match="--size: 8 found, 32 to 2048 expected"):
+        simulate_command.run(parser.parse_args(["-o", str(tmp_path / "out"), "--size", "8"]))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_another_reader_finds_the_volume_of_the_series_where_it_was(tmp_path: Path, seed: int) -> None:
     case = tiny_case(seed)
