@@ -14,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,11 @@ class ClusterPool:
         self._dead_workers: set[str] = set()
         try:
             self._client = _connect(address)
-        except _CONNECTION_ERRORS as error:
+        except (*_CONNECTION_ERRORS, *_NO_SCHEDULER) as error:
             raise UsageError(
                 f"no dask scheduler answers at {address}.",
-                hint="Start one with 'dask scheduler', or check the address.",
+                hint="Start one with 'dask scheduler', or check the address, such as tcp://host:8786. "
+                "With tls:// dask's own settings name the certificates.",
             ) from error
         self.dashboard_link = str(self._client.dashboard_link or "")
         marker_of(plan, "", "").parent.mkdir(parents=True, exist_ok=True)
@@ -259,7 +261,7 @@ class ClusterPool:
         _disconnect(self._client)
         try:
             self._client = _connect(self._address)
-        except _CONNECTION_ERRORS as error:
+        except (*_CONNECTION_ERRORS, *_NO_SCHEDULER) as error:
             if time.monotonic() - self._away_since > self._reconnect_seconds:
                 raise InferenceError(
                     f"the dask scheduler has been away for {self._reconnect_seconds:.0f} s.",
@@ -303,11 +305,36 @@ class _Flying:
 _CONNECTION_ERRORS: tuple[type[BaseException], ...] = (OSError, TimeoutError, CancelledError, RuntimeError)
 """distributed's own errors of communication are of these classes; RuntimeError: the client's loop has ended."""
 
+_NO_SCHEDULER: tuple[type[BaseException], ...] = (ValueError, TypeError, AssertionError, MemoryError)
+"""What distributed raises on an address that is none, without settings for TLS, and on what another server says."""
+
 
 def _connect(address: str) -> Any:
+    """Connect, or give up in time: distributed waits without end for a server that takes the connection and is mute."""
     distributed = import_dask("distributed", "cluster")
+    answer: Future[Any] = Future()
+
+    def connect() -> None:
+        client, failed = None, None
+        try:
+            client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except BaseException as error:
+            failed = error
+        if not answer.set_running_or_notify_cancel():  # nobody waits any more
+            if client is not None:
+                _disconnect(client)
+        elif failed is not None:
+            answer.set_exception(failed)
+        else:
+            answer.set_result(client)
+
     with _calm():
-        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        thread = threading.Thread(target=connect, name="connect", daemon=True)
+        thread.start()
+        thread.join(CONNECT_SECONDS + FETCH_SECONDS)
+        if answer.cancel():
+            raise TimeoutError(f"{address}: no answer.")
+        return answer.result()
 
 
 def _disconnect(client: Any) -> None:
@@ -318,10 +345,12 @@ def _disconnect(client: Any) -> None:
 @contextlib.contextmanager
 def _calm() -> Iterator[None]:
     """Keep dask from telling on the terminal that a connection failed: the pool tells it."""
-    logger = logging.getLogger("distributed.client")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("distributed.client", "distributed.protocol.core")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)  # the greeting of another server is critical to dask
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -38,6 +38,7 @@ _MULTI_FRAME_CLASSES = frozenset(f"{_STORAGE}{end}" for end in ("2.1", "2.2", "7
 _COPIED = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
     "PatientAge", "PatientSize", "PatientWeight", "EthnicGroup", "PatientIdentityRemoved", "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
     "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription", "Modality",
     "Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "InstitutionName",
     "StationName", "PatientPosition", "PositionReferenceIndicator", "LossyImageCompression",
@@ -179,6 +180,7 @@ def read_source(segmentation: Segmentation) -> SourceSeries:
     ras_to_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
     first = _read_header(series.slices[0], only=None)
     common = _common(first)
+    groups = _functional_groups(first, series.slices[0].frame)
     own = f"{segmentation.provenance} {segmentation.labels}"
     headers = _read_all(series, first)
     slices = tuple(_describe_slice(item, headers) for item in series.slices)
@@ -190,10 +192,10 @@ def read_source(segmentation: Segmentation) -> SourceSeries:
         series_uid=series.series_uid,
         frame_of_reference_uid=_frame_of_reference(list(headers.values()), series),
         series_number=_integer(first.get("SeriesNumber")),
-        laterality=_laterality(first),
+        laterality=_laterality(first, groups),
         slices=slices,
         voxel_to_lps=ras_to_lps @ segmentation.affine,
-        slice_thickness=_slice_thickness(first, segmentation.spacing[2]),
+        slice_thickness=_slice_thickness(first, groups, segmentation.spacing[2]),
     )
 
 
@@ -293,17 +295,24 @@ def _is_valid(header: Dataset, keyword: str) -> bool:
         return False
 
 
-def _laterality(header: Dataset) -> str:
+def _functional_groups(header: Dataset, frame: int | None) -> list[Dataset]:
+    """The functional groups of a frame of an enhanced object, shared ones first."""
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
+    own = per_frame[frame : frame + 1] if frame is not None else []
+    return [*(header.get("SharedFunctionalGroupsSequence") or []), *own]
+
+
+def _laterality(header: Dataset, groups: list[Dataset]) -> str:
     """The side that the header states; Frame Laterality stands in the functional groups of enhanced objects."""
     candidates = [header.get("ImageLaterality"), header.get("Laterality")]
-    for group in header.get("SharedFunctionalGroupsSequence") or []:
+    for group in groups:
         candidates += [item.get("FrameLaterality") for item in group.get("FrameAnatomySequence") or []]
     return next((str(value) for value in candidates if value in ("R", "L")), "")
 
 
-def _slice_thickness(header: Dataset, spacing: float) -> float:
+def _slice_thickness(header: Dataset, groups: list[Dataset], spacing: float) -> float:
     candidates = [header.get("SliceThickness")]
-    for group in header.get("SharedFunctionalGroupsSequence") or []:
+    for group in groups:
         candidates += [item.get("SliceThickness") for item in group.get("PixelMeasuresSequence") or []]
     for value in candidates:
         try:

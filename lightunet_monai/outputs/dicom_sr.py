@@ -188,7 +188,9 @@ def _written(field: str, value: float) -> float:
 
 
 def _absence_group(label: Label, source: SourceSeries) -> MeasurementsAndQualitativeEvaluations:
-    uid = derived_uid(source.series_uid, "absent", label.name)
+    # Of this volume: one series may hold both breasts, or two phases.
+    slices = (f"{item.sop_instance_uid} {item.frame_number or ''}" for item in source.slices)
+    uid = derived_uid(source.series_uid, *slices, "absent", label.name)
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=uid, identifier=f"{label.title}: none found"),
         finding_sites=_sites(label, source),

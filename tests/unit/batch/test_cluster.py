@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -370,6 +371,48 @@ def test_a_scheduler_that_is_not_there_is_named_with_a_hint(make_plan, monkeypat
     assert address in caught.value.message
     assert "dask scheduler" in caught.value.hint
     assert "\n" not in str(caught.value)
+
+
+@contextmanager
+def another_server(greeting):
+    """A server that takes connections and says this, or nothing and keeps them open."""
+    with socket.create_server(("127.0.0.1", free_port())) as server:
+
+        def serve():
+            kept = []
+            with contextlib.suppress(OSError):
+                while True:
+                    kept.append(server.accept()[0])
+                    if greeting:
+                        kept[-1].sendall(greeting)
+                        kept[-1].close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\n\r\n<html>no</html>"])
+def test_another_server_at_the_address_is_no_scheduler_and_is_not_waited_for(make_plan, monkeypatch, caplog, greeting):
+    monkeypatch.setattr("lightunet_monai.batch.cluster.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("lightunet_monai.batch.cluster.FETCH_SECONDS", 1.0)
+    begin = time.monotonic()
+    with another_server(greeting) as address, pytest.raises(UsageError, match="no dask scheduler answers") as caught:
+        open_cluster(address, make_plan())
+    assert time.monotonic() - begin < 60
+    assert address in caught.value.message
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:8787", "tcp://127.0.0.1", "tcp://127.0.0.1:a", "tls://127.0.0.1:1"]
+)
+def test_an_address_that_dask_cannot_use_is_refused_with_a_hint(make_plan, monkeypatch, address):
+    monkeypatch.setattr("lightunet_monai.batch.cluster.CONNECT_SECONDS", 1.0)
+    with pytest.raises(UsageError, match="no dask scheduler answers") as caught:
+        open_cluster(address, make_plan())
+    assert address in caught.value.message
+    assert "tcp://host:8786" in caught.value.hint
+    assert "tls://" in caught.value.hint
 
 
 def test_an_unknown_kind_of_cluster_is_refused_with_the_known_ones(make_plan):

@@ -213,6 +213,37 @@ def test_a_multi_frame_source_is_referred_to_with_frame_numbers(tmp_path: Path) 
     assert dicom_errors(seg) == dicom_errors(rtstruct) == []
 
 
+def test_side_and_thickness_of_a_multi_frame_source_are_those_of_its_frames(tmp_path: Path) -> None:
+    case = make_case(tmp_path, "multi-frame", shape=(24, 24, 8))
+    (path,) = case.folder.iterdir()
+    dataset = pydicom.dcmread(path)
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    anatomy, measures = shared.FrameAnatomySequence, shared.PixelMeasuresSequence
+    measures[0].SliceThickness = "0.7"
+    del shared.FrameAnatomySequence, shared.PixelMeasuresSequence
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        group.FrameAnatomySequence, group.PixelMeasuresSequence = anatomy, measures
+    dataset.save_as(path)
+
+    seg, sr, _ = (pydicom.dcmread(path) for path in _objects(case, tmp_path))
+    (region,) = seg.SegmentSequence[0].AnatomicRegionSequence
+    assert region.AnatomicRegionModifierSequence[0].CodeMeaning == "Left"
+    assert "Left" in {item.value for item in sr.iterall() if item.keyword == "CodeMeaning"}
+    assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 0.7
+
+
+def test_how_a_source_was_de_identified_is_told_on_even_if_only_codes_say_it(tmp_path: Path) -> None:
+    case = make_case(tmp_path, shape=(24, 24, 8))
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodingSchemeDesignator = "113100", "DCM"
+    code.CodeMeaning = "Basic Application Confidentiality Profile"
+    _change_files(case, PatientIdentityRemoved="YES", DeidentificationMethodCodeSequence=[code])
+    for path in _objects(case, tmp_path):
+        (found,) = pydicom.dcmread(path).DeidentificationMethodCodeSequence
+        assert found.CodeValue == "113100"
+        assert dicom_errors(path) == []
+
+
 def _occupied_planes(case: Case) -> list[int]:
     return np.flatnonzero(case.segmentation.label_map.any(axis=(0, 1))).tolist()
 

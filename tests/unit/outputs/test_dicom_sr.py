@@ -17,6 +17,7 @@ from lightunet_monai.outputs import (
     write_dicom_sr,
     write_findings_csv,
 )
+from lightunet_monai.sources import DicomSeries
 from tests.builders.segmentation import Case, make_case, make_segmentation
 from tests.builders.series import make_series
 from tests.builders.witnesses import dicom_errors, find_tool, run_tool
@@ -115,6 +116,24 @@ def test_a_case_without_lesions_gives_a_valid_report_that_says_absent(tmp_path: 
     printed = run_tool(find_tool("dsrdump"), "+Pl", path)
     assert '(2667000,SCT,"Absent")' in printed
     assert "The model found nothing. This does not mean that there is no lesion." in printed
+
+
+def test_what_is_absent_in_two_volumes_of_one_series_is_tracked_apart(tmp_path: Path) -> None:
+    truth = make_series(tmp_path / "source", defect="two kernels")
+    tracked = []
+    for number, source in enumerate(discover_sources(truth.folder)):
+        assert isinstance(source, DicomSeries)
+        segmentation = make_segmentation(np.zeros((24, 20, 12), np.uint8), np.array(source.affine), source)
+        seg = write_dicom_seg(segmentation, tmp_path / f"seg{number}.dcm")
+        report = write_dicom_sr(segmentation, measure_lesions(segmentation), seg, tmp_path / f"sr{number}.dcm")
+        tracked += [
+            item.UID
+            for element in pydicom.dcmread(report).iterall()
+            if element.keyword == "ContentSequence"
+            for item in element.value
+            if item.ConceptNameCodeSequence[0].CodeMeaning == "Tracking Unique Identifier"
+        ]
+    assert len(tracked) == len(set(tracked)) == 2
 
 
 def test_findings_of_another_segmentation_are_refused(tmp_path: Path) -> None:
