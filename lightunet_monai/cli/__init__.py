@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code.
     """
-    _allow_any_file_name()
+    _prepare_streams()
     parser = _parser()
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if not word.startswith("-")), None)
@@ -86,12 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
         return 1
 
 
-def _allow_any_file_name() -> None:
-    """A file name that is no text is printed with escapes, which JSON understands too."""
+def _prepare_streams() -> None:
+    """Give a stream that the caller closed an empty one; what cannot be encoded is printed with escapes, as in JSON."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (as long as the process)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -109,6 +111,7 @@ def run_process() -> NoReturn:
         if error.code and not isinstance(error.code, int):
             print(error.code, file=sys.stderr)
         code = error.code if isinstance(error.code, int) else int(bool(error.code))
+    code = _flush_output(code)
     if set(sys.argv[1:]).isdisjoint(QUICK_START):
         sys.exit(code)
     atexit._run_exitfuncs()
@@ -116,6 +119,19 @@ def run_process() -> NoReturn:
         with contextlib.suppress(OSError, ValueError):  # whoever read it is gone
             stream.flush()
     os._exit(code)
+
+
+def _flush_output(code: int) -> int:
+    """Write what is still buffered, and give the exit code: Python would report a closed pipe as 120, with a trace."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        is_closed_pipe = isinstance(error, BrokenPipeError)  # such as that of `head`, which has read enough
+        if not is_closed_pipe:
+            print(f"error: standard output cannot be written: {error.strerror}.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes again
+        return code if is_closed_pipe else code or 1
+    return code
 
 
 def print_error(error: LightUNetError) -> None:

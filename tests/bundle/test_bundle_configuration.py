@@ -1,9 +1,11 @@
 """The bundle as MONAI's tools see it."""
 
 import json
+import logging
 import subprocess
 import sys
 
+import monai
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
@@ -189,6 +191,18 @@ def test_the_bundle_command_evaluates_and_saves_every_metric(a_data_folder, tmp_
     assert float(values["val_f1"]) == pytest.approx(float(values["val_mean_dice"]), abs=1e-4)
     details = (tmp_path / "eval" / "val_hausdorff95_mm_raw.csv").read_text().splitlines()
     assert details[1].split(",")[0] == "image_2"  # the only case of section test
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:monai")  # a configuration is a program
+def test_monai_loads_the_network_with_its_weights_where_there_is_no_study(tmp_path, monkeypatch):
+    small = tiny_bundle(tmp_path / "bundle")
+    monkeypatch.chdir(small)
+    monkeypatch.setattr(logging.root, "handlers", [])  # what logging.conf of the bundle sets ends with the test
+    monkeypatch.setattr(logging.root, "level", logging.root.level)
+    network = monai.bundle.load(small.name, bundle_dir=small.parent, workflow_type="inference", device="cpu")
+    expected = torch.load(small / "models" / "model.pt", weights_only=True)
+    assert network.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize(("overlay", "file_name"), [((), "model.pt"), (("tissues.json",), "tissues.pt")])
