@@ -71,15 +71,15 @@ def test_a_bundle_may_name_what_a_quick_start_left_out(a_bundle, tmp_path):
     bundle = tiny_bundle(tmp_path / "bundle")
     path = bundle / "configs" / "inference.json"
     config = json.loads(path.read_text())
-    config["temperature"] = {"_target_": "compute_average_surface_distance", "_mode_": "callable"}  # of monai.metrics
+    config["model_size"] = {"_target_": "compute_average_surface_distance", "_mode_": "callable"}  # of monai.metrics
     path.write_text(json.dumps(config))
     code = """
 import sys
 from lightunet_monai.inference.bundle import open_bundle
-print(open_bundle(sys.argv[1]).settings["temperature"].__name__)
+print(open_bundle(sys.argv[1]).settings["model_size"].__name__)
 """
     assert _python(QUICK + code, bundle).stdout.strip() == "compute_average_surface_distance"
-    config["temperature"] = {"_target_": "no_such_thing"}
+    config["model_size"] = {"_target_": "no_such_thing"}
     path.write_text(json.dumps(config))
     refused = _python(QUICK + code, bundle, check=False)
     assert "BundleError" in refused.stderr
