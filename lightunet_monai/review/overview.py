@@ -181,7 +181,7 @@ def _draw_texts(canvas: Canvas, segmentation: Segmentation, lesions: Sequence[Le
     left = f"{window}    Grid: {grid}    Spacing: {spacing} mm"
     model = f"{provenance.model_name} {provenance.model_version}, weights {provenance.weights_sha256[:12]}"
     model = {"SEMIAUTOMATIC": f"edited by hand after {model}", "MANUAL": "drawn by hand"}.get(
-        provenance.algorithm_type, f"{model}; the shipped ones were trained on simulated data"
+        provenance.algorithm_type, f"{model}; shipped weights: simulated data"
     )
     write_foot(canvas, left, model)
 

@@ -69,5 +69,5 @@ def test_where_the_weights_come_from_is_said_of_those_shipped_alone(tmp_path: Pa
     monkeypatch.setattr(overview, "write_foot", lambda canvas, left, right: said.append(right))
     case = make_case(tmp_path, empty=True)
     write_overview(case.segmentation, case.volume_hu, tmp_path / "overview.png")
-    assert said[0].endswith("; the shipped ones were trained on simulated data")  # users train on cases of theirs
+    assert said[0].endswith("; shipped weights: simulated data")  # users train on cases of theirs
     assert "The shipped weights were trained on simulated data" in RESEARCH_STATEMENT
