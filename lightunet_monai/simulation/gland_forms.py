@@ -1,12 +1,10 @@
 """Forms of fibroglandular tissue beside lobules and noise: lobes along ducts, a body with carved fat, strands.
 
-They are what makes recipe `forms`. A form is a score per voxel in units of the score's power-law field, which is added
-in part (`Form.noise`); what scores highest becomes gland.
+They are what makes recipe `forms`. A form is a score per voxel, which is added to a part of the score that all looks
+share; what scores highest becomes gland.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,14 +20,8 @@ STRAND_STEP = 1.0
 """mm between the nodes of the fields whose zero crossings are strands."""
 
 
-@dataclass(frozen=True)
-class Form:
-    """One form: how much of the score it adds to is kept."""
-
-    noise: float
-
-
-FORMS = {"lobes": Form(0.5), "carved": Form(0.4), "strands": Form(0.35)}
+FORMS = {"lobes": 0.5, "carved": 0.4, "strands": 0.35}
+"""How much of the shared score each form keeps."""
 
 
 def form_score(
@@ -41,6 +33,7 @@ def form_score(
     *,
     size: float,
     streak: float,
+    device: torch.device,
 ) -> torch.Tensor:
     """Return what a form adds to the score of each voxel.
 
@@ -58,6 +51,8 @@ def form_score(
         mm: of a fat lobule, of the gap between strands.
     streak : float
         Strands are longer by this factor from the chest wall to the nipple.
+    device : torch.device
+        Where the score is to be.
 
     Returns
     -------
@@ -65,10 +60,10 @@ def form_score(
         At most 0 for lobes and strands.
     """
     if form == "lobes":
-        return upsample(_lobes(shape, fields, random), grid.shape, torch.device("cpu"))
+        return upsample(_lobes(shape, fields, random), grid.shape, device)
     if form == "carved":
-        return _carved(grid, random, size=size)
-    return upsample(_strands(grid, random, size=size, streak=streak), grid.shape, torch.device("cpu"))
+        return _carved(grid, random, size=size, device=device)
+    return upsample(_strands(grid, random, size=size, streak=streak), grid.shape, device)
 
 
 def _lobes(shape: BreastShape, fields: BreastFields, random: np.random.Generator) -> FloatArray:
@@ -89,11 +84,11 @@ def _lobes(shape: BreastShape, fields: BreastFields, random: np.random.Generator
     return np.asarray(-2.0 * distance / reach, dtype=np.float32).reshape(fields.local[0].shape)
 
 
-def _carved(grid: Grid, random: np.random.Generator, *, size: float) -> torch.Tensor:
+def _carved(grid: Grid, random: np.random.Generator, *, size: float, device: torch.device) -> torch.Tensor:
     """Score a body of gland from which most lobules are carved out, walls of gland left between them."""
-    device = torch.device("cpu")
     lobules = make_compartments(grid, random, size=size, stretch=(1.0, 1.0, 1.0), warp=0.15 * size, device=device)
-    fat = torch.from_numpy((random.random(len(lobules.seeds)) < random.uniform(0.4, 0.8)).astype(np.float32))
+    is_fat = random.random(len(lobules.seeds)) < random.uniform(0.4, 0.8)
+    fat = torch.from_numpy(is_fat.astype(np.float32)).to(device)
     wall = random.uniform(0.05, 0.2) * size
     inside = ((lobules.wall_distance - wall) / (0.1 * size)).clamp_(-1.0, 1.0)
     return inside.mul_(fat[lobules.nearest.long()]).mul_(-2.0)

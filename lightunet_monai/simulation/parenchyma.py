@@ -112,8 +112,10 @@ def make_parenchyma(
     score_nodes = noise + _to_shape(_tendency(plan, shape, fields), nodes.shape)
     score = upsample(score_nodes, grid.shape, device)
     if plan.style in FORMS:
-        score.mul_(FORMS[plan.style].noise).add_(
-            form_score(plan.style, shape, fields, grid, random, size=plan.lobule_size, streak=plan.streak)
+        score.mul_(FORMS[plan.style]).add_(
+            form_score(
+                plan.style, shape, fields, grid, random, size=plan.lobule_size, streak=plan.streak, device=device
+            )
         )
     if plan.style in ("clumps", *FORMS):
         sheet_distance = _sheet_distance(plan, grid, random, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from lightunet_monai.simulation import RECIPES, SimulatedCase, Tissue, simulate_case
@@ -24,7 +25,9 @@ def _score(form: str, *, size: float = 10.0) -> tuple[np.ndarray, Grid, object]:
     grid = Grid((48, 48, 48), (1.5, 1.5, 1.5), (-36.0, 0.0, -36.0))
     shape = sample_breast_shape(np.random.default_rng(1), SETTINGS)
     fields = compute_breast_fields(shape, grid, np.eye(4), np.random.default_rng(2))
-    score = form_score(form, shape, fields, grid, np.random.default_rng(4), size=size, streak=1.0)
+    score = form_score(
+        form, shape, fields, grid, np.random.default_rng(4), size=size, streak=1.0, device=torch.device("cpu")
+    )
     return score.numpy(), grid, shape
 
 
