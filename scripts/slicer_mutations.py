@@ -360,6 +360,20 @@ FAULTS = (
         "is None",
         "other_labels",
     ),
+    Fault(
+        "a volume that was moved gets a result beside it",
+        LIBRARY + "segment_run.py",
+        "if gridOf(self.volume) != self._grid:",
+        "if False:",
+        "moved_meanwhile",
+    ),
+    Fault(
+        "a region that does not count can be chosen",
+        LIBRARY + "widget.py",
+        "selector.enabled = isOne",
+        "pass",
+        "region_and_a_result",
+    ),
 )
 
 

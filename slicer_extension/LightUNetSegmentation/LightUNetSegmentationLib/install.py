@@ -22,6 +22,8 @@ READY, MISSING, BROKEN = "ready", "missing", "broken"
 INSPECT_SECONDS = 120
 TORCH_REQUIREMENT = ">=2.8,!=2.9.*"
 """As the package has it."""
+OWN_HINT = "Press Install or repair."
+OTHER_HINT = "Install it there: python -m pip install lightunet_monai"
 TORCH_HINT = "Press Install or repair again, or see the module PyTorch Utils."
 KEPT = ("torch", "torchvision", "numpy", "SimpleITK", "requests")
 """Distributions that pip must leave as they are."""
@@ -81,22 +83,33 @@ def checkInstallation(interpreter="", model="", timeoutSeconds=INSPECT_SECONDS):
         code, output, log = runBriefly(command, timeoutSeconds, childEnvironment(interpreter))
     except ModuleError as error:
         return Installation(BROKEN, error.message, error.hint)
-    return describeInstallation(code, output, log)
+    return describeInstallation(code, output, log, interpreter)
 
 
-def describeInstallation(code, output, log):
-    """Turn the answer of ``inspect --json`` into an `Installation`."""
+def describeInstallation(code, output, log, interpreter=""):
+    """Turn the answer of ``inspect --json`` in this Python into an `Installation`."""
+    hint = OWN_HINT if isOwnInterpreter(interpreter) else OTHER_HINT
     if any("No module named lightunet_monai" in line for line in log):
-        return Installation(MISSING, "The package is not installed.", "Press Install or repair.")
-    try:
-        document = json.JSONDecoder().raw_decode(output[output.index("{") :])[0]
-        model = document["model"]
-    except (ValueError, KeyError, TypeError):
+        return Installation(MISSING, "The package is not installed.", hint)
+    model = _describedModel(output)
+    if model is None:
         last = log[-1] if log else f"exit code {code}"
-        return Installation(BROKEN, f"The package does not run: {last}", "Press Install or repair.")
+        return Installation(BROKEN, f"The package does not run: {last}", hint)
     if "error" in model:
         return Installation(BROKEN, model["error"]["message"], model["error"]["hint"])
     return Installation(READY, f"Model {model['name']} {model['version']}", model=model)
+
+
+def _describedModel(output):
+    """The part ``model`` of the JSON document between lines of other programs, or None."""
+    for brace in re.finditer("{", output):
+        try:
+            document = json.JSONDecoder().raw_decode(output, brace.start())[0]
+        except ValueError:
+            continue
+        if isinstance(document.get("model"), dict):
+            return document["model"]
+    return None
 
 
 def installTorch(logic=None, version=None):
@@ -209,8 +222,7 @@ def startInstall(interpreter="", wheelFolder="", proxy="", upgrade=True, version
     """
     if not isOwnInterpreter(interpreter):
         raise ModuleError(
-            "The package runs in another Python program, which is not changed from here.",
-            "Install it there: python -m pip install lightunet_monai",
+            "The package runs in another Python program, which is not changed from here.", OTHER_HINT
         )
     if wheelFolder and not os.path.isdir(wheelFolder):
         raise ModuleError(f"{wheelFolder} is not a folder.", "Choose the folder that holds the wheels.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import collections
+import contextlib
 import os
 import queue
 import shutil
@@ -21,6 +22,10 @@ from .progress import isKnownSchema, parseLine
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 GRACE_SECONDS = 0.3
 """Time a child gets between the request to end and being killed."""
+WINDOWS_SECONDS = 5
+"""Longest wait for the end of a child on Windows, where files of a running process cannot be removed."""
+NEW_GROUP, NO_WINDOW = 0x00000200, 0x08000000
+"""Of Windows: a group of its own, and no console that flashes up."""
 READ_SECONDS = 0.02
 """Time that the readers get in each poll once the child has ended; the window may not let them run otherwise."""
 LOG_LINES = 400
@@ -62,7 +67,7 @@ class Job:
 
     def start(self):
         """Start the child; a program that cannot be started fails the job, it does not raise."""
-        kwargs = {"creationflags": 0x00000200 | 0x08000000} if os.name == "nt" else {"start_new_session": True}
+        kwargs = {"creationflags": NEW_GROUP | NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
         try:
             self._process = subprocess.Popen(
                 self.command,
@@ -133,8 +138,13 @@ class Job:
         if os.name == "nt":
             if self._process.poll() is None:
                 subprocess.run(
-                    ["taskkill", "/F", "/T", "/PID", str(self._process.pid)], capture_output=True, check=False
+                    ["taskkill", "/F", "/T", "/PID", str(self._process.pid)],
+                    capture_output=True,
+                    check=False,
+                    creationflags=NO_WINDOW,
                 )
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(WINDOWS_SECONDS)
             return
         if self._signalGroup(signal.SIGTERM):
             end = time.monotonic() + GRACE_SECONDS
@@ -241,6 +251,11 @@ _CAUSES = (
     ("No module named", "A part of the package is missing.", "Setup: Install or repair."),
     ("out of memory", "The memory of the device did not suffice.", "Choose the device cpu, or a region of interest."),
     ("MemoryError", "The memory of the computer did not suffice.", "Choose a region of interest."),
+    (
+        "No matching distribution found",
+        "pip found no version of the package, or of something that it needs, for this Python.",
+        "Look at the network and the proxy, or choose a wheel folder or another Python program in Setup.",
+    ),
     ("No space left", "The disk is full.", "Make room in the folder for temporary files."),
 )
 """Text in the log, what it means, and what to do."""
@@ -255,7 +270,8 @@ def _plainCause(code, log):
         return told[-1][len(ERROR_PREFIX) :]
     if code < 0 or code == 137:
         return f"The process was ended by the system (signal {-code if code < 0 else 9}), as when memory runs out."
-    return f"The process stopped with exit code {code}; its last lines are below."
+    last = f": {log[-1].strip().rstrip('.')}" if log else " and said nothing"
+    return f"The process stopped with exit code {code}{last}."
 
 
 def _hint(code, log):

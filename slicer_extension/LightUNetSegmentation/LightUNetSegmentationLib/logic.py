@@ -6,6 +6,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from .batch import Batch, eligibleVolumes
 from .edits import EditHistory
+from .errors import ModuleError
 from .parameter_node import ALL_FRAMES, ALL_VOLUMES, LightUNetSegmentationParameterNode
 from .parameters import RunParameters
 from .results import REFUSE, REPLACE
@@ -78,7 +79,7 @@ class LightUNetSegmentationLogic(ScriptedLoadableModuleLogic):
         Raises
         ------
         ModuleError
-            If it failed.
+            If it failed, or took longer than `timeoutSeconds`.
         """
         run = SegmentRun(
             volume,
@@ -90,6 +91,12 @@ class LightUNetSegmentationLogic(ScriptedLoadableModuleLogic):
             history=self.history,
         ).start()
         try:
-            return run.wait(timeoutSeconds)
+            segmentation = run.wait(timeoutSeconds)
+            if run.isRunning:
+                raise ModuleError(
+                    f"{volume.GetName()} was not segmented within {timeoutSeconds} s.",
+                    "Allow more time, or choose a region of interest.",
+                )
+            return segmentation
         finally:
             run.cancel()

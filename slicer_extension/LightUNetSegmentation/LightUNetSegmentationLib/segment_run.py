@@ -15,7 +15,7 @@ from .progress import describe, overallFraction
 from .report import readReport
 from .results import REFUSE, checkReplaceable, loadResult, replaceResult
 from .temporary import makeTemporaryFolder
-from .volumes import exportVolume
+from .volumes import exportVolume, gridOf
 
 DEVICE_MEMORY_ERROR = "DeviceMemoryError"
 CPU = "cpu"
@@ -63,6 +63,7 @@ class SegmentRun:
         self.status = "Preparing"
         self.job = None
         self._isInScene = volume is not None and slicer.mrmlScene.IsNodePresent(volume)
+        self._grid = None
 
     def start(self):
         """Write the volume and start the child.
@@ -78,6 +79,7 @@ class SegmentRun:
         self.job = Job([], folder)
         try:
             path = exportVolume(self.volume, folder, self.roi)
+            self._grid = gridOf(self.volume)
         except BaseException:
             self.job.close()
             raise
@@ -160,6 +162,11 @@ class SegmentRun:
     def _takeResult(self):
         if self._isInScene and not slicer.mrmlScene.IsNodePresent(self.volume):
             raise ModuleError("The volume was removed while it was segmented.", "Load it again.")
+        if gridOf(self.volume) != self._grid:
+            raise ModuleError(
+                "The volume was moved, or cut, while it was segmented: the result would lie beside it.",
+                "Segment it again.",
+            )
         reportPath = self.job.result.get("report", "")
         self.report = readReport(reportPath)
         self.warnings += self.report.get("warnings", [])

@@ -31,7 +31,8 @@ def segmentSequence(volume, makeRun=SegmentRun):
         raise ModuleError("The volume belongs to no sequence.", "Choose a volume that a sequence browser shows.")
     source = browser.GetSequenceNode(volume)
     frames = [source.GetNthDataNode(index) for index in range(source.GetNumberOfDataNodes())]
-    results = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", f"{volume.GetName()} segmentation")
+    results = slicer.vtkMRMLSequenceNode()  # in the scene from the first result on
+    results.SetName(slicer.mrmlScene.GenerateUniqueName(f"{volume.GetName()} segmentation"))
     results.SetIndexName(source.GetIndexName())
     results.SetIndexUnit(source.GetIndexUnit())
     results.SetIndexType(source.GetIndexType())
@@ -43,6 +44,8 @@ def segmentSequence(volume, makeRun=SegmentRun):
         node.SetName(f"{volume.GetName()} segmentation")
         results.SetDataNodeAtValue(node, source.GetNthIndexValue(index))
         _remove(node)
+        if results.GetScene() is None:
+            slicer.mrmlScene.AddNode(results)
         if browser.GetProxyNode(results) is None:
             browser.AddSynchronizedSequenceNode(results)
         proxy = browser.GetProxyNode(results)

@@ -33,6 +33,7 @@ class SetupPanel:
         self.ui = host.ui
         self.installation = CHECKING
         self._check = None
+        self._checked = ""
         for name, edit in self._edits().items():
             edit.currentPath = readSetting(name)
             edit.connect("currentPathChanged(QString)", self._keeper(name))
@@ -80,8 +81,9 @@ class SetupPanel:
         if self._check is not None:
             self._check.close()
         self.installation = CHECKING
-        command = [chooseInterpreter(self.interpreter), *inspectArguments(self.host.learningPanel.model)]
-        self._check = Job(command, None, childEnvironment(self.interpreter)).start()
+        self._checked = self.interpreter
+        command = [chooseInterpreter(self._checked), *inspectArguments(self.host.learningPanel.model)]
+        self._check = Job(command, None, childEnvironment(self._checked)).start()
         self.host.ensureTicking()
         self._show()
 
@@ -97,7 +99,7 @@ class SetupPanel:
             self.installation = Installation("broken", job.error.message, job.error.hint)
         else:
             code = 0 if job.error is None else 1
-            self.installation = describeInstallation(code, "\n".join(job.output), list(job.log))
+            self.installation = describeInstallation(code, "\n".join(job.output), list(job.log), self._checked)
         job.close()
         self._show()
         self.host.refresh()

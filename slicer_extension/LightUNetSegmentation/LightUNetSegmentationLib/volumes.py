@@ -11,6 +11,8 @@ from .errors import ModuleError
 
 FILE_NAME = "volume.nrrd"
 """Never the name of the node, which may be the patient's."""
+TYPES_WITHOUT_FILE = (vtk.VTK_SIGNED_CHAR, vtk.VTK_LONG_LONG, vtk.VTK_UNSIGNED_LONG_LONG)
+"""Of voxels: Slicer holds them in memory, and writes no file of them. 64-bit files are read as such on Windows."""
 
 
 def exportVolume(volume, folder, roi=None):
@@ -45,6 +47,12 @@ def exportVolume(volume, folder, roi=None):
     image = volume.GetImageData()
     if roi is not None:
         image, matrix = _cut(image, matrix, voxelBox(volume, roi))
+    if image.GetScalarType() in TYPES_WITHOUT_FILE:
+        cast = vtk.vtkImageCast()
+        cast.SetInputData(image)
+        cast.SetOutputScalarTypeToDouble()
+        cast.Update()
+        image = cast.GetOutput()
     copy.SetIJKToRASMatrix(matrix)
     copy.SetAndObserveImageData(image)
     path = os.path.join(folder, FILE_NAME)
@@ -62,10 +70,12 @@ def checkVolume(volume):
     Raises
     ------
     ModuleError
-        If there is no volume, it has no voxels, or it is not scalar.
+        If there is no volume, it is a label map, has no voxels, or is not scalar.
     """
     if volume is None:
         raise ModuleError("No volume is chosen.", "Choose a CT volume, or load a series from the DICOM browser.")
+    if volume.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise ModuleError(f"{volume.GetName()} is a label map, expected Hounsfield units.", "Choose a CT volume.")
     image = volume.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
         raise ModuleError("The volume has no voxels.", "Load it again.")
@@ -80,14 +90,21 @@ def checkVolume(volume):
 
 
 def isEligible(volume):
-    """Tell whether a volume is worth trying in a batch: scalar, with voxels, and not a label map."""
-    if volume.IsA("vtkMRMLLabelMapVolumeNode") or volume.GetAttribute("LightUNet.Kind"):
+    """Tell whether a volume is worth trying in a batch: as `checkVolume` has it, and not made by this module."""
+    if volume.GetAttribute("LightUNet.Kind"):
         return False
     try:
         checkVolume(volume)
     except ModuleError:
         return False
     return True
+
+
+def gridOf(volume):
+    """Give size and voxel to frame matrix of a volume, to be compared with what they are later."""
+    matrix, image = vtk.vtkMatrix4x4(), volume.GetImageData()
+    volume.GetIJKToRASMatrix(matrix)
+    return image and image.GetDimensions(), slicer.util.arrayFromVTKMatrix(matrix).tolist()
 
 
 def voxelBox(volume, roi):

@@ -14,7 +14,7 @@ from .errors import EditedSegmentationError, ModuleError
 from .findings_panel import FindingsPanel
 from .learning_panel import LearningPanel
 from .logic import LightUNetSegmentationLogic
-from .parameter_node import ALL_VOLUMES
+from .parameter_node import ALL_VOLUMES, ONE_VOLUME
 from .results import REFUSE, REPLACE
 from .setup_panel import SetupPanel
 
@@ -141,6 +141,9 @@ class LightUNetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.ui.segmentButton.toolTip = reason or _("Find and draw the lesions of the volume.")
         self.ui.cancelButton.enabled = not isIdle
         self.ui.progressBar.visible = not isIdle
+        isOne = self._parameterNode is not None and self._parameterNode.scope == ONE_VOLUME
+        for selector in (self.ui.roiSelector, self.ui.outputSegmentationSelector):
+            selector.enabled = isOne
         for panel in self.panels:
             panel.refresh()
 

@@ -2,19 +2,27 @@
 
 import os
 import signal
+import subprocess
 import tempfile
+import threading
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import slicer
+import vtk
+from LightUNetSegmentationLib import job as job_module
 from LightUNetSegmentationLib.batch import Batch, eligibleVolumes
 from LightUNetSegmentationLib.errors import ModuleError
 from LightUNetSegmentationLib.job import Job
+from LightUNetSegmentationLib.logic import LightUNetSegmentationLogic
 from LightUNetSegmentationLib.parameters import RunParameters, TrainParameters
 from LightUNetSegmentationLib.progress import describe, overallFraction, parseLine
 from LightUNetSegmentationLib.results import recordedLesions
 from LightUNetSegmentationLib.segment_run import SegmentRun
 from LightUNetSegmentationLib.sequences import segmentSequence
+from LightUNetSegmentationLib.volumes import exportVolume
 
 
 def is_alive(pid):
@@ -156,7 +164,7 @@ def failure(make_volume, make_interpreter, mode):
 
 def test_a_crash_shows_its_last_lines_and_a_plain_cause(make_volume, make_interpreter, temporary):
     error = failure(make_volume, make_interpreter, "crash")
-    assert "exit code 3" in error.message
+    assert error.message == "The process stopped with exit code 3: boom."
     assert any("boom" in line for line in error.log)
     assert temporary() == []
 
@@ -189,6 +197,29 @@ def test_an_error_in_words_of_the_command_line_is_the_message():
     assert job.error.message == "No validation. (Lower it.)"
 
 
+def test_a_package_that_pip_does_not_find_is_told_with_the_other_ways():
+    job = Job(["/bin/sh", "-c", "echo 'ERROR: No matching distribution found for lightunet_monai' >&2; exit 1"]).start()
+    job.wait(10)
+    assert "pip found no version" in job.error.message
+    assert "wheel folder" in job.error.hint
+
+
+def test_on_windows_the_child_has_ended_before_its_folder_is_removed(monkeypatch, tmp_path):
+    job = Job(["/bin/sh", "-c", "exec sleep 60"], str(tmp_path)).start()
+    process = job._process
+
+    def taskkill(command, **_options):  # as Windows does: the answer comes before the end
+        assert command == ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        threading.Timer(0.2, process.kill).start()
+
+    monkeypatch.setattr(job_module, "os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr(subprocess, "run", taskkill)
+    ends = []
+    monkeypatch.setattr(job_module.shutil, "rmtree", lambda *_words, **_options: ends.append(process.returncode))
+    job.close()
+    assert ends == [-signal.SIGKILL]
+
+
 def test_a_killed_child_is_explained(tmp_path):
     job = Job(["/bin/sh", "-c", "kill -9 $$"]).start()
     assert job.wait(10) == "failed"
@@ -201,6 +232,45 @@ def test_a_volume_that_was_removed_meanwhile_is_told(make_volume, make_interpret
     scene.RemoveNode(made.node)
     with pytest.raises(ModuleError, match="removed"):
         run.wait(60)
+
+
+def test_a_volume_that_was_moved_meanwhile_gets_no_result_beside_it(make_volume, make_interpreter, scene, temporary):
+    made = make_volume()
+    run = SegmentRun(made.node, interpreter=make_interpreter()).start()
+    made.node.SetOrigin(0.0, 0.0, 0.0)
+    with pytest.raises(ModuleError, match="moved"):
+        run.wait(60)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+    assert temporary() == []
+
+
+def test_a_script_that_waited_long_enough_is_told(make_volume, make_interpreter, tmp_path, monkeypatch, temporary):
+    monkeypatch.setenv("FAKE_CHILD_FILE", str(tmp_path / "children"))
+    logic = LightUNetSegmentationLogic()
+    with pytest.raises(ModuleError, match=r"CT was not segmented within 0\.1 s"):
+        logic.process(make_volume().node, interpreter=make_interpreter("slow"), timeoutSeconds=0.1)
+    assert temporary() == []
+
+
+@pytest.mark.parametrize("kind", [vtk.VTK_SIGNED_CHAR, vtk.VTK_LONG_LONG, vtk.VTK_UNSIGNED_LONG_LONG])
+def test_voxels_of_a_type_without_a_file_are_written_as_numbers_of_another_one(make_volume, tmp_path, kind):
+    made = make_volume(hu=100)
+    cast = vtk.vtkImageCast()
+    cast.SetInputData(made.node.GetImageData())
+    cast.SetOutputScalarType(kind)
+    cast.Update()
+    made.node.SetAndObserveImageData(cast.GetOutput())
+    path = exportVolume(made.node, str(tmp_path))
+    again = slicer.modules.volumes.logic().AddArchetypeVolume(path, "again", 0)
+    expected = slicer.util.arrayFromVolume(made.node).astype(float)
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(again), expected)
+
+
+def test_a_label_map_is_no_volume_of_hounsfield_units(make_volume, make_interpreter, scene):
+    labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    labels.SetAndObserveImageData(make_volume().node.GetImageData())
+    with pytest.raises(ModuleError, match="labels is a label map"):
+        SegmentRun(labels, interpreter=make_interpreter()).start()
 
 
 def test_an_empty_volume_and_a_far_region_are_refused_before_anything_starts(
@@ -306,6 +376,18 @@ def test_a_frame_that_failed_does_not_show_the_lesions_of_another_one(make_seque
         shown = browser.GetProxyNode(results)
         counts.append((shown.GetSegmentation().GetNumberOfSegments(), len(recordedLesions(shown))))
     assert counts == [(1, 1), (0, 0), (1, 1), (0, 0)]
+
+
+@pytest.mark.parametrize("mode", ["error", "cancelled"])
+def test_where_no_frame_was_segmented_no_sequence_is_left(make_sequence, make_interpreter, mode):
+    browser, sequence = make_sequence(2)
+    batch = segmentSequence(
+        browser.GetProxyNode(sequence), lambda volume: SegmentRun(volume, interpreter=make_interpreter(mode))
+    ).start()
+    if mode == "cancelled":
+        batch.cancel()
+    batch.wait()
+    assert slicer.util.getNodesByClass("vtkMRMLSequenceNode") == [sequence]
 
 
 def test_all_frames_of_a_sequence_become_a_sequence_in_step(make_sequence, make_interpreter, scene):

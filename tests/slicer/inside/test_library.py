@@ -238,6 +238,19 @@ def test_the_states_of_an_installation(make_interpreter):
     assert without.summary == "No bundle."
 
 
+def test_another_python_without_the_package_is_told_what_to_do_there(make_interpreter):
+    assert "python -m pip install" in install.checkInstallation(make_interpreter("missing")).hint
+    assert "python -m pip install" in install.describeInstallation(1, "", ["ImportError: x"], "/other/python").hint
+    missing = ["python: No module named lightunet_monai"]
+    assert install.describeInstallation(1, "", missing).hint == "Press Install or repair."
+
+
+@pytest.mark.parametrize("noise", ["{", "cache {'hits': 3}\n", '{"hits": 3}\n'])
+def test_what_other_programs_print_does_not_hide_the_model(noise):
+    answer = '{"schema": 1, "model": {"name": "LightUNet", "version": "1.0"}}'
+    assert install.describeInstallation(0, noise + answer, []).summary == "Model LightUNet 1.0"
+
+
 def test_pip_ensure_is_used_where_slicer_has_it_and_leaves_torch_alone():
     calls = []
     packaging = SimpleNamespace(pip_ensure=lambda *words, **options: calls.append((words, options)))

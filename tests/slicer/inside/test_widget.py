@@ -277,6 +277,16 @@ def test_a_batch_over_the_scene(open_module, make_volume, scene):
     assert widget.ui.statusLabel.text.startswith("2 of 2 volumes segmented")
 
 
+@pytest.mark.parametrize("scope", ["all volumes of the scene", "all frames of the sequence"])
+def test_a_region_and_a_result_to_replace_can_be_chosen_for_one_volume_alone(open_module, make_volume, scope):
+    make_volume()
+    widget = open_module()
+    selectors = (widget.ui.roiSelector, widget.ui.outputSegmentationSelector)
+    for text, isUsed in (("this volume", True), (scope, False)):
+        widget.ui.scopeCombo.currentText = text
+        assert [selector.enabled for selector in selectors] == [isUsed, isUsed]
+
+
 # Findings
 
 
