@@ -186,6 +186,8 @@ def _measure(phantom: Phantom, grid: Grid, hu: Field) -> dict[str, Any]:
 
 def write_case(case: Case, folder: Path, name: str) -> None:
     """Write image, label map and, last, parameters; the volume is turned to its orientation."""
+    parameters = folder / "parameters" / f"{name}.json"
+    parameters.unlink(missing_ok=True)  # of an older case, whose files are replaced one by one
     for kind, values in (("images", np.rint(case.hu).astype(np.int16)), ("labels", case.label)):
         image = nibabel.Nifti1Image(values, case.affine)
         wanted = nibabel.orientations.axcodes2ornt(tuple(case.record["orientation"]))
@@ -195,7 +197,7 @@ def write_case(case: Case, folder: Path, name: str) -> None:
         image.set_sform(image.affine, code=1)
         nibabel.save(image, folder / kind / f"{name}.nii.gz")
     text = json.dumps(case.record, indent=1)
-    (folder / "parameters" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    parameters.write_text(text + "\n", encoding="utf-8")
 
 
 def make_study(requests: list[Request], folder: Path, *, jobs: int = 1) -> Iterator[str]:

@@ -83,7 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _relative(path: Path, folder: Path) -> str:
     """A path from a folder on, as the system goes it: `..` behind a link leaves where the link leads."""
-    return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
+    place = path.parent.resolve() / path.name
+    try:
+        return os.path.relpath(place, folder.resolve())
+    except ValueError:  # no way leads from one drive of Windows to another
+        return str(place)
 
 
 def _tissues(pairs: list[Pair], folder: Path) -> dict[Path, Path]:

@@ -9,7 +9,12 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.add_argument("-n", "--count", type=_positive, default=1, help="number of cases (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the data set (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the data set (default: 0); sets of one seed share breasts and lesions, whatever the recipe",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--format", choices=["nifti", "dicom"], default="nifti", help="file format (default: nifti)")
     parser.add_argument(
@@ -33,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the data set; return the exit code."""
     from ..errors import UsageError
+    from ..outputs.atomic import as_output_error
+    from ..outputs.folder_lock import locked_folder
     from ..simulation.dataset import DatasetPlan, simulate_dataset
     from ..simulation.recipes import RECIPES, SPLITS
     from ..simulation.settings import MAX_VOXELS, MIN_VOXELS
@@ -61,7 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             print(f"{name} {'written' if is_new else 'already there'}", flush=True)
 
-    print(simulate_dataset(plan, jobs=arguments.jobs, on_case=print_case))
+    with as_output_error(arguments.output):
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    with locked_folder(arguments.output, wait=False):  # two would write the same files
+        print(simulate_dataset(plan, jobs=arguments.jobs, on_case=print_case))
     return 0
 
 

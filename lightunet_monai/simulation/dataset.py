@@ -13,11 +13,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def _write_all(plan: DatasetPlan, numbers: list[int], jobs: int) -> Iterable[int
             yield _write_one(plan, number)
         return
     # Spawned workers: forked ones inherit torch's thread pool in an unusable state.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
         try:
             yield from pool.map(_write_one, [plan] * len(numbers), numbers)
         except BrokenProcessPool as error:
@@ -150,9 +151,18 @@ def _write_all(plan: DatasetPlan, numbers: list[int], jobs: int) -> Iterable[int
             ) from error
 
 
-def _use_one_thread() -> None:
+def _start_worker() -> None:
     torch.set_num_threads(1)
     os.environ["NUMBA_NUM_THREADS"] = "1"  # read when numba is first imported, later than this
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without this a worker whose parent was killed makes the cases that wait for it, and then stays for ever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _write_one(plan: DatasetPlan, number: int) -> int:

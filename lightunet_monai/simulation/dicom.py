@@ -29,6 +29,7 @@ SIMULATED_TIME = ("20260101", "120000")
 """Date and time of every simulated study: fixed, because files must not depend on the clock."""
 
 KVP = {"pendant": 49, "supine": 49, "chest": 120}
+"""Of the image domain, which knows no beam."""
 
 
 def write_dicom_case(case: SimulatedCase, folder: Path) -> None:
@@ -132,7 +133,8 @@ def _add_image(dataset: Dataset, case: SimulatedCase, index: int) -> None:
     dataset.InstanceNumber = index + 1
     dataset.ImageComments = "Simulated image, not of a patient; research use only"
     dataset.BurnedInAnnotation = "NO"
-    dataset.KVP = KVP[_family(case)]
+    projection = case.parameters["projection"]
+    dataset.KVP = projection["beam"]["kvp"] if isinstance(projection, dict) else KVP[_family(case)]
     dataset.PixelSpacing = [_decimal(spacing[1]), _decimal(spacing[0])]
     dataset.SliceThickness = _decimal(spacing[2])
     dataset.SpacingBetweenSlices = _decimal(spacing[2])

@@ -337,6 +337,6 @@ def _store(plan: ScannerPlan, hu: torch.Tensor) -> torch.Tensor:
     if plan.storage == "shifted":
         return hu.clamp_(min=-1000.0).add_(1000.0)
     if plan.storage == "attenuation":
-        # Linear attenuation in 1/m: water is about 25 /m at 35 keV; stored times 10.
+        # Linear attenuation in 1/m: water is about 25 /m at 44 keV; stored times 10.
         return hu.add_(1000.0).clamp_(min=0.0).mul_(0.25)
     return hu

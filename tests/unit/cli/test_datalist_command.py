@@ -1,6 +1,7 @@
 """Pairs of volumes and label maps: by name, and DICOM series by the segmentation that refers to them."""
 
 import json
+import os
 
 import numpy as np
 import pydicom
@@ -178,6 +179,18 @@ def test_a_list_written_through_a_link_names_files_that_are_there(tmp_path):
     path = tmp_path / "link" / "list.json"
     assert main(["datalist", str(images), str(labels), "-o", str(path), "--validation", "0"]) == 0
     assert len(list_labelled_cases(path, "training")) == 2
+
+
+def test_files_on_another_drive_are_named_in_full(tmp_path, monkeypatch):
+    images, labels = _flat(tmp_path, 2, 1)
+
+    def no_way(path, start):
+        raise ValueError(f"path is on mount 'D:', start on mount 'C:': {path}, {start}")
+
+    monkeypatch.setattr(os.path, "relpath", no_way)  # as Windows does
+    path = tmp_path / "list.json"
+    assert main(["datalist", str(images), str(labels), "-o", str(path), "--validation", "0"]) == 0
+    assert {case["image"] for case in list_labelled_cases(path, "training")} == set(map(str, images.iterdir()))
 
 
 def test_a_folder_in_place_of_the_datalist_is_refused_and_nothing_is_left(tmp_path, capsys):

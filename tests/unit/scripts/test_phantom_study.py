@@ -3,6 +3,8 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
+from unittest.mock import Mock
 
 import nibabel
 import numpy as np
@@ -90,6 +92,16 @@ def test_a_case_that_was_not_written_whole_is_made_again(tmp_path):
     (tmp_path / "parameters" / "case_0001.json").write_text('{"request": {"see')
     assert len(list(make_study([WITH_MASSES], tmp_path))) == 1
     assert not list(make_study([WITH_MASSES], tmp_path))
+
+
+def test_a_case_whose_replacement_stopped_is_made_again(tmp_path, monkeypatch):
+    list(make_study([WITH_MASSES], tmp_path))
+    monkeypatch.setattr(nibabel, "save", lambda _, path: path.write_bytes(b"half"))
+    monkeypatch.setattr(Path, "write_text", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        list(make_study([replace(WITH_MASSES, noise_hu=5.0)], tmp_path))
+    monkeypatch.undo()
+    assert len(list(make_study([WITH_MASSES], tmp_path))) == 1
 
 
 def test_records_from_before_there_were_kinds_are_of_the_first(tmp_path):

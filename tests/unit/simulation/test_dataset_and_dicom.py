@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,9 +21,11 @@ import SimpleITK
 
 from lightunet_monai.cli import simulate as simulate_command
 from lightunet_monai.errors import OutputError, UsageError
+from lightunet_monai.outputs.folder_lock import locked_folder
 from lightunet_monai.simulation import SimulatedCase, SimulationSettings, simulate_case
 from lightunet_monai.simulation.dataset import DatasetPlan, simulate_dataset
 from lightunet_monai.simulation.dicom import make_instance, write_dicom_case
+from lightunet_monai.simulation.xray import BEAMS
 from tests.builders.witnesses import dicom_errors
 
 TINY = SimulationSettings(max_voxels=40)
@@ -88,6 +94,23 @@ def test_a_killed_process_is_told_and_the_data_set_continues(tmp_path: Path) -> 
     simulate_dataset(DatasetPlan(tmp_path, 8, 1, TINY), on_case=lambda _, new: made.append(new))
     assert set(made) == {False, True}
     assert not list(tmp_path.rglob(".part-*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="process groups")
+def test_processes_end_when_the_command_is_killed(tmp_path: Path) -> None:
+    words = ["simulate", "-n", "40", "-o", str(tmp_path), "--size", "40", "--jobs", "2"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "lightunet_monai", *words], stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert command.stdout is not None
+        command.stdout.readline()  # the first case is written
+        command.kill()
+        command.communicate(timeout=120)  # the pipe is open as long as a process of the command lives
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.pid, signal.SIGKILL)
+    assert len(list(tmp_path.glob("parameters/*.json"))) < 40
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of a process")
@@ -199,6 +222,15 @@ def test_the_command_writes_dicom_series_with_label_maps(tmp_path: Path, capsys:
     assert "case_0001 written" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+def test_a_second_command_in_one_folder_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    simulate_command.add_arguments(parser)
+    with locked_folder(tmp_path, wait=False), pytest.raises(OutputError, match="another process writes into it"):
+        simulate_command.run(parser.parse_args(["-o", str(tmp_path), "--size", "40"]))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_size_that_no_volume_has_is_refused_by_the_name_of_its_option(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     simulate_command.add_arguments(parser)
@@ -247,6 +279,13 @@ def test_headers_say_that_the_image_is_simulated(tmp_path: Path) -> None:
     assert "imulated" in dataset.SeriesDescription
     assert "not of a patient" in dataset.ImageComments
     assert str(dataset.PatientID).startswith("SIM-")
+
+
+def test_headers_name_the_tube_voltage_of_the_projections() -> None:
+    case = tiny_case(1)
+    projected = replace(case, parameters={**case.parameters, "projection": {"beam": asdict(BEAMS[1])}})
+    assert make_instance(projected, 0).KVP == 60.0
+    assert make_instance(case, 0).KVP == 49.0
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
