@@ -79,7 +79,7 @@ def choose_series(
     if len(candidates) > 1 and any(problems[id(source)] is None for source in candidates):
         lines = [_line(source, problems[id(source)]) for source in candidates]
         raise AmbiguousSeriesError(
-            f"{len(candidates)} volumes could be meant, expected 1:\n" + "\n".join(lines),
+            f"{len(candidates)} volumes could be meant, expected 1:\n" + ";\n".join(lines),
             hint="Choose one with --series, or all with --all.",
         )
     # If there is nothing to choose from, the longest one explains best what is wrong.

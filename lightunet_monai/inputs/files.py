@@ -104,7 +104,8 @@ def find_files(path: Path) -> FoundFiles:
     try:
         root = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise NoImageFoundError(f"{path}: cannot be opened: {type(error).__name__}.", hint="Check the path.") from None
+        why = error.strerror if isinstance(error, OSError) else "a symbolic link that leads to itself"
+        raise NoImageFoundError(f"{path}: cannot be opened: {why}.", hint="Check the path.") from None
     if root.is_dir():
         _add_folder(root, path, found)
     elif path.name.upper() == "DICOMDIR":

@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 
 from lightunet_monai.batch.audit import first_broken_line
+from lightunet_monai.batch.causes import Cause
+from lightunet_monai.batch.lease import Owner
 from lightunet_monai.batch.ledger import Ledger
+from lightunet_monai.cli import main
 from lightunet_monai.errors import OutputError
 from tests.builders.bundle import tiny_bundle
 from tests.builders.series import make_series
@@ -369,11 +372,43 @@ def test_a_dry_run_lists_and_writes_nothing(studies, tmp_path):
         sys.executable, "-m", "lightunet_monai", "batch", str(studies), "--dry-run", "-o", str(tmp_path / "x")
     )
     assert listed.returncode == 0, listed.stderr
-    assert "6 to do, 1 refused, 1 skipped" in listed.stdout or "to do" in listed.stdout
+    assert listed.stdout.splitlines()[-1] == "4 to do, 3 refused, 1 skipped"
     assert not (tmp_path / "x").exists()
     refused = _run(sys.executable, "-m", "lightunet_monai", "batch", str(studies), "--dry-run", "--formats", "pdf")
     assert refused.returncode == 2
     assert "formats: found pdf" in refused.stderr
+
+
+@pytest.mark.parametrize(("more", "said"), [((), "2 refused"), (("--regularize", "--assume-hu"), "2 to do")])
+def test_a_dry_run_goes_by_what_is_asked_for(tmp_path, capsys, more, said):
+    make_series(tmp_path / "tilted", defect="tilt")
+    make_series(tmp_path / "bare", defect="no rescale", series=2)
+    assert main(["batch", str(tmp_path), "--dry-run", *more]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == said
+
+
+def test_a_dry_run_leaves_out_what_is_done_or_given_up(tmp_path, capsys):
+    root, out = tmp_path / "studies", tmp_path / "out"
+    root.mkdir()
+    for index in range(3):
+        make_nifti(root / f"{index}.nii.gz", make_voxels() + index)
+    listed = ["batch", str(root), "--dry-run", "-o", str(out)]
+    main(listed)
+    done, gone, given_up = (line.split()[2] for line in capsys.readouterr().out.splitlines()[:3])
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        for key in (done, gone, given_up):
+            ledger.add(key, key, key)
+            ledger.claim(key, retries=0)
+        ledger.finish(done, {})
+        ledger.finish(gone, {})
+        ledger.fail(given_up, Cause("InferenceError", "x", "it did not work."), retries=0)
+    report = out / "cases" / done / "report.json"
+    report.parent.mkdir(parents=True)
+    report.write_text('{"status": "done", "files": []}')
+    main(listed)
+    assert capsys.readouterr().out.splitlines()[-1] == "1 to do, 1 done, 1 failed"
+    main([*listed, "--retry-failed"])
+    assert capsys.readouterr().out.splitlines()[-1] == "2 to do, 1 done"
 
 
 def test_an_output_folder_within_the_root_is_no_study_of_it(studies, a_bundle, tmp_path):

@@ -141,6 +141,14 @@ def test_an_empty_folder_and_a_missing_path_are_refused(tmp_path):
             discover_sources(path)
 
 
+def test_a_missing_path_is_told_in_words(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(NoImageFoundError, match=r"nothing: cannot be opened: No such file or directory\."):
+        discover_sources(tmp_path / "nothing")
+    with pytest.raises(NoImageFoundError, match=r"loop: cannot be opened: (a|Too many levels of) symbolic link"):
+        discover_sources(tmp_path / "loop")
+
+
 def test_other_files_are_set_aside(tmp_path, truth):
     for name, content in (
         ("notes.txt", b"x"),

@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from lightunet_monai.cli import print_error
 from lightunet_monai.errors import (
     AmbiguousSeriesError,
     GeometryError,
@@ -20,6 +21,7 @@ from lightunet_monai.inputs.geometry import check_extent
 from lightunet_monai.sources import DicomSeries, DicomSlice
 from tests.builders.multi_frame import make_enhanced
 from tests.builders.series import DEFECTS, make_series, set_hu
+from tests.builders.volume import make_nifti
 
 REFUSED = {
     "gap": (GeometryError, "gap", ("3.000 mm", "1.500 mm", "slices 5 and 6")),
@@ -387,8 +389,17 @@ def test_a_series_that_cannot_be_loaded_beside_one_of_its_rank_is_ambiguous(tmp_
     lines = caught.value.message.splitlines()[1:]
     assert [line.split()[0] for line in lines] == [left.series_uid, right.series_uid]
     assert f"16 x 16 x {len(left.files)}" in lines[0]
-    assert lines[0].endswith(f"cannot be loaded: {REFUSED[defect][1]}")
+    assert lines[0].endswith(f"cannot be loaded: {REFUSED[defect][1]};")
     assert "cannot" not in lines[1]
+
+
+def test_volumes_to_choose_from_stand_apart_in_the_one_line_of_the_command(tmp_path, capsys):
+    for name in ("left", "right"):
+        make_nifti(tmp_path / f"{name}.nii.gz")
+    with pytest.raises(AmbiguousSeriesError) as caught:
+        choose_series(discover_sources(tmp_path))
+    print_error(caught.value)
+    assert f": {tmp_path / 'left.nii.gz'}; {tmp_path / 'right.nii.gz'} (Choose" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("defect", "option"), [("tilt", "regularize"), ("no rescale", "assume_hu")])
