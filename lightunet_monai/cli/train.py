@@ -95,6 +95,8 @@ def _run(
     from ..outputs.atomic import as_output_error
 
     workflow = _set_up(root, overrides, model, arguments.progress)
+    if not arguments.verbose:
+        _leave_errors_to_the_command(workflow)
     _check_cases(workflow)
     try:
         workflow.run()
@@ -150,6 +152,20 @@ def _set_up(root: Path, overrides: dict[str, Any], model: str, progress: str) ->
             hint="Check what --set gives, and configs/train.json of the bundle.",
         ) from error
     return workflow
+
+
+def _leave_errors_to_the_command(workflow: Any) -> None:
+    """Ignite and MONAI log what ends a run, Ctrl-C too, with its trace, before the command says it in a line."""
+    import logging
+
+    def is_no_error(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.ERROR
+
+    get = workflow.parser.get_parsed_content
+    for part in (get("train#trainer"), get("validate#evaluator"), *get("train#handlers"), *get("validate#handlers")):
+        logger = getattr(part, "logger", None)  # StatsHandler has one of its own
+        if logger is not None:
+            logger.addFilter(is_no_error)
 
 
 def _first_cause(error: BaseException) -> BaseException:

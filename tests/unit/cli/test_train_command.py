@@ -142,13 +142,22 @@ def test_a_value_that_is_of_no_use_when_its_turn_comes_is_no_reason_to_give_the_
 
 
 @NO_WARNINGS_OF_OTHERS
-def test_a_training_that_stops_tells_why_and_not_which_expression_failed(a_place, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (RuntimeError("can't start new thread"), 1, "error: training stopped: can't start new thread. (Give the same"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_a_training_that_stops_tells_why_in_a_line(a_place, tmp_path, capsys, caplog, monkeypatch, error, code, told):
     def fail(*_):
-        raise RuntimeError("can't start new thread")
+        raise error
 
     monkeypatch.setattr(CheckLoss, "__call__", fail)
-    assert main(_command(a_place, tmp_path / "new", "--progress", "none")) == 1
-    assert "error: training stopped: can't start new thread. (Give the same command again" in capsys.readouterr().err
+    monkeypatch.setattr(logging.getLogger("monai.handlers.StatsHandler"), "handlers", [caplog.handler])
+    assert main(_command(a_place, tmp_path / "new", "--progress", "none")) == code
+    assert capsys.readouterr().err.splitlines()[-1].startswith(told)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]  # with a trace
 
 
 @NO_WARNINGS_OF_OTHERS
