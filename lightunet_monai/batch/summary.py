@@ -37,7 +37,7 @@ _STYLE = (
     "body{font-family:system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse;width:100%}"
     "th,td{padding:.3em .6em;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
     "th{font-size:.9em}.number{text-align:right}td.case{font-family:monospace;word-break:break-all;min-width:7em}"
-    "td.words{overflow-wrap:anywhere;width:40%}img{height:80px}"
+    "td.words{overflow-wrap:anywhere;width:40%;min-width:12em}img{height:80px}"
     ".failed td{background:#fdecea}.skipped td{color:#666}"
 )
 
@@ -105,8 +105,10 @@ def _write_page(stream: TextIO, ledger: Ledger, out: Path) -> None:
     numbers = "".join(f'<th class="number">{name}</th>' for name in _NUMBERS.values())
     head = f"<th>picture</th><th>case</th><th>state</th>{numbers}<th>what happened</th>"
     stream.write(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Batch</title><style>{_STYLE}</style></head>'
-        f"<body><h1>Batch</h1><p>{total or 'no case'}. {STATEMENT}</p><table><thead><tr>{head}</tr></thead><tbody>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Batch</title><style>{_STYLE}</style></head><body><h1>Batch</h1>"
+        f"<p>{total or 'no case'}. {STATEMENT}</p><table><thead><tr>{head}</tr></thead><tbody>\n"
     )
     for row in _rows(ledger):
         stream.write(_line(row, out))
@@ -114,13 +116,14 @@ def _write_page(stream: TextIO, ledger: Ledger, out: Path) -> None:
 
 
 def _line(row: dict[str, Any], out: Path) -> str:
-    folder = f"{CASES}/{row['case']}"
     name, picture = html.escape(row["case"]), ""
+    report, overview = (f"{CASES}/{row['case']}/{file}" for file in ("report.json", "overview.png"))
     if row["state"] == "done":
-        name = f'<a href="{folder}/report.json">{name}</a>'
-        overview = f"{folder}/overview.png"
         if (out / overview).exists():
-            picture = f'<a href="{overview}"><img src="{overview}" alt="overview" loading="lazy"></a>'
+            alt = f"overview of case {name}"
+            picture = f'<a href="{overview}"><img src="{overview}" alt="{alt}" loading="lazy"></a>'
+        if (out / report).exists():
+            name = f'<a href="{report}">{name}</a>'
     numbers = "".join(f'<td class="number">{html.escape(_short(row[column]))}</td>' for column in _NUMBERS)
     reason = f"<b>{html.escape(row['reason'])}</b>" if row["reason"] else ""
     words = " ".join(filter(None, (reason, html.escape(row["message"] or ""), html.escape(row["hint"] or ""))))
@@ -132,4 +135,7 @@ def _line(row: dict[str, Any], out: Path) -> str:
 
 def _short(value: Any) -> str:
     """Return a number with the digits that a reader needs; the tables have all of them."""
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    # Not 1e+03 or 4e-05; volumes have six decimals.
+    return f"{float(f'{value:.3g}'):.6f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:.0f}"

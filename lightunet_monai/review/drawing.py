@@ -28,6 +28,8 @@ _FRAME = "#2a2e33"
 _SCALE_BARS_MM = (1, 2, 5, 10, 20, 50, 100)
 _FINER = 3
 """Lines are drawn this many times finer and averaged."""
+_EDGE = 2
+"""Pixels of black around letters and scale bars on an image, which bone, implants and calcifications turn white."""
 
 Colour = str | tuple[int, int, int]
 Field = tuple[float, float, float, float]
@@ -38,6 +40,7 @@ class _Sheet:
     """Something to write on."""
 
     image: Image.Image
+    edge = 0
 
     def text(
         self,
@@ -51,7 +54,9 @@ class _Sheet:
         anchor: str = "la",
     ) -> None:
         """Write one line at a place from the upper left, in pixels; `anchor` as Pillow names it."""
-        ImageDraw.Draw(self.image).text((x, y), text, fill=colour, font=font(size, bold), anchor=anchor)
+        ImageDraw.Draw(self.image).text(
+            (x, y), text, fill=colour, font=font(size, bold), anchor=anchor, stroke_width=self.edge, stroke_fill="black"
+        )
 
 
 class Canvas(_Sheet):
@@ -89,6 +94,8 @@ class Panel(_Sheet):
     field : tuple of float
         Left, right, bottom and top of what is shown, in mm.
     """
+
+    edge = _EDGE
 
     def __init__(self, box: tuple[float, float, float, float], field: Field) -> None:
         left, top, right, bottom = box
@@ -169,7 +176,9 @@ class Panel(_Sheet):
         length = max((bar for bar in _SCALE_BARS_MM if bar <= shown / 4), default=_SCALE_BARS_MM[0])
         right, y = 0.955 * width, 0.955 * height
         left = right - length * self.scale
-        self._lines([np.array([[left, y], [right, y]])], INK, size / 4)
+        for colour, edge in (("black", self.edge), (INK, 0)):
+            ends = np.array([[left - edge, y], [right + edge, y]])
+            self._lines([ends], colour, size / 4 + 2 * edge)
         self.text((left + right) / 2, y - size / 3, f"{length} mm", size, anchor="md")
 
     def frame(self) -> None:

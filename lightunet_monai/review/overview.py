@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +27,7 @@ from .drawing import (
     Field,
     Panel,
     draw_plane,
+    font,
     plane_field,
 )
 from .planes import Plane, choose_planes
@@ -37,6 +41,9 @@ TITLE, BODY, SMALL, MARK, BAR = 26.5, 17.5, 15.0, 18.5, 14.0
 """Pixels of the picture and of its letters."""
 
 _LESION_LINE, _LINE = 2.2, 1.0
+
+Cut = tuple[int, NDArray[np.float64]]
+"""A lesion in a plane: its number, and the middles of its voxels there, mm to the right and upwards, (n, 2)."""
 
 
 class LesionLike(Protocol):
@@ -96,13 +103,14 @@ def write_overview(
     has_lesion = segmentation.has_lesion or bool(lesions)
     canvas = Canvas(WIDTH, HEIGHT if has_lesion else HEIGHT_WITHOUT_LESION)
     rows = 2 if has_lesion else 1
-    for column, plane in enumerate(planes):
+    cuts = _cut_lesions(planes, segmentation, lesions) if lesions else [[], [], []]
+    for column, (plane, cut) in enumerate(zip(planes, cuts, strict=True)):
         whole = plane_field(plane, segmentation.label_map.shape)
         place = f"{plane.name}, plane {plane.index + 1} of {segmentation.label_map.shape[plane.axis]}"
         fields = ((place, whole), (f"{plane.name}, close-up", _close_up(plane, voxel, lesions)))[:rows]
         for row, (title, field) in enumerate(fields):
             panel = Panel(_box(row, column), field)
-            _draw_panel(panel, plane, segmentation, volume_hu, lesions)
+            _draw_panel(panel, plane, segmentation, volume_hu, cut)
             if not row:
                 panel.cross(plane.place(_as_float(voxel)), 2.0)
             panel.marks(plane, MARK)
@@ -147,23 +155,49 @@ def _draw_panel(
     plane: Plane,
     segmentation: Segmentation,
     volume_hu: NDArray[np.generic],
-    lesions: Sequence[LesionLike],
+    cut: Sequence[Cut],
 ) -> None:
     draw_plane(panel, plane, volume_hu)
     labels = plane.cut(segmentation.label_map)
-    for label in segmentation.labels:
+    for label in sorted(segmentation.labels, key=lambda label: label.is_lesion):  # tissue must not cover a lesion
         width = _LESION_LINE if label.is_lesion else _LINE
         panel.outline(labels == label.value, plane.to_mm, label.color, width)
-    _write_numbers(panel, plane, segmentation, lesions)
+    _write_numbers(panel, plane, cut)
 
 
-def _write_numbers(panel: Panel, plane: Plane, segmentation: Segmentation, lesions: Sequence[LesionLike]) -> None:
-    """Number the lesions that the plane cuts, to the upper right of their outline."""
-    for lesion in lesions:
-        radius = lesion.feret_diameter_mm / 2
-        if abs(lesion.centroid_voxel[plane.axis] - plane.index) * segmentation.spacing[plane.axis] <= radius:
-            x, y = panel.pixels((plane.place(lesion.centroid_voxel) + 0.72 * radius)[None])[0]
-            panel.text(x + 5, y, str(lesion.number), MARK, ALERT, bold=True, anchor="ld")
+def _cut_lesions(planes: Sequence[Plane], segmentation: Segmentation, lesions: Sequence[LesionLike]) -> list[list[Cut]]:
+    """Tell for each plane which lesions it cuts, and where: a centroid and a diameter do not tell it of every form."""
+    centroids = np.array([lesion.centroid_voxel for lesion in lesions])
+    # No voxel of a lesion is further from its centroid than its largest diameter, which also ends beyond the voxels.
+    voxels_a_mm = np.linalg.norm(np.linalg.inv(segmentation.affine[:3, :3]), axis=1)
+    reach = np.array([lesion.feret_diameter_mm for lesion in lesions])[:, None] * voxels_a_mm
+    start = np.maximum(0, np.floor((centroids - reach).min(axis=0))).astype(int)
+    stop = np.ceil((centroids + reach).max(axis=0)).astype(int) + 1
+    labels = segmentation.label_map[tuple(map(slice, start, stop))]
+    pieces = cc3d.connected_components(labels * np.isin(labels, segmentation.labels.lesions), connectivity=26)
+    middles = cc3d.statistics(pieces)["centroids"] + start
+    piece_of = [1 + int(np.linalg.norm(middles[1:] - centroid, axis=1).argmin()) for centroid in centroids]
+    cuts = []
+    for plane in planes:
+        here = replace(plane, index=plane.index - int(start[plane.axis])).cut(pieces)
+        corner = start[[plane.across, plane.up]]
+        places = [(np.argwhere(here == piece)[:, ::-1] + corner) @ plane.to_mm.T for piece in piece_of]
+        cuts.append([(lesion.number, place) for lesion, place in zip(lesions, places, strict=True) if len(place)])
+    return cuts
+
+
+def _write_numbers(panel: Panel, plane: Plane, cut: Sequence[Cut]) -> None:
+    """Number the lesions that the panel shows, to the upper right of what it shows of them."""
+    width, height = panel.image.size
+    half_voxel = np.abs(plane.to_mm).sum(axis=1) / 2
+    for number, places in cut:
+        pixels = panel.pixels(places)
+        pixels = pixels[((pixels >= 0) & (pixels < (width, height))).all(axis=1)]
+        if len(pixels):
+            x, y = pixels[(pixels @ (1, -1)).argmax()] + panel.scale * half_voxel * (1, -1)
+            text = str(number)
+            right, top = width - font(MARK, bold=True).getlength(text) - panel.edge, MARK + panel.edge
+            panel.text(min(x + 5, right), max(y, top), text, MARK, ALERT, bold=True, anchor="ld")
 
 
 def _close_up(plane: Plane, voxel: tuple[int, int, int], lesions: Sequence[LesionLike]) -> Field:
@@ -189,18 +223,24 @@ def _draw_texts(canvas: Canvas, segmentation: Segmentation, lesions: Sequence[Le
 def _summary(segmentation: Segmentation, lesions: Sequence[LesionLike]) -> str:
     if lesions:
         shown = [
-            f"{lesion.number}: {lesion.volume_ml:.2f} ml, "
+            f"{lesion.number}: {_ml(lesion.volume_ml)}, "
             f"{lesion.axial_long_axis_mm:.1f} × {lesion.axial_short_axis_mm:.1f} mm axial"
             for lesion in lesions[:3]
         ]
         more = f"    and {len(lesions) - 3} more" if len(lesions) > 3 else ""
         return "    ".join(shown) + more
-    volumes = [f"{label.title}: {segmentation.volume_ml(label.value):.2f} ml" for label in segmentation.labels]
+    volumes = [f"{label.title}: {_ml(segmentation.volume_ml(label.value))}" for label in segmentation.labels]
     if segmentation.has_lesion:
         return "    ".join(volumes)
     is_model = segmentation.provenance.algorithm_type == "AUTOMATIC"
     nothing = "No lesion was found by the model." if is_model else "No lesion is marked."
     return "    ".join([nothing, *volumes]) if segmentation.label_map.any() else nothing
+
+
+def _ml(volume: float) -> str:
+    """A volume with two decimals, or with as many as give two digits: none but 0 reads as 0.00 ml."""
+    digits = 2 if volume == 0 else max(2, 1 - math.floor(math.log10(volume)))
+    return f"{volume:.{digits}f} ml"
 
 
 def write_head(canvas: Canvas, summary: str) -> None:

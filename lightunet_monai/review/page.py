@@ -21,7 +21,12 @@ nav a {{ color: {INK}; margin-right: 1rem; }}
 table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ border-bottom: 1px solid #2a2e33; padding: .25rem .6rem; text-align: right; }}
 th:first-child, td:first-child {{ text-align: left; }} th {{ color: {FAINT}; font-weight: normal; }}
-figure {{ margin: 1rem 0; }} img {{ max-width: 100%; }}
+figure {{ margin: 1rem 0; overflow-wrap: anywhere; }} img {{ max-width: 100%; }}
+section {{ overflow-x: auto; }}
+@media print {{
+  body, h1, h2, td, th, nav, nav a, p.note, p.statement, figcaption {{ color: black; }} body {{ background: white; }}
+  h2 {{ break-after: avoid; }} figure {{ break-inside: avoid; }} section {{ overflow-x: visible; }}
+}}
 """
 
 
@@ -76,7 +81,8 @@ def evaluation_page(
     links = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in shown)
     parts = "".join(f'<section id="{key}"><h2>{title}</h2>{body}</section>\n' for key, title, body in shown)
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Evaluation</title>\n'
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>Evaluation</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Evaluation</h1>\n"
         f'<p class="statement">{STATEMENT}</p>\n{_note(_headline(content))}'
         f"<nav>{links}</nav>\n{parts}</body>\n</html>\n"
@@ -279,8 +285,9 @@ def _chart(
 
 
 def _pictures(pictures: Sequence[CasePicture], kind: str) -> str:
+    # Isolated, so that a name that runs from right to left does not turn what stands beside it.
     return "".join(
-        _figure(picture.png, f"{kind} {number}: {picture.name}, Dice {picture.dice:.3f}")
+        _figure(picture.png, f"{kind} {number}: \u2068{picture.name}\u2069, Dice {picture.dice:.3f}")
         for number, picture in enumerate(pictures, 1)
     )
 

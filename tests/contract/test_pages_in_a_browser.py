@@ -82,6 +82,25 @@ def _widths_of_pictures(browser) -> list[int]:
     return list(browser.execute_async_script(script))
 
 
+def _check_narrow(browser) -> None:
+    """On a telephone the page is as wide as the screen; tables that are wider move by themselves."""
+    screen = {"width": 360, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.refresh()
+    widths = browser.execute_script("return [window.innerWidth, document.documentElement.scrollWidth]")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert widths == [360, 360]
+
+
+def _check_print(browser) -> None:
+    """Browsers print no backgrounds: what is light on the screen has to be dark on paper."""
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    script = "return [...document.querySelectorAll('body, body *')].map(item => getComputedStyle(item).color)"
+    colours = set(browser.execute_script(script))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert colours == {"rgb(0, 0, 0)"}
+
+
 def test_an_evaluation_shows_its_pictures_curves_and_links(browser, cases, a_bundle, tmp_path):
     (tmp_path / "run").mkdir()
     lines = [json.dumps({"event": "progress", "epoch": epoch, "loss": 1 / epoch}) for epoch in (1, 2, 3)]
@@ -99,6 +118,8 @@ def test_an_evaluation_shows_its_pictures_curves_and_links(browser, cases, a_bun
     assert targets
     for target in targets:
         assert browser.find_element("id", target).is_displayed(), target
+    _check_narrow(browser)
+    _check_print(browser)
 
 
 def test_a_batch_shows_its_pictures_and_links_its_reports(browser, cases, a_bundle, tmp_path):

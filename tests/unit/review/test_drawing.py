@@ -87,6 +87,21 @@ def test_the_scale_bar_is_as_long_as_it_says() -> None:
     assert (row > 128).sum() == 100  # 20 mm at 5 pixels a millimetre
 
 
+def test_marks_and_scale_bar_can_be_read_on_bone() -> None:
+    plane = choose_planes(AFFINES["axial"], VOXEL)[0]
+    panel = Panel((0, 0, 300, 300), plane_field(plane, SHAPE))
+    draw_plane(panel, plane, np.full(SHAPE, 1000, np.int16))
+    panel.marks(plane, 18.0)
+    panel.scale_bar(14.0)
+    shown = np.asarray(panel.image.convert("L"))
+    middle, last = [size // 2 for size in shown.shape], [size - 1 for size in shown.shape]
+    beside, half = 40, 15
+    rows, columns = (slice(value - half, value + half) for value in middle)
+    marks = (shown[rows, :beside], shown[rows, -beside:], shown[:beside, columns], shown[-beside:, columns])
+    bar = shown[-beside:, round(0.7 * last[1]) :]
+    assert all((part < 60).sum() > 30 for part in (*marks, bar))
+
+
 def test_the_same_canvas_gives_the_same_bytes_and_says_what_it_is_for() -> None:
     canvas = Canvas(80, 40)
     canvas.text(2, 2, "0.7 × 0.9 mm²", 12.0)

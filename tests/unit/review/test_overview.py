@@ -8,7 +8,8 @@ from lightunet_monai.errors import OutputError
 from lightunet_monai.outputs import measure_lesions
 from lightunet_monai.outputs.marking import RESEARCH_STATEMENT
 from lightunet_monai.review import overview, write_overview
-from tests.builders.segmentation import KINDS, make_case, make_segmentation
+from lightunet_monai.review.drawing import Panel
+from tests.builders.segmentation import KINDS, MASS, THREE_LABELS, make_case, make_segmentation
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,58 @@ def test_where_the_weights_come_from_is_said_of_those_shipped_alone(tmp_path: Pa
     write_overview(case.segmentation, case.volume_hu, tmp_path / "overview.png")
     assert said[0].endswith("; shipped weights: simulated data")  # users train on cases of theirs
     assert "The shipped weights were trained on simulated data" in RESEARCH_STATEMENT
+
+
+def test_tissue_does_not_cover_the_outline_of_a_lesion(tmp_path: Path) -> None:
+    shown = []
+    for tissue in (0, 2):
+        label_map = np.full((24, 24, 24), tissue, np.uint8)
+        label_map[8:16, 8:16, 8:16] = 1
+        segmentation = make_segmentation(label_map, labels=THREE_LABELS)
+        with Image.open(write_overview(segmentation, label_map.astype(np.int16), tmp_path / "overview.png")) as image:
+            pixels = np.asarray(image.convert("RGB")).astype(int)
+        shown.append(np.count_nonzero(np.abs(pixels - MASS.color).max(axis=2) < 10))
+    assert shown[1] == shown[0] > 1000
+
+
+def test_numbers_stand_at_the_lesions_that_a_plane_cuts_and_at_no_others(tmp_path: Path, monkeypatch) -> None:
+    label_map = np.zeros((60, 50, 40), np.uint8)
+    label_map[20:34, 20:34, 14:28] = 1  # 1, in all planes
+    label_map[50:, 42:, 18:24] = 1  # 2, in a corner
+    label_map[8:11, 2:40, 20:22] = 1  # 3, long
+    label_map[:6, 44:, 18:24] = 1  # 4, in the other corner
+    label_map[40:58, 4:7, 27:29] = 1  # 5, long, but not in the axial plane
+    volume = np.where(label_map > 0, 60, -100).astype(np.int16)
+    segmentation = make_segmentation(label_map)
+    written: dict[Panel, dict[str, tuple[float, float, str]]] = {}
+
+    def record(self: Panel, x: float, y: float, text: str, size: float, *args: object, **more: object) -> None:
+        if text.isdigit():
+            written.setdefault(self, {})[text] = x, y, str(more["anchor"])
+
+    monkeypatch.setattr(Panel, "text", record)
+    findings = measure_lesions(segmentation, volume)
+    assert [lesion.voxels for lesion in findings] == [14**3, 480, 228, 216, 108]
+    write_overview(segmentation, volume, tmp_path / "overview.png", findings=findings)
+    axial = next(iter(written))  # the first panel: the whole axial plane
+    assert set(written[axial]) == {"1", "2", "3", "4"}
+    for x, y, anchor in written[axial].values():
+        assert anchor == "ld"
+        assert 0 <= x < axial.image.width - 10, "the digit is not cut off"
+        assert 10 < y <= axial.image.height
+    (end_of_rod,) = axial.pixels(np.array([[-8.0, 39.0]]))
+    assert np.hypot(*(end_of_rod - written[axial]["3"][:2])) < 20
+
+
+@pytest.mark.parametrize(("voxel_mm", "written"), [(0.3, "0.000027 ml"), (2.4, "0.014 ml"), (10.0, "1.00 ml")])
+def test_a_small_volume_keeps_two_digits(tmp_path: Path, monkeypatch, voxel_mm: float, written: str) -> None:
+    said = []
+    monkeypatch.setattr(overview, "write_head", lambda canvas, summary: said.append(summary))
+    label_map = np.zeros((8, 8, 8), np.uint8)
+    label_map[4, 4, 4] = 1
+    segmentation = make_segmentation(label_map, np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0]))
+    volume = label_map.astype(np.int16)
+    write_overview(segmentation, volume, tmp_path / "a.png", findings=measure_lesions(segmentation, volume))
+    write_overview(segmentation, volume, tmp_path / "b.png")
+    assert all(written in text for text in said)
+    assert len(said) == 2
