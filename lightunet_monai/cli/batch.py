@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..batch.pool import Pool
     from ..batch.task import WorkerPlan
     from ..batch.units import Shard, Unit
-    from ..sources import ImageSource
 
 TELL_SECONDS = 2.0
 SUMMARY_SECONDS = 60.0
@@ -306,52 +305,21 @@ def _shard(arguments: argparse.Namespace) -> Shard:
 
 
 def _list(root: Path, arguments: argparse.Namespace) -> int:
-    from ..batch.feed import find_cases
+    from ..batch.preview import STATES, preview
 
     _formats(arguments)
-    settled = _settled(arguments.output, arguments.retry_failed)
-    counts = {"to do": 0, "done": 0, "failed": 0, "refused": 0, "skipped": 0}
-    for unit in _look(root, arguments)():
-        for case in find_cases(unit):
-            why = case.cause.message if case.cause else _header_problem(case.source, arguments)
-            state = settled.get(case.key, "skipped" if case.is_skipped else "refused" if why else "to do")
-            counts[state] += 1
-            print(f"{state:<8} {case.key}  {unit.path}{why and f'  {why}'}")
+    counts = dict.fromkeys(STATES, 0)
+    for case in preview(
+        _look(root, arguments)(),
+        arguments.output,
+        retry_failed=arguments.retry_failed,
+        assume_hu=arguments.assume_hu,
+        regularize=arguments.regularize,
+    ):
+        counts[case.state] += 1
+        print(f"{case.state:<8} {case.key}  {case.path}  {case.why}".rstrip())
     print(_said(counts))
     return 0
-
-
-def _settled(out: Path | None, retry_failed: bool) -> dict[str, str]:
-    """State of the cases, by key, that a run into this folder would leave as they are."""
-    from ..batch.ledger import FILE_NAME, Ledger
-    from ..batch.publish import read_result
-
-    if out is None or not (out / FILE_NAME).is_file():
-        return {}
-    with Ledger(out) as ledger:
-        rows = [row for row in ledger.cases() if row.final and row.superseded_by is None]
-    return {
-        row.key: row.state
-        for row in rows
-        if (read_result(out, row.key, thorough=False) if row.state == "done" else not retry_failed)
-    }
-
-
-def _header_problem(source: ImageSource | None, arguments: argparse.Namespace) -> str:
-    """Why a volume will be refused by its headers, as it is asked for; empty if they say nothing against it."""
-    from ..errors import InputError
-    from ..inputs.hounsfield import check_source
-    from ..inputs.image_files import read_image_header
-    from ..sources import ImageFile
-
-    try:
-        if isinstance(source, ImageFile):
-            read_image_header(source.path, allow_shear=arguments.regularize)
-        elif source is not None:
-            check_source(source, assume_hu=arguments.assume_hu, allow_shear=arguments.regularize)
-    except InputError as error:
-        return error.message
-    return ""
 
 
 def _status(out: Path, arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    import logging
-
     from ..inference.bundle_files import check_new_bundle, find_bundle, read_metadata
     from ..labels import default_model
     from ..outputs.atomic import as_output_error, check_folder
@@ -89,8 +88,6 @@ def _train(arguments: argparse.Namespace) -> int:
 def _run(
     arguments: argparse.Namespace, root: Path, metadata: dict[str, Any], model: str, overrides: dict[str, Any]
 ) -> int:
-    import logging
-
     from ..inference.bundle_files import holds_weights, takes_pictures, write_bundle
     from ..outputs.atomic import as_output_error
 
@@ -156,16 +153,15 @@ def _set_up(root: Path, overrides: dict[str, Any], model: str, progress: str) ->
 
 def _leave_errors_to_the_command(workflow: Any) -> None:
     """Ignite and MONAI log what ends a run, Ctrl-C too, with its trace, before the command says it in a line."""
-    import logging
-
-    def is_no_error(record: logging.LogRecord) -> bool:
-        return record.levelno < logging.ERROR
-
     get = workflow.parser.get_parsed_content
     for part in (get("train#trainer"), get("validate#evaluator"), *get("train#handlers"), *get("validate#handlers")):
         logger = getattr(part, "logger", None)  # StatsHandler has one of its own
         if logger is not None:
-            logger.addFilter(is_no_error)
+            logger.addFilter(_is_no_error)
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 def _first_cause(error: BaseException) -> BaseException:
