@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--group",
         metavar="REGEX",
         help="cases whose paths below IMAGES agree in what this matches (its first group, if it has one) are never "
-        "divided; for several studies of one patient",
+        "divided; for several studies of one patient (DICOM cases: those of one Patient ID)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the division (0)")
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     for place in (arguments.images, arguments.labels, *([arguments.tissues] if arguments.tissues else [])):
         if not place.is_dir():
             raise NoImageFoundError(f"{place}: no such folder.", hint="lightunet datalist IMAGES LABELS -o FILE.")
-    pairs = _pairs(arguments.images, arguments.labels)
+    pairs, left_out = _pairs(arguments.images, arguments.labels)
     tissues = _tissues(pairs, arguments.tissues) if arguments.tissues else {}
     _check_grids(pairs, tissues)
     groups = _shuffled_groups(pairs, arguments.images, arguments.group, arguments.seed)
@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     counts = ", ".join(f"{len(items)} {name}" for name, items in entries.items())
     print(f"{arguments.output}: {counts} cases" + (f" in {arguments.folds} folds" if arguments.folds else ""))
+    for line in left_out:
+        print(f"left out: {line}")
     return 0
 
 
@@ -122,8 +124,9 @@ def _shuffled_groups(pairs: list[Pair], images: Path, pattern: str | None, seed:
         regex = re.compile(pattern) if pattern else None
     except re.error as error:
         raise UsageError(f"option --group: {pattern!r} is no regular expression: {error}.") from error
-    groups: dict[str, list[Pair]] = {}
+    groups: dict[object, list[Pair]] = {}
     root = images.absolute()
+    patients = {} if regex else _patients(pairs)
     for pair in pairs:
         # A folder above tells no patients apart.
         name = (pair[0].relative_to(root) if pair[0].is_relative_to(root) else pair[0]).as_posix()
@@ -132,10 +135,33 @@ def _shuffled_groups(pairs: list[Pair], images: Path, pattern: str | None, seed:
             raise UsageError(
                 f"option --group: {pattern!r} matches nothing in {name}.", hint="Match every path below IMAGES."
             )
-        groups.setdefault(found[1 if found.re.groups else 0] if found else name, []).append(pair)
+        own = found[1 if found.re.groups else 0] if found else patients.get(pair[0], name)
+        groups.setdefault(own, []).append(pair)
     ordered = list(groups.values())
     random.Random(seed).shuffle(ordered)
     return ordered
+
+
+def _patients(pairs: list[Pair]) -> dict[Path, tuple[str, str]]:
+    """Patient ID and its issuer of DICOM cases that have one; of none if all have the same, as after anonymisation."""
+    found = {image: patient for image, _ in pairs if (patient := _patient_of(image))}
+    return found if len(set(found.values())) > 1 else {}
+
+
+def _patient_of(image: Path) -> tuple[str, str] | None:
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    if is_volume(image):
+        return None
+    for path in sorted(image.rglob("*")) if image.is_dir() else [image]:
+        try:
+            header = pydicom.dcmread(path, specific_tags=["PatientID", "IssuerOfPatientID"], stop_before_pixels=True)
+        except (InvalidDicomError, OSError):
+            continue
+        own = str(header.get("PatientID") or "").strip()
+        return (own, str(header.get("IssuerOfPatientID") or "").strip()) if own else None
+    return None
 
 
 def _held_out(groups: list[list[Pair]], share: float) -> dict[str, list[tuple[Pair, dict[str, int]]]]:
@@ -169,9 +195,12 @@ def _in_folds(groups: list[list[Pair]], count: int) -> dict[str, list[tuple[Pair
     return {"training": items}
 
 
-def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    """Volumes with their label maps: by name, and DICOM series by the Segmentation that refers to them."""
-    series = _pairs_by_series(images, labels)
+def _pairs(images: Path, labels: Path) -> tuple[list[Pair], list[str]]:
+    """Volumes with their label maps: by name, and DICOM series by the Segmentation that refers to them.
+
+    With it, in words, what is in neither way part of a pair.
+    """
+    series, without = _pairs_by_series(images, labels)
     covered = {path for image, _ in series for path in (image, *image.parents)}
     found = [
         path
@@ -199,7 +228,18 @@ def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
     pairs = sorted([*named, *series])
     if len(pairs) < 2:
         raise NoImageFoundError(f"{images}: {len(pairs)} volumes with label maps, at least 2 are needed.")
-    return pairs
+    used = {path for pair in pairs for path in pair}
+    unused = [path for paths in by_name.values() for path in paths if path.absolute() not in used]
+    alone = [name for name, place in without if not ({place, *place.parents} & used)]
+    left_out = [
+        f"{len(names)} {what}, the first is {names[0]}"
+        for names, what in (
+            (sorted(path.name for path in unused), "label maps of no volume"),
+            (alone, "DICOM series without a Segmentation"),
+        )
+        if names
+    ]
+    return pairs, left_out
 
 
 def _check_distinct_labels(pairs: list[Pair]) -> None:
@@ -214,16 +254,19 @@ def _check_distinct_labels(pairs: list[Pair]) -> None:
             )
 
 
-def _pairs_by_series(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+def _pairs_by_series(images: Path, labels: Path) -> tuple[list[Pair], list[tuple[str, Path]]]:
+    """DICOM series with their Segmentations, and name and first file of those without one."""
     from ..inputs import survey
     from ..sources import DicomSeries
 
     segmentations = _segmentations(labels)
     if not segmentations:
-        return []
-    pairs = []
+        return [], []
+    pairs, without = [], []
     for source in survey(images).sources:
-        if isinstance(source, DicomSeries) and (own := segmentations.get(source.series_uid)):
+        if not isinstance(source, DicomSeries):
+            continue
+        if own := segmentations.get(source.series_uid):
             if len(own) > 1:
                 raise UsageError(
                     f"series {source.series_uid}: {len(own)} DICOM Segmentations refer to it, expected one: "
@@ -231,7 +274,9 @@ def _pairs_by_series(images: Path, labels: Path) -> list[tuple[Path, Path]]:
                     hint="Keep the one to train on.",
                 )
             pairs.append((_place_of(source).absolute(), own[0].absolute()))
-    return pairs
+        else:
+            without.append((source.selector, source.paths[0].absolute()))
+    return pairs, without
 
 
 def _segmentations(labels: Path) -> dict[str, list[Path]]:

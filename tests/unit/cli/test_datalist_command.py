@@ -271,3 +271,37 @@ def test_a_series_without_rescale_is_listed(tmp_path):
         label = np.zeros(source.shape, np.uint8)
         make_nifti(tmp_path / "labels" / f"case{number}.nii.gz", label, np.array(source.affine))
     assert run(tmp_path, tmp_path / "images", tmp_path / "labels")[0] == 0
+
+
+def test_what_belongs_to_no_pair_is_told(cases, tmp_path, capsys):
+    make_nifti(tmp_path / "labels" / "other.nii.gz", EMPTY)
+    make_series(tmp_path / "images" / "patient_1" / "scout", shape=SHAPE, series=7)
+    code, found = run(tmp_path, tmp_path / "images", tmp_path / "labels")
+    assert code == 0
+    assert len(found) == 2
+    said = capsys.readouterr().out
+    assert "left out: 1 label maps of no volume, the first is other.nii.gz" in said
+    alone = choose_series(discover_sources(tmp_path / "images" / "patient_1" / "scout")).selector
+    assert f"left out: 1 DICOM series without a Segmentation, the first is {alone}" in said
+
+
+@pytest.mark.parametrize(("patients", "divided"), [("abab", False), ("abca", False), ("aaaa", True), ("    ", True)])
+def test_dicom_studies_of_one_patient_are_not_divided(tmp_path, patients, divided):
+    # As after anonymisation, one identity for all, or none, tells no patients apart.
+    (tmp_path / "labels").mkdir()
+    for number, patient in enumerate(patients):
+        folder = tmp_path / "images" / f"case_{number}"
+
+        def name_patient(_, header, patient=patient):
+            header.PatientID = patient
+
+        made = make_series(folder, shape=(8, 8, 4), series=number + 1, study=number + 1, change=name_patient)
+        make_nifti(tmp_path / "labels" / f"case_{number}.nii.gz", np.zeros((8, 8, 4), np.uint8), made.affine)
+    path = tmp_path / "list.json"
+    words = ["datalist", str(tmp_path / "images"), str(tmp_path / "labels"), "-o", str(path), "--validation", "0.25"]
+    assert main(words) == 0
+    content = json.loads(path.read_text())
+    kept = {patients[int(case["image"][-1])] for case in content["training"]}
+    held_out = [patients[int(case["image"][-1])] for case in content["validation"]]
+    assert held_out
+    assert bool(kept & set(held_out)) is divided
