@@ -84,7 +84,11 @@ class Batch:
     def summary(self):
         """Give how it went: ``"2 of 3 volumes segmented; CT 2: ..."``."""
         done = [run for run in self.outcomes if run.error is None]
-        failed = [f"{run.volume.GetName()}: {run.error.message}" for run in self.outcomes if run.error is not None]
+        failed = [
+            f"{run.volume.GetName()}: {run.error.message} {run.error.hint}".strip()
+            for run in self.outcomes
+            if run.error is not None
+        ]
         return "; ".join([f"{len(done)} of {len(self.volumes)} volumes segmented", *failed])
 
     def poll(self):

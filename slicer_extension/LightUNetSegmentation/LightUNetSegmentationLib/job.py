@@ -225,7 +225,8 @@ class Job:
                 self.lastProgress = event
                 events.append(event)
             elif event["event"] == "error":
-                self._failure = ModuleError(event.get("message", ""), event.get("hint", ""), kind=event.get("kind", ""))
+                hint = _inSlicer(event.get("hint", ""))
+                self._failure = ModuleError(event.get("message", ""), hint, kind=event.get("kind", ""))
             elif event["event"] == "done":
                 self.result = event
 
@@ -246,6 +247,14 @@ ERROR_PREFIX = "error: "
 """Starts the line in which the command line tells an error, with its hint, to people."""
 START_HINT = "Choose the Python program in Setup, or install the package there."
 
+REGULAR_HINT = (
+    "Resample it onto a regular grid first, with the module Resample Scalar/Vector/DWI Volume, or load the DICOM series "
+    "anew with acquisition geometry regularization."
+)
+
+_OPTIONS = (("--regularize", REGULAR_HINT),)
+"""Options of the command line that this module does not give, in a hint, and what to do here in their place."""
+
 _CAUSES = (
     ("No module named lightunet_monai", "The package is not installed for this Python.", "Setup: Install or repair."),
     ("No module named", "A part of the package is missing.", "Setup: Install or repair."),
@@ -259,6 +268,10 @@ _CAUSES = (
     ("No space left", "The disk is full.", "Make room in the folder for temporary files."),
 )
 """Text in the log, what it means, and what to do."""
+
+
+def _inSlicer(hint):
+    return next((here for option, here in _OPTIONS if option in hint), hint)
 
 
 def _plainCause(code, log):

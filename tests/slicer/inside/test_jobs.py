@@ -368,6 +368,7 @@ def test_a_frame_that_failed_does_not_show_the_lesions_of_another_one(make_seque
     ).start()
     batch.wait()
     assert [run.error is None for run in batch.outcomes] == [True, False, True]
+    assert batch.summary().endswith(": A gap of 5 mm. Ask for all slices.")
     (results,) = (one for one in slicer.util.getNodesByClass("vtkMRMLSequenceNode") if one is not sequence)
     counts = []
     for number in (0, 1, 2, 1):

@@ -70,6 +70,14 @@ def test_labels_threshold_and_measurements_are_those_of_the_package(ready, make_
         assert one["axial_short_axis_mm"] == pytest.approx(other["axial_short_axis_mm"], rel=0.03, abs=0.05)
 
 
+def test_a_sheared_volume_gets_advice_that_can_be_followed_here(ready, make_volume):
+    sheared = make_volume(ORIENTATIONS["axial"] @ np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.25], [0.0, 0.0, 1.0]]))
+    with pytest.raises(ModuleError, match="off a right angle") as caught:
+        segment(ready, sheared.node)
+    assert "--" not in caught.value.hint
+    assert "Resample it onto a regular grid first, with the module" in caught.value.hint
+
+
 def dicom_volume():
     """A volume that was read from a DICOM series, and the files by their identifiers."""
     series = os.environ.get("LIGHTUNET_DICOM_SERIES", "")
