@@ -17,7 +17,7 @@ from queue import Empty
 from typing import Any
 
 from ..errors import LightUNetError, OutputError
-from ..outputs.atomic import as_output_error
+from ..outputs.atomic import as_output_error, check_folder
 from .causes import Cause
 from .feed import Feed, FoundCase, Surveyed, Watch
 from .ledger import Ledger
@@ -313,15 +313,7 @@ def plan_folder(out: Path) -> Path:
         If it cannot be made or written to.
     """
     out = out.absolute()
-    try:
+    check_folder(out)
+    with as_output_error(out):
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".probe-{time.monotonic_ns()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written to: {error.strerror or error}.",
-            hint="Choose another output folder.",
-            reason="not-writable",
-        ) from error
     return out

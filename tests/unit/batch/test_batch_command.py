@@ -459,3 +459,11 @@ def test_a_root_that_is_missing_and_a_folder_without_a_ledger_are_refused(tmp_pa
     nothing = _run(sys.executable, "-m", "lightunet_monai", "batch", "status", str(tmp_path))
     assert nothing.returncode == 1
     assert "no ledger.sqlite" in nothing.stderr
+
+
+def test_a_file_in_place_of_the_output_folder_is_refused_and_stays(studies, tmp_path, capsys):
+    file = tmp_path / "taken"
+    file.write_text("mine")
+    assert main(["batch", str(studies), "-o", str(file)]) == 1
+    assert f"{file}: is a file, expected a folder" in capsys.readouterr().err
+    assert file.read_text() == "mine"
