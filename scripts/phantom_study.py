@@ -7,7 +7,7 @@
 They share no code with `lightunet simulate`, on which models are trained: anatomy, lesions and physics are
 written anew (`phantoms/`), rays and FDK are those of RTK (pip install itk-rtk). The same seed gives the same volumes.
 The first kind is after the phantoms of the VICTRE trial; models from 0.18.0 on have seen those of seed 101. No model
-has seen the second.
+has seen the second, by which nothing is chosen, or the third, by which choices are made.
 
 OUT/images, OUT/labels     NIfTI, HU and 1 in masses
 OUT/parameters             what was drawn and scanned, and what was measured in the volume, JSON
@@ -30,6 +30,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from phantoms.anatomy import Phantom, make_breast
+from phantoms.cells import burst, make_celled_breast, wavy
 from phantoms.clumps import ellipsoids, make_clumped_breast, star
 from phantoms.fields import Field, Grid
 from phantoms.lesions import draw_lesions
@@ -51,8 +52,9 @@ VERSION = 1
 ORIENTATIONS = ("LPS", "LAS", "RAS", "LSA", "RSP", "LIA", "PSL", "ASR")
 """Axes of the stored voxels: axial, coronal (slices from chest wall to nipple) and sagittal."""
 
-KINDS = ("compartments", "clumps")
-"""Of breasts and masses: after the VICTRE trial, and level sets of noise with masses of ellipsoids and cones."""
+KINDS = ("compartments", "clumps", "cells")
+"""Of breasts and masses: after the VICTRE trial; level sets of noise with masses of ellipsoids and cones; cells of fat
+and gland with masses that have waves or ridges."""
 
 LOWEST, HIGHEST = -1024, 3071
 """HU that are stored."""
@@ -120,9 +122,12 @@ def make_case(request: Request) -> Case:
     if request.kind == KINDS[0]:
         phantom = make_breast(random, voxel, scale=request.scale)
         relative = draw_lesions(random, phantom)
-    else:
+    elif request.kind == KINDS[1]:
         phantom = make_clumped_breast(random, voxel, scale=request.scale)
         relative = draw_lesions(random, phantom, {"lobulated": ellipsoids, "stellate": star})
+    else:
+        phantom = make_celled_breast(random, voxel, scale=request.scale)
+        relative = draw_lesions(random, phantom, {"wavy": wavy, "irregular": burst})
     tissues: dict[int, NDArray[np.float64]] = {int(tissue): mu for tissue, mu in sample_tissues(random).items()}
     tissues |= {label: factor * tissues[Tissue.GLAND] for label, factor in relative.items()}
     scan = sample_scan(random, phantom)

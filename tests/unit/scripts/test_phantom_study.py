@@ -18,6 +18,7 @@ SMALL = 0.45
 
 WITH_MASSES = Request(seed=1, number=1, projection=False, scale=SMALL)
 CLUMPS_WITH_MASSES = Request(seed=1, number=2, projection=False, scale=SMALL, kind="clumps")
+CELLS_WITH_MASSES = Request(seed=1, number=2, projection=False, scale=SMALL, kind="cells")
 
 
 def rtk_or_skip():
@@ -27,7 +28,7 @@ def rtk_or_skip():
         pytest.skip("RTK (itk-rtk) is not installed")
 
 
-@pytest.fixture(scope="module", params=[WITH_MASSES, CLUMPS_WITH_MASSES], ids=KINDS)
+@pytest.fixture(scope="module", params=[WITH_MASSES, CLUMPS_WITH_MASSES, CELLS_WITH_MASSES], ids=KINDS)
 def request_and_case(request):
     return request.param, make_case(request.param)
 
@@ -122,6 +123,7 @@ def test_kinds_have_masses_of_their_own():
             shapes[kind] |= {mass["kind"] for mass in record["phantom"]["masses"]}
     assert shapes["compartments"] <= {"lumpy", "spiculated", "oval"}
     assert shapes["clumps"] <= {"lobulated", "stellate"}
+    assert shapes["cells"] <= {"wavy", "irregular"}
     assert all(shapes.values())
 
 
