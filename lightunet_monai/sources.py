@@ -6,6 +6,7 @@ These are facts read from headers. Nothing here decodes a pixel or judges a geom
 from __future__ import annotations
 
 import io
+import os
 import re
 import zipfile
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from .errors import InputError, UnreadableFileError
+from .errors import InputError, UnreadableFileError, UnsupportedImageError
 
 Affine = tuple[tuple[float, float, float, float], ...]
 """4 rows of 4 numbers: voxel index (column, row, slice) to RAS+ patient millimetres."""
@@ -233,3 +234,19 @@ class DicomSeries:
 
 
 ImageSource = ImageFile | DicomSeries
+
+
+def as_path(item: object) -> Path:
+    """Take what a caller names an image by as a path.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If it cannot be one, such as a list of files.
+    """
+    if isinstance(item, (str, os.PathLike)):
+        return Path(item)
+    raise UnsupportedImageError(
+        f"An image of type {type(item).__name__}, expected a path, an ImageSource or a MetaTensor.",
+        hint="Give one image at a time; the files of a series by the folder that holds them.",
+    )

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.encaps import generate_fragments, generate_frames, parse_basic_offsets
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.pixels.utils import get_expected_length
 
 from ..errors import InputError, UnreadableFileError, UnsupportedImageError
 from .codestream import JPEG_FAMILY, RLE, plane_size
 from .dicom_file import read_dicom
+from .element_scan import NATIVE
 from .functional_groups import PARSE_ERRORS
 from .image2d_files import LUMINANCE
 from .image2d_pixels import Plane2D, check_size, is_plausible_spacing
@@ -125,6 +127,8 @@ def _decode(header: Any, path: Path, apply_voi: bool) -> tuple[NDArray[Any], NDA
     try:
         if header["PixelData"].is_undefined_length:  # the number of frames may be missing or wrong
             _refuse_frames(_stored_frames(header), path)
+        elif header.file_meta.TransferSyntaxUID in NATIVE:
+            _check_length(header, path)
         _check_components(header, path)
         padding = _padding(header)
         stored = pixel_array(header)  # YBR becomes RGB; more bytes than the header tells come as more frames
@@ -175,6 +179,17 @@ def _stored_frames(header: Any) -> int:
         return len(offsets)
     is_rle = header.file_meta.TransferSyntaxUID == RLE  # each frame is one fragment
     return sum(is_rle or fragment.startswith(_STARTS) for fragment in generate_fragments(stream))
+
+
+def _check_length(header: Any, path: Path) -> None:
+    """Refuse uncompressed pixels that are cut."""
+    found, expected = len(header.PixelData), get_expected_length(header)
+    if found < expected:
+        raise UnreadableFileError(
+            f"{path}: truncated, {found} bytes of pixels, expected {expected}.",
+            hint="Copy or export it again.",
+            reason="truncated",
+        )
 
 
 def _check_components(header: Any, path: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import GeometryError, UnsupportedImageError
 from ..inputs import load_image2d, load_mask2d
 from ..inputs.image2d_pixels import PLAUSIBLE_SPACING_MM, Plane2D, check_contrast, check_size, is_plausible_spacing
-from ..sources import DicomSeries, ImageFile
+from ..sources import DicomSeries, ImageFile, as_path
 
 
 class LoadImage2Dd(LoadImaged):
@@ -132,4 +132,4 @@ def _checked_affine(image: MetaTensor, name: str) -> NDArray[np.float64]:
 def _path(item: Any) -> Path:
     if isinstance(item, DicomSeries):
         return item.paths[0] if len(item.paths) == 1 else item.paths[0].parent
-    return item.path if isinstance(item, ImageFile) else Path(item)
+    return item.path if isinstance(item, ImageFile) else as_path(item)

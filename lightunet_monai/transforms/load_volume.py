@@ -22,7 +22,7 @@ from ..errors import GeometryError, UnsupportedImageError
 from ..inputs import choose_series, discover_sources, load_volume
 from ..inputs.image_header import check_affine
 from ..labels import LabelTable
-from ..sources import DicomSeries, ImageFile
+from ..sources import DicomSeries, ImageFile, as_path
 from .model_grid import unify_lesions
 
 
@@ -89,7 +89,7 @@ class LoadImageVolumed(LoadImaged):
     def _choose(self, item: Any) -> Any:
         if isinstance(item, (torch.Tensor, np.ndarray, ImageFile, DicomSeries)):
             return item
-        return choose_series(discover_sources(Path(item)), assume_hu=self.assume_hu)
+        return choose_series(discover_sources(as_path(item)), assume_hu=self.assume_hu)
 
     def _load(self, item: Any) -> MetaTensor:
         if isinstance(item, (torch.Tensor, np.ndarray)):

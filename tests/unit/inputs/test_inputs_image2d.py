@@ -561,7 +561,9 @@ def test_dicom_refusals(tmp_path):
         "2 frames": make_dicom2d(tmp_path / "frames.dcm", NumberOfFrames=2, PixelData=two.tobytes()),
         "without pixels": make_dicom2d(tmp_path / "none.dcm", PixelData=None),
         "modality MR": make_dicom2d(tmp_path / "mr.dcm", modality="MR"),
-        "cannot be decoded": make_dicom2d(tmp_path / "short.dcm", PixelData=GREY.tobytes()[:100]),
+        f"truncated, 100 bytes of pixels, expected {GREY.size}": make_dicom2d(
+            tmp_path / "short.dcm", PixelData=GREY.tobytes()[:100]
+        ),
         "at most": make_dicom2d(tmp_path / "large.dcm", Rows=60000, Columns=60000),
         "photometric": make_dicom2d(tmp_path / "odd.dcm", PhotometricInterpretation="CMYK"),
     }

@@ -20,6 +20,7 @@ from lightunet_monai.errors import (
 )
 from lightunet_monai.sources import DicomSeries, ImageFile
 from lightunet_monai.transforms import (
+    LoadImage2Dd,
     LoadImageVolumed,
     RandSampleSlicesd,
     SaveImageLabelMapd,
@@ -71,6 +72,16 @@ def test_a_volume_in_memory_passes_through_unchanged():
 def test_a_volume_in_memory_without_the_geometry_of_one_is_refused(volume, error, word):
     with pytest.raises(error, match=word):
         LoadImageVolumed("image")({"image": volume})
+
+
+@pytest.mark.parametrize("loader", [LoadImageVolumed, LoadImage2Dd])
+@pytest.mark.parametrize(
+    ("image", "word"), [(["1.dcm", "2.dcm"], "type list"), (None, "type NoneType"), (b"a.nii", "type bytes")]
+)
+def test_what_names_no_image_is_refused_by_its_type(loader, image, word):
+    with pytest.raises(UnsupportedImageError, match=f"{word}, expected a path") as caught:
+        loader("image")({"image": image})
+    assert "the folder that holds them" in caught.value.hint
 
 
 def test_a_refused_study_never_falls_back_to_another_reader(tmp_path):
