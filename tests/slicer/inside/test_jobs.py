@@ -338,7 +338,7 @@ def test_a_volume_that_was_removed_before_its_turn_is_not_segmented(make_volume,
     batch = Batch([one.node for one in made], lambda volume: SegmentRun(volume, interpreter=interpreter)).start()
     scene.RemoveNode(made[1].node)
     batch.wait()
-    assert batch.summary() == "1 of 2 volumes segmented; two: The volume was removed before its turn."
+    assert batch.summary() == "1 of 2 volumes segmented; two: The volume was removed before its turn. Load it again."
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
 
