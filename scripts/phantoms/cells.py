@@ -55,7 +55,7 @@ def _draw_cells(random: np.random.Generator, phantom: Phantom, target: float, in
     count = np.bincount(own.ravel(), minlength=len(points))
     total = np.bincount(own.ravel(), wish.ravel(), minlength=len(points))
     by_cell = total / np.maximum(count, 1) + 0.5 * random.standard_normal(len(points))
-    # Within a wall's reach the wish of a cell falls, and between two cells of fat it rises: strands of gland.
+    # Near the walls of cells the level is higher: strands of gland run between cells of fat.
     strands = random.uniform(0.3, 1.5) * np.exp(-(((beyond - first) / random.uniform(0.8, 2.0)) ** 2))
     level = (by_cell[own] + strands + 0.2 * smooth_noise(random, grid, 6.0, 2)).astype(np.float32)
     fine = finer(level)
