@@ -91,7 +91,8 @@ class Ledger:
         with _own_errors(self.path):
             if owner is None and not self.path.is_file():
                 raise OutputError(f"{out}: no {name}, expected the output folder of a batch.", hint="Check the path.")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if owner is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             try:
                 self._open(owner)

@@ -14,7 +14,7 @@ import pytest
 from lightunet_monai.batch import feed
 from lightunet_monai.batch.causes import Cause, cause_of
 from lightunet_monai.batch.driver import Batch
-from lightunet_monai.batch.feed import Watch
+from lightunet_monai.batch.feed import Feed, Watch
 from lightunet_monai.batch.keys import case_key, former_series_hash
 from lightunet_monai.batch.lease import Owner
 from lightunet_monai.batch.ledger import FILE_NAME, Ledger
@@ -352,6 +352,25 @@ def test_an_output_folder_that_goes_away_ends_the_run_with_a_message(tmp_path):
     message = "out: cannot be written: No such file|ledger.sqlite: the ledger cannot be used"
     with Ledger(out, Owner.of_this_process()) as ledger, pytest.raises(OutputError, match=message):
         Batch(lambda: list_units(root), ledger, Pool()).run(threading.Event())
+
+
+def test_an_output_folder_that_is_gone_before_the_survey_begins_is_told_as_gone(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_series(root / "study")
+
+    class LateFeed(Feed):
+        def run(self):
+            shutil.rmtree(out)
+            super().run()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lightunet_monai.batch.driver.Feed", LateFeed)
+        with (
+            Ledger(out, Owner.of_this_process()) as ledger,
+            pytest.raises(OutputError, match="out: cannot be written: No such file"),
+        ):
+            Batch(lambda: list_units(root), ledger, FailingPool()).run(threading.Event())
+    assert not out.exists()
 
 
 def test_a_copy_in_a_watched_folder_is_tried_when_the_first_is_gone(tmp_path):
