@@ -36,9 +36,10 @@ _NUMBERS = {
 _STYLE = (
     "body{font-family:system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse;width:100%}"
     "th,td{padding:.3em .6em;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
-    "th{font-size:.9em}.number{text-align:right}td.case{font-family:monospace;word-break:break-all;min-width:7em}"
+    "thead th{font-size:.9em}.number{text-align:right}"
+    "th.case{font-weight:normal;font-family:monospace;word-break:break-all;min-width:7em}"
     "td.words{overflow-wrap:anywhere;width:40%;min-width:12em}img{height:80px}"
-    ".failed td{background:#fdecea}.skipped td{color:#666}"
+    ".failed>*{background:#fdecea}.skipped>*{color:#666}"
 )
 
 
@@ -102,8 +103,9 @@ def _write_json(stream: TextIO, ledger: Ledger) -> None:
 
 def _write_page(stream: TextIO, ledger: Ledger, out: Path) -> None:
     total = ", ".join(f"{count} {state}" for state, count in ledger.counts().items() if count)
-    numbers = "".join(f'<th class="number">{name}</th>' for name in _NUMBERS.values())
-    head = f"<th>picture</th><th>case</th><th>state</th>{numbers}<th>what happened</th>"
+    numbers = "".join(f'<th scope="col" class="number">{name}</th>' for name in _NUMBERS.values())
+    first = "".join(f'<th scope="col">{name}</th>' for name in ("picture", "case", "state"))
+    head = f'{first}{numbers}<th scope="col">what happened</th>'
     stream.write(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -128,8 +130,8 @@ def _line(row: dict[str, Any], out: Path) -> str:
     reason = f"<b>{html.escape(row['reason'])}</b>" if row["reason"] else ""
     words = " ".join(filter(None, (reason, html.escape(row["message"] or ""), html.escape(row["hint"] or ""))))
     return (
-        f'<tr class="{row["state"]}"><td>{picture}</td><td class="case">{name}</td><td>{row["state"]}</td>{numbers}'
-        f'<td class="words">{words}</td></tr>\n'
+        f'<tr class="{row["state"]}"><td>{picture}</td><th scope="row" class="case">{name}</th>'
+        f'<td>{row["state"]}</td>{numbers}<td class="words">{words}</td></tr>\n'
     )
 
 

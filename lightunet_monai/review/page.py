@@ -20,11 +20,12 @@ p.note, figcaption, nav {{ color: {FAINT}; font-size: .9rem; }}
 nav a {{ color: {INK}; margin-right: 1rem; }}
 table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ border-bottom: 1px solid #2a2e33; padding: .25rem .6rem; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; }} th {{ color: {FAINT}; font-weight: normal; }}
+th:first-child, td:first-child {{ text-align: left; }} th {{ font-weight: normal; }} thead th {{ color: {FAINT}; }}
 figure {{ margin: 1rem 0; overflow-wrap: anywhere; }} img {{ max-width: 100%; }}
 section {{ overflow-x: auto; }}
 @media print {{
-  body, h1, h2, td, th, nav, nav a, p.note, p.statement, figcaption {{ color: black; }} body {{ background: white; }}
+  body, h1, h2, td, th, thead th, nav, nav a, p.note, p.statement, figcaption {{ color: black; }}
+  body {{ background: white; }}
   h2 {{ break-after: avoid; }} figure {{ break-inside: avoid; }} section {{ overflow-x: visible; }}
 }}
 """
@@ -299,9 +300,14 @@ def _figure(png: bytes, caption: str) -> str:
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    body = "".join(_row(*row) for row in rows)
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>\n"
+
+
+def _row(name: str, *cells: str) -> str:
+    values = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f'<tr><th scope="row">{escape(name)}</th>{values}</tr>\n'
 
 
 def _note(text: str) -> str:

@@ -82,6 +82,17 @@ def _widths_of_pictures(browser) -> list[int]:
     return list(browser.execute_async_script(script))
 
 
+def _check_headers(browser) -> None:
+    """Who hears a cell of a table hears what its row is about, too."""
+    script = """
+        return [...document.querySelectorAll('tbody tr')].map(
+            row => [...row.querySelectorAll('th[scope=row]')].map(header => header.textContent.trim()));
+    """
+    headers = browser.execute_script(script)
+    assert headers
+    assert all(len(row) == 1 and row[0] for row in headers)
+
+
 def _check_narrow(browser) -> None:
     """On a telephone the page is as wide as the screen; tables that are wider move by themselves."""
     screen = {"width": 360, "height": 700, "deviceScaleFactor": 1, "mobile": True}
@@ -118,6 +129,7 @@ def test_an_evaluation_shows_its_pictures_curves_and_links(browser, cases, a_bun
     assert targets
     for target in targets:
         assert browser.find_element("id", target).is_displayed(), target
+    _check_headers(browser)
     _check_narrow(browser)
     _check_print(browser)
 
@@ -131,6 +143,7 @@ def test_a_batch_shows_its_pictures_and_links_its_reports(browser, cases, a_bund
     words = [studies, "-o", out, "--bundle", a_bundle, "--engine", "torch", "--device", "cpu", "--threads", "1"]
     assert main(["batch", *map(str, words)]) == 1  # one case failed
     _open(browser, out / "summary.html")
+    _check_headers(browser)
     assert len(browser.find_elements("css selector", "tr.done")) == 2
     failed = browser.find_element("css selector", "tr.failed")
     assert "broken" not in failed.text, "cases are named by their keys alone"
@@ -140,7 +153,7 @@ def test_a_batch_shows_its_pictures_and_links_its_reports(browser, cases, a_bund
     assert min(widths) > 100
     links = [
         Path(unquote(urlsplit(link.get_attribute("href")).path))
-        for link in browser.find_elements("css selector", "td a")
+        for link in browser.find_elements("css selector", "tbody a")
     ]
     assert len(links) == 4  # two reports, two pictures
     assert all(link.is_file() for link in links)

@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
-        if self.open and self.open[-1] == "td":
+        if self.open and self.open[-1] in ("th", "td"):
             self.cells.append(data)
 
 
