@@ -94,20 +94,41 @@ def simulate(workers: int, plan: Plan, studies_each: int = 40) -> Figures:
     )
 
 
+def _number(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} found, a finite number of 0 or more expected")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if value == 0.0:
+        raise argparse.ArgumentTypeError(f"{text} found, a number above 0 expected")
+    return value
+
+
+def _workers(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} found, at least 1 expected")
+    return value
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--decode", type=float, default=0.5, help="seconds: reading from memory, decoding, checks")
-    parser.add_argument("--infer", type=float, default=1.0, help="seconds: resampling, network, restoring")
-    parser.add_argument("--finish", type=float, default=1.5, help="seconds: measuring, picture, writing")
-    parser.add_argument("--read-mb", type=float, default=168.0, help="of a study (512 x 512 x 320, uncompressed)")
-    parser.add_argument("--write-mb", type=float, default=2.0, help="of its results")
-    parser.add_argument("--storage", type=float, default=2000.0, help="MB a second, of all workers together")
-    parser.add_argument("--ledger", type=float, default=0.003, help="seconds of one flushed transaction")
-    parser.add_argument("--spread", type=float, default=0.4, help="log-normal spread of the size of studies")
-    parser.add_argument("--mtbf", type=float, default=200.0, help="hours between two losses of a worker")
-    parser.add_argument("--restart", type=float, default=60.0, help="seconds until it is back")
-    parser.add_argument("--price", type=float, default=0.0, help="of a worker an hour; adds a column")
-    parser.add_argument("--workers", type=int, nargs="*", default=list(WORKERS))
+    parser.add_argument("--decode", type=_number, default=0.5, help="seconds: reading from memory, decoding, checks")
+    parser.add_argument("--infer", type=_number, default=1.0, help="seconds: resampling, network, restoring")
+    parser.add_argument("--finish", type=_positive, default=1.5, help="seconds: measuring, picture, writing")
+    parser.add_argument("--read-mb", type=_number, default=168.0, help="of a study (512 x 512 x 320, uncompressed)")
+    parser.add_argument("--write-mb", type=_number, default=2.0, help="of its results")
+    parser.add_argument("--storage", type=_positive, default=2000.0, help="MB a second, of all workers together")
+    parser.add_argument("--ledger", type=_number, default=0.003, help="seconds of one flushed transaction")
+    parser.add_argument("--spread", type=_number, default=0.4, help="log-normal spread of the size of studies")
+    parser.add_argument("--mtbf", type=_positive, default=200.0, help="hours between two losses of a worker")
+    parser.add_argument("--restart", type=_number, default=60.0, help="seconds until it is back")
+    parser.add_argument("--price", type=_number, default=0.0, help="of a worker an hour; adds a column")
+    parser.add_argument("--workers", type=_workers, nargs="+", default=list(WORKERS))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     fields = {name: getattr(arguments, name) for name in Plan.__dataclass_fields__}

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lightunet_monai import Predictor
-from lightunet_monai.errors import LightUNetError
+from lightunet_monai.errors import LightUNetError, NoImageFoundError
 from lightunet_monai.inputs import load_image2d, load_mask2d
 from lightunet_monai.options import RunOptions
 
@@ -49,6 +49,11 @@ def _print_scores(parser: argparse.ArgumentParser, arguments: argparse.Namespace
     if arguments.section not in lists:
         parser.error(f"{arguments.datalist}: no section {arguments.section!r}, expected one of {', '.join(lists)}.")
     cases = lists[arguments.section]
+    if not cases:
+        raise NoImageFoundError(
+            f"{arguments.datalist}: section {arguments.section!r}: no case.",
+            hint="List at least one image and mask there.",
+        )
     rows = [(case, _score(predictor, arguments.datalist.parent, case)) for case in cases]
     kinds = sorted({str(case["class"]) for case, _ in rows if "class" in case})
     print("| images | cases | Dice mean [95 %] | Dice median | nothing found | marked without a lesion |")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from ..inference.bundle import open_training
     from ..inference.bundle_files import check_new_bundle, find_bundle, read_metadata
     from ..labels import default_model
     from ..outputs.atomic import as_output_error, check_folder
@@ -79,22 +82,25 @@ def _train(arguments: argparse.Namespace) -> int:
     overrides = training_overrides(arguments, root, model)
     check_folder(arguments.output)
     check_new_bundle(root, arguments.output / "bundle")
+    with _as_setup_error(root):
+        workflow = open_training(root, overrides, model)
+        _check_cases(workflow)  # before the folder is made: of a wrong list nothing stays
     with as_output_error(arguments.output):
         arguments.output.mkdir(parents=True, exist_ok=True)
     with locked_folder(arguments.output, wait=False):  # two would write one state, one model and one cache
-        return _run(arguments, root, metadata, model, overrides)
+        return _run(arguments, root, metadata, model, workflow)
 
 
-def _run(
-    arguments: argparse.Namespace, root: Path, metadata: dict[str, Any], model: str, overrides: dict[str, Any]
-) -> int:
+def _run(arguments: argparse.Namespace, root: Path, metadata: dict[str, Any], model: str, workflow: Any) -> int:
     from ..inference.bundle_files import holds_weights, takes_pictures, write_bundle
     from ..outputs.atomic import as_output_error
 
-    workflow = _set_up(root, overrides, model, arguments.progress)
+    with _as_setup_error(root):
+        workflow.initialize()
+        get = workflow.parser.get_parsed_content
+        _report(get("train#trainer"), get("validate#evaluator"), get("validate#handlers#0"), arguments.progress)
     if not arguments.verbose:
         _leave_errors_to_the_command(workflow)
-    _check_cases(workflow)
     try:
         workflow.run()
         workflow.finalize()
@@ -128,15 +134,11 @@ def _run(
     return 0
 
 
-def _set_up(root: Path, overrides: dict[str, Any], model: str, progress: str) -> Any:
-    """Open the training of a bundle, make its parts and let it tell how it goes on."""
-    from ..inference.bundle import open_training
-
+@contextlib.contextmanager
+def _as_setup_error(root: Path) -> Iterator[None]:
+    """Turn what MONAI raises of parts that cannot be made into an error of ours."""
     try:
-        workflow = open_training(root, overrides, model)
-        workflow.initialize()
-        get = workflow.parser.get_parsed_content
-        _report(get("train#trainer"), get("validate#evaluator"), get("validate#handlers#0"), progress)
+        yield
     except LightUNetError:
         raise
     except (RuntimeError, *SETUP_ERRORS) as error:
@@ -148,7 +150,6 @@ def _set_up(root: Path, overrides: dict[str, Any], model: str, progress: str) ->
             f"{root}: the training cannot be set up: {type(cause).__name__}: {cause}.",
             hint="Check what --set gives, and configs/train.json of the bundle.",
         ) from error
-    return workflow
 
 
 def _leave_errors_to_the_command(workflow: Any) -> None:
@@ -196,14 +197,15 @@ def _stopped(root: Path, error: Exception) -> LightUNetError:
 
 
 def _check_cases(workflow: Any) -> None:
-    """Refuse label maps beside their volumes now, not when their turn comes."""
+    """Refuse a list without cases, and label maps beside their volumes, now and not when their turn comes."""
     from ..transforms import LoadImageVolumed
     from ..transforms.check_label_grids import check_label_grids
 
     get = workflow.parser.get_parsed_content
     loaders = [item for item in get("preprocessing").transforms if isinstance(item, LoadImageVolumed)]
+    cases = [*get("train#dataset_data"), *get("validate#dataset#data")]
     if loaders:  # none for 2-D images
-        check_label_grids([*get("train#dataset_data"), *get("validate#dataset#data")], loaders[0])
+        check_label_grids(cases, loaders[0])
 
 
 def _report(trainer: Any, validator: Any, keep_best: Any, kind: str) -> None:

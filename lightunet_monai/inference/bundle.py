@@ -209,17 +209,7 @@ def _parse(root: Path, names: list[str], overrides: Mapping[str, Any]) -> tuple[
 
 
 def _resolve(root: Path, names: list[str], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    from monai.bundle import ConfigWorkflow
-
-    # MONAI warns on standard output that it leaves our logging alone, which is what we asked for.
-    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
-    parser = ConfigWorkflow(
-        config_file=[str(root / "configs" / name) for name in names],
-        meta_file=str(root / "configs" / "metadata.json"),
-        logging_file=False,
-        workflow_type="inference",
-        **overrides,
-    ).parser
+    parser = _workflow(root, names, "inference", overrides).parser
     parts = {name: parser.get_parsed_content(name) for name in PART_IDS}
     settings = {name: parser.get_parsed_content(name, default=None) for name in SETTING_IDS}
     return parts, {name: value for name, value in settings.items() if value is not None}
@@ -259,13 +249,18 @@ def open_training(path: str | Path | None, overrides: Mapping[str, Any], model: 
         *overlays_of(metadata, model, for_training=True),
     ]
     check_configs(root, names)
+    return _workflow(root, names, "train", {"bundle_root": str(root), **overrides})
+
+
+def _workflow(root: Path, names: list[str], kind: str, overrides: Mapping[str, Any]) -> Any:
     from monai.bundle import ConfigWorkflow
 
+    # MONAI warns on standard output that it leaves our logging alone, which is what we asked for.
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     return ConfigWorkflow(
         config_file=[str(root / "configs" / name) for name in names],
         meta_file=str(root / "configs" / "metadata.json"),
         logging_file=False,
-        workflow_type="train",
-        bundle_root=str(root),
+        workflow_type=kind,
         **overrides,
     )

@@ -3,6 +3,7 @@
 from .augmentation import AugmentBatch
 from .autocast import AutocastInferer
 from .batch_norm import PreciseBatchNorm
+from .case_cache import CaseCache
 from .channels import lesion_channels
 from .checkpoints import EarlyStop, KeepBest, ResumeState, start_from
 from .divergence import CheckLoss
@@ -16,6 +17,7 @@ from .validation import Validation
 __all__ = [
     "AugmentBatch",
     "AutocastInferer",
+    "CaseCache",
     "CaseHash",
     "CheckLoss",
     "ClipGradients",

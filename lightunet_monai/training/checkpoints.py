@@ -30,6 +30,10 @@ SCHEDULE = ("t_total", "warmup_steps", "warmup_multiplier", "cycles", "end_lr", 
 """What MONAI's schedules keep in their state although their configuration decides it."""
 
 
+UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, UnpicklingError)
+"""What `torch.load` raises of a file that is damaged, cut off or of another kind."""
+
+
 def start_from(network: nn.Module, weights: str | Path) -> None:
     """Fill a network with the weights that training starts from.
 
@@ -226,7 +230,7 @@ class ResumeState:
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, UnpicklingError) as error:
+    except UNREADABLE as error:
         raise _unreadable(path) from error
     if not isinstance(state, dict):
         raise _unreadable(path)
@@ -272,7 +276,17 @@ def write_state(state: Mapping[str, Any], path: Path) -> None:
     """
     if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
         return
-    temporary = path.with_name(path.name + ".part")
+    write_whole(state, path, path.with_name(path.name + ".part"))
+
+
+def write_whole(state: Mapping[str, Any], path: Path, temporary: Path) -> None:
+    """Do what `write_state` does, in every process; those that write one file need a temporary name each.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, as on a full disk; the last one that was written stays.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -157,7 +157,7 @@ def list_labelled_cases(
     missing = [name for case in cases for name in case.values() if not os.path.exists(name)]  # too long a name, too
     if missing or not cases:
         found = f"{len(missing)} files are missing, the first is {missing[0]}" if missing else "no case"
-        hint = "Check the paths in the datalist."
+        hint = "Check the paths in the datalist." if missing else f"List at least one case there. {_FORM}"
         if fold is not None and not missing:
             found = f"no case where fold {fold} is held out, found the folds {', '.join(map(str, folds)) or 'none'}"
             hint = "Hold out one of several folds."

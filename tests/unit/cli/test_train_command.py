@@ -183,7 +183,24 @@ def test_a_label_map_beside_its_volume_is_refused_before_the_first_epoch(a_place
     assert main(_command(a_place, tmp_path / "new", *words)) == 1
     assert "label.nii.gz: (24, 20, 10) voxels, its volume has (24, 20, 12)" in capsys.readouterr().err
     assert "Traceback" not in caplog.text
-    assert not list((tmp_path / "new").rglob("*.pt"))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("missing.json", None, "missing.json: no such file."),
+        ("empty.json", {"training": [], "validation": []}, "List at least one case there."),
+    ],
+)
+def test_a_datalist_without_cases_leaves_no_output_folder(a_place, tmp_path, capsys, name, content, told):
+    if content is not None:
+        (tmp_path / name).write_text(json.dumps(content))
+    assert main(_command(a_place, tmp_path / "new", "--data", str(tmp_path / name))) == 1
+    said = capsys.readouterr()
+    assert told in said.err
+    assert "Logging file" not in said.out, "a remark of MONAI's for its own developers"
+    assert not (tmp_path / "new").exists()
 
 
 @NO_WARNINGS_OF_OTHERS

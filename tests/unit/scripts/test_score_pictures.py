@@ -1,4 +1,4 @@
-"""Scores of pictures: a row a class and one of all, and one line where the datalist is none."""
+"""Scores of pictures: a row a class and one of all, and one line where the datalist is none or has no case."""
 
 import json
 
@@ -13,7 +13,12 @@ CASE = {"image": "a.png", "label": "m.png"}
 
 @pytest.mark.parametrize(
     ("content", "kinds"),
-    [({"test": [CASE]}, ["all"]), ({"test": [CASE, {**CASE, "class": "benign"}]}, ["benign", "all"]), ([1], None)],
+    [
+        ({"test": [CASE]}, ["all"]),
+        ({"test": [CASE, {**CASE, "class": "benign"}]}, ["benign", "all"]),
+        ([1], None),
+        ({"test": []}, None),
+    ],
 )
 def test_each_class_and_all_have_one_row(tmp_path, capsys, monkeypatch, content, kinds):
     bundle = tiny_bundle(tmp_path / "bundle")
@@ -25,6 +30,7 @@ def test_each_class_and_all_have_one_row(tmp_path, capsys, monkeypatch, content,
     said = capsys.readouterr()
     if kinds is None:
         assert said.err.startswith("error: ")
+        assert said.out == ""
         return
     rows = [line.split(" | ") for line in said.out.splitlines()[2:]]
     assert [row[0].strip("| ") for row in rows] == kinds
