@@ -248,5 +248,6 @@ def as_path(item: object) -> Path:
         return Path(item)
     raise UnsupportedImageError(
         f"An image of type {type(item).__name__}, expected a path, an ImageSource or a MetaTensor.",
-        hint="Give one image at a time; the files of a series by the folder that holds them.",
+        hint="Give one image at a time: the files of a series by the folder that holds them, an image of another "
+        "library by a file that it wrote.",
     )

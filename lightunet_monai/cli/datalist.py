@@ -227,14 +227,14 @@ def _pairs(images: Path, labels: Path) -> tuple[list[Pair], list[str]]:
         )
     pairs = sorted([*named, *series])
     if len(pairs) < 2:
-        raise NoImageFoundError(f"{images}: {len(pairs)} volumes with label maps, at least 2 are needed.")
+        raise NoImageFoundError(f"{images}: volumes with label maps: found {len(pairs)}, expected 2 or more.")
     used = {path for pair in pairs for path in pair}
     unused = [path for paths in by_name.values() for path in paths if path.absolute() not in used]
     alone = [name for name, place in without if not ({place, *place.parents} & used)]
     left_out = [
         f"{len(names)} {what}, the first is {names[0]}"
         for names, what in (
-            (sorted(path.name for path in unused), "label maps of no volume"),
+            (sorted(path.name for path in unused), f"label map{'' if len(unused) == 1 else 's'} of no volume"),
             (alone, "DICOM series without a Segmentation"),
         )
         if names

@@ -84,7 +84,8 @@ class Summary:
         each = _text(self.false_positives_per_clean_case, ".2f")
         lines.append("")
         lines.append(
-            f"{self.cases} volumes, {self.false_positives_per_case:.2f} false positives per volume; "
+            f"{self.cases} volume{'' if self.cases == 1 else 's'}, "
+            f"{self.false_positives_per_case:.2f} false positives per volume; "
             f"{self.clean_cases} of them without a lesion, with {each} each."
         )
         return "\n".join(lines)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..errors import DeviceMemoryError, InferenceError, LightUNetError, find_own_error
+from ..errors import DeviceMemoryError, InferenceError, LightUNetError, UnsupportedImageError, find_own_error
 from ..options import RunOptions
 from ..segmentation import Provenance, Segmentation
 from ..sources import DicomSeries, ImageFile, ImageSource
@@ -133,6 +133,7 @@ class Predictor:
         InferenceError
             If the network gives logits that are no finite numbers.
         """
+        _check_source(source)
         tell = progress or (lambda stage, fraction: None)
         seconds: dict[str, float] = {}
         with torch.inference_mode(), _own_errors():
@@ -245,6 +246,15 @@ def _check_finite(logits: torch.Tensor, engine: Engine) -> None:
             f"with engine {engine.name} in {engine.precision}.",
             hint="Check the values of the volume." if reference else "Use --engine torch --precision float32.",
             reason="not-a-number",
+        )
+
+
+def _check_source(source: object) -> None:
+    # Taken for what it says, it would fail only when the results are written.
+    if source is not None and not isinstance(source, (ImageFile, DicomSeries)):
+        raise UnsupportedImageError(
+            f"source: found {type(source).__name__}, expected an ImageSource.",
+            hint="Give ImageFile(Path(...)), or what choose_series(discover_sources(...)) gives.",
         )
 
 

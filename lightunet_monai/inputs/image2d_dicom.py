@@ -106,6 +106,29 @@ def _check(header: Any, path: Path) -> None:
             hint="Export it again as a grey or colour image.",
             reason="colour",
         )
+    _check_layout(header, path)
+
+
+def _check_layout(header: Any, path: Path) -> None:
+    """Refuse what leaves open, or contradicts, how the values of a pixel are stored."""
+    is_colour = header.PhotometricInterpretation in COLOUR and header.PhotometricInterpretation != "PALETTE COLOR"
+    expected = {
+        "SamplesPerPixel": (3,) if is_colour else (1,),
+        "BitsAllocated": (8, 16, 32),
+        "BitsStored": range(1, int(header.get("BitsAllocated") or 0) + 1),
+        "PixelRepresentation": (0, 1),
+        **({"PlanarConfiguration": (0, 1)} if is_colour else {}),
+    }
+    for name, values in expected.items():
+        found = header.get(name)
+        if found not in values:
+            what = "missing" if found in (None, "") else found
+            wanted = f"1 to {values[-1]}" if isinstance(values, range) else " or ".join(map(str, values))
+            raise UnreadableFileError(
+                f"{path}: {name} is {what} in its header, expected {wanted}.",
+                hint="Export it again.",
+                reason="pixel-layout",
+            )
 
 
 def _refuse_frames(frames: int, path: Path) -> None:
@@ -129,16 +152,16 @@ def _decode(header: Any, path: Path, apply_voi: bool) -> tuple[NDArray[Any], NDA
             _refuse_frames(_stored_frames(header), path)
         elif header.file_meta.TransferSyntaxUID in NATIVE:
             _check_length(header, path)
-        _check_components(header, path)
+        _check_codestream(header, path)
         padding = _padding(header)
-        stored = pixel_array(header)  # YBR becomes RGB; more bytes than the header tells come as more frames
+        stored = pixel_array(header)  # YBR becomes RGB
     except InputError:
         raise
     except Exception as error:  # each decoder has its own errors; the text of one may quote a header
-        raise _undecodable(path, type(error).__name__) from None
+        raise _undecodable(header, path, type(error).__name__) from None
     plane = (int(header.Rows), int(header.Columns))
     if stored.shape not in (plane, (*plane, 3)):
-        raise _undecodable(path, f"an array of shape {stored.shape}, expected {plane} or {(*plane, 3)}")
+        raise _undecodable(header, path, f"an array of shape {stored.shape}, expected {plane} or {(*plane, 3)}")
     is_measured = np.ones(plane, dtype=bool)
     if padding is not None and stored.ndim == 2 and header.PhotometricInterpretation in GREY:
         is_measured = (stored < padding[0]) | (stored > padding[1])
@@ -149,7 +172,7 @@ def _decode(header: Any, path: Path, apply_voi: bool) -> tuple[NDArray[Any], NDA
             stored = apply_modality_lut(stored, header)
             stored = apply_voi_lut(stored, header) if apply_voi else stored
     except Exception as error:  # tables of values can be damaged, too
-        raise _undecodable(path, type(error).__name__) from None
+        raise _undecodable(header, path, type(error).__name__) from None
     return stored.astype(np.float64), is_measured
 
 
@@ -182,7 +205,7 @@ def _stored_frames(header: Any) -> int:
 
 
 def _check_length(header: Any, path: Path) -> None:
-    """Refuse uncompressed pixels that are cut."""
+    """Refuse uncompressed pixels that are cut, or that the header contradicts."""
     found, expected = len(header.PixelData), get_expected_length(header)
     if found < expected:
         raise UnreadableFileError(
@@ -190,23 +213,39 @@ def _check_length(header: Any, path: Path) -> None:
             hint="Copy or export it again.",
             reason="truncated",
         )
+    columns, rows, bits = header.Columns, header.Rows, header.BitsAllocated
+    if found >= expected + columns * rows * bits // 8:
+        # A byte or two are filled up. One value more for each pixel means other bits, colours or sizes.
+        raise UnreadableFileError(
+            f"{path}: {found} bytes of pixels, expected {expected} for {columns} x {rows} pixels of "
+            f"{header.SamplesPerPixel} x {bits} bits, {header.PhotometricInterpretation}: the header contradicts the "
+            "pixels.",
+            hint="Export it again.",
+            reason="pixel-length",
+        )
 
 
-def _check_components(header: Any, path: Path) -> None:
-    """A decoder that gives three bytes a pixel where the header says one would be cut to a third of its rows."""
+def _check_codestream(header: Any, path: Path) -> None:
+    """Decoders trust the codestream or the header; where the two differ, they cut the image, or crash."""
     syntax = header.file_meta.TransferSyntaxUID
     if syntax not in JPEG_FAMILY:
         return
-    found = plane_size(next(generate_frames(header.PixelData, number_of_frames=1)), syntax).components
-    if found != int(header.SamplesPerPixel):
+    size = plane_size(next(generate_frames(header.PixelData, number_of_frames=1)), syntax)
+    found = size.components, size.columns, size.rows
+    expected = int(header.SamplesPerPixel), int(header.Columns), int(header.Rows)
+    if found != expected or size.bits > header.BitsAllocated:
         raise UnreadableFileError(
-            f"{path}: its compressed pixels have {found} components, the header says {header.SamplesPerPixel}.",
+            f"{path}: its compressed pixels are {size.columns} x {size.rows} of {size.components} x {size.bits} bits, "
+            f"the header says {header.Columns} x {header.Rows} of {header.SamplesPerPixel} x {header.BitsAllocated} "
+            "bits.",
             hint="Export it again.",
         )
 
 
-def _undecodable(path: Path, found: str) -> UnreadableFileError:
-    return UnreadableFileError(f"{path}: its pixels cannot be decoded: {found}.", hint="Export it uncompressed.")
+def _undecodable(header: Any, path: Path, found: str) -> UnreadableFileError:
+    is_native = header.file_meta.TransferSyntaxUID in NATIVE
+    hint = "Export it again." if is_native else "Export it uncompressed."
+    return UnreadableFileError(f"{path}: its pixels cannot be decoded: {found}.", hint=hint)
 
 
 def _spacing(header: Any, path: Path) -> tuple[tuple[float, float] | None, list[str]]:

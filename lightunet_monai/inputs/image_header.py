@@ -96,7 +96,7 @@ MAX_SHEAR_DEGREES = 45.0
 """No gantry tilts further than 30 degrees; a larger angle is a damaged header."""
 
 
-def check_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
+def check_shape(shape: tuple[int, ...], path: Path | str) -> tuple[int, int, int]:
     """The three sizes of one volume; further axes may only have length 1.
 
     Raises

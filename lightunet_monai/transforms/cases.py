@@ -154,9 +154,10 @@ def list_labelled_cases(
         raise UnreadableFileError(
             f"{path}: section {name!r}: found {what}, expected image and label for each case.", hint=_FORM
         ) from error
-    missing = [name for case in cases for name in case.values() if not os.path.exists(name)]  # too long a name, too
+    names = [name for case in cases for name in case.values()]
+    missing = [name for name in names if not os.path.exists(name)]  # too long a name, too
     if missing or not cases:
-        found = f"{len(missing)} files are missing, the first is {missing[0]}" if missing else "no case"
+        found = f"{len(missing)} of {len(names)} files missing, the first is {missing[0]}" if missing else "no case"
         hint = "Check the paths in the datalist." if missing else f"List at least one case there. {_FORM}"
         if fold is not None and not missing:
             found = f"no case where fold {fold} is held out, found the folds {', '.join(map(str, folds)) or 'none'}"

@@ -81,11 +81,9 @@ def _checked(image: torch.Tensor | NDArray[Any]) -> MetaTensor:
             reason="dimensions",
         )
     check_size(int(image.shape[1]), int(image.shape[2]), name)
-    if isinstance(image, MetaTensor):
-        pixels, affine = image.as_tensor().float(), _checked_affine(image, name)
-    else:  # as `load_image2d` has it where the spacing is not known
-        pixels = torch.as_tensor(np.ascontiguousarray(image)).float()
-        affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    pixels = _as_float(image, name)
+    # Without an affine as `load_image2d` has it where the spacing is not known.
+    affine = _checked_affine(image, name) if isinstance(image, MetaTensor) else np.diag([-1.0, -1.0, 1.0, 1.0])
     plane = pixels.detach().cpu().numpy()[0, :, :, 0].T  # (X, Y) -> (rows, columns)
     _check_finite(plane, name)
     check_contrast(Plane2D(plane, None), name)
@@ -96,6 +94,19 @@ def _checked(image: torch.Tensor | NDArray[Any]) -> MetaTensor:
     if not meta["has_spacing"] and not meta.get("warnings"):
         meta["warnings"] = [f"{name}: no pixel spacing is given; areas are in pixels, not in mm."]
     return MetaTensor(pixels, affine=torch.as_tensor(affine), meta=meta)
+
+
+def _as_float(image: torch.Tensor | NDArray[Any], name: str) -> torch.Tensor:
+    if image.dtype.kind not in "biuf" if isinstance(image, np.ndarray) else image.is_complex():
+        raise UnsupportedImageError(
+            f"{name}: its pixels are {image.dtype}, expected whole or floating-point numbers.",
+            hint="Give the brightness of each pixel.",
+            reason="pixel-type",
+        )
+    if isinstance(image, np.ndarray):  # of any byte order
+        return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    pixels: torch.Tensor = image.as_tensor() if isinstance(image, MetaTensor) else image
+    return pixels.float()
 
 
 def _check_finite(plane: NDArray[np.float32], name: str) -> None:

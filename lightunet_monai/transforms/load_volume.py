@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from ..errors import GeometryError, UnsupportedImageError
 from ..inputs import choose_series, discover_sources, load_volume
-from ..inputs.image_header import check_affine
+from ..inputs.image_header import check_affine, check_shape
+from ..inputs.plausibility import ct_warnings, refuse_other_units
 from ..labels import LabelTable
 from ..sources import DicomSeries, ImageFile, as_path
 from .model_grid import unify_lesions
@@ -30,8 +31,8 @@ class LoadImageVolumed(LoadImaged):
     """Load CT volumes through `lightunet_monai.inputs`, with all its checks.
 
     Under each key it takes a path (file, DICOM folder, zip), an `ImageSource` or a volume in memory (`MetaTensor`); a
-    volume passes through unchanged if its shape and affine are those of one and its voxels are finite numbers; one
-    whose ``meta["space"]`` is not RAS is refused. Gives
+    volume passes through unchanged if its shape and affine are those of one and its voxels are finite numbers that can
+    be Hounsfield units; one whose ``meta["space"]`` is not RAS is refused. Gives
     `MetaTensor` float32 (1, X, Y, Z), Hounsfield units, affine to RAS+ mm. Where the case has an entry ``"source"``,
     the `ImageSource` that the first key was loaded from is put there: a path alone does not say it.
 
@@ -122,9 +123,18 @@ def _checked(volume: torch.Tensor | NDArray[Any]) -> MetaTensor:
         )
     name = str(volume.meta.get("filename_or_obj", "The volume in memory"))
     if volume.ndim != 4 or volume.shape[0] != 1:
-        raise UnsupportedImageError(f"{name}: shape {tuple(volume.shape)}, expected (1, X, Y, Z).", reason="dimensions")
-    if min(volume.shape) == 0:
-        raise UnsupportedImageError(f"{name}: shape {tuple(volume.shape)}, expected voxels.", reason="dimensions")
+        raise UnsupportedImageError(
+            f"{name}: shape {tuple(volume.shape)}, expected (1, X, Y, Z).",
+            hint="Give MetaTensor(voxels[None], affine=...) for voxels of (X, Y, Z).",
+            reason="dimensions",
+        )
+    shape = check_shape(tuple(volume.shape[1:]), name)
+    if volume.is_complex() or volume.dtype == torch.bool:
+        raise UnsupportedImageError(
+            f"{name}: its voxels are {volume.dtype}, expected Hounsfield units as whole or floating-point numbers.",
+            hint="Give the CT volume itself, not its spectrum or a mask.",
+            reason="voxel-type",
+        )
     _check_space(volume, name)
     affine = np.asarray(volume.affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.array_equal(affine[3], (0, 0, 0, 1)):
@@ -133,9 +143,14 @@ def _checked(volume: torch.Tensor | NDArray[Any]) -> MetaTensor:
             hint="Give MetaTensor(volume, affine=...), voxel index to RAS+ millimetres.",
             reason="affine",
         )
-    check_affine(affine, name, shape=tuple(volume.shape[1:]), allow_shear=True)
+    check_affine(affine, name, shape=shape, allow_shear=True)
     _check_finite(volume.as_tensor()[0], name)
-    return volume
+    voxels = volume.as_tensor()[0].detach().cpu().float().numpy()
+    refuse_other_units(voxels, what=name)
+    if "warnings" in volume.meta:  # `load_volume` has looked for them
+        return volume
+    warnings = ct_warnings(voxels, what=name)
+    return MetaTensor(volume, meta={**volume.meta, "warnings": warnings}) if warnings else volume
 
 
 def _check_space(volume: MetaTensor, name: str) -> None:

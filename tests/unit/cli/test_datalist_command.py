@@ -280,7 +280,7 @@ def test_what_belongs_to_no_pair_is_told(cases, tmp_path, capsys):
     assert code == 0
     assert len(found) == 2
     said = capsys.readouterr().out
-    assert "left out: 1 label maps of no volume, the first is other.nii.gz" in said
+    assert "left out: 1 label map of no volume, the first is other.nii.gz" in said
     alone = choose_series(discover_sources(tmp_path / "images" / "patient_1" / "scout")).selector
     assert f"left out: 1 DICOM series without a Segmentation, the first is {alone}" in said
 

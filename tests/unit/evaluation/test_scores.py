@@ -72,3 +72,9 @@ def test_the_summary_groups_by_diameter_and_a_missed_lesion_counts_zero():
     assert "12-20 mm" in summary.to_text()
     assert "| 0-5 mm | 0 | - | - | - | - |" in summary.to_text()
     assert json.dumps(summary.to_json(), allow_nan=False)
+
+
+def test_one_volume_is_counted_in_the_singular():
+    score = score_case("a", _mask(CUBE_A), _mask(CUBE_A), 0.001)
+    assert summarize([score]).to_text().splitlines()[-1].startswith("1 volume, ")
+    assert summarize([score, score]).to_text().splitlines()[-1].startswith("2 volumes, ")

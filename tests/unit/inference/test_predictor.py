@@ -72,6 +72,12 @@ def test_a_path_is_resolved_to_the_series_that_was_read(a_predictor, tmp_path):
     assert a_predictor.segment(str(path)).segmentation.source == ImageFile(path)
 
 
+def test_a_source_that_is_none_is_refused_before_the_model_runs(a_predictor):
+    volume = MetaTensor(torch.from_numpy(make_voxels())[None], affine=torch.as_tensor(make_affine()))
+    with pytest.raises(UnsupportedImageError, match="source: found str, expected an ImageSource"):
+        a_predictor.segment(volume, source="study.nii.gz")
+
+
 def test_a_result_of_a_folder_can_be_written_as_dicom(a_predictor, tmp_path):
     make_series(tmp_path / "series")
     segmentation = a_predictor.segment(str(tmp_path / "series")).segmentation

@@ -12,9 +12,10 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from lightunet_monai.errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
-from lightunet_monai.inputs import image2d_pixels
+from lightunet_monai.inputs import image2d_dicom, image2d_pixels
 from lightunet_monai.inputs.image2d_read import read_image2d
 from tests.builders.pictures import make_dicom2d, make_picture, make_pixels, make_region
 
@@ -610,9 +611,9 @@ def test_dicom_header_bytes_changed_anywhere_never_raise_anything_else(tmp_path)
 @pytest.mark.parametrize("size", [{"Columns": 45}, {"Columns": 32}, {"Rows": 35}])
 def test_more_dicom_pixels_than_rows_and_columns_are_refused(tmp_path, size):
     path = make_dicom2d(tmp_path / "a.dcm", **size)  # 70 rows and 90 columns were stored
-    with pytest.raises(UnreadableFileError, match=r"a\.dcm.*shape \(2, ") as caught:
+    said = rf"expected \d+ for {size.get('Columns', 90)} x {size.get('Rows', 70)} pixels of 1 x 8 bits, MONOCHROME2"
+    with pytest.raises(UnreadableFileError, match=rf"a\.dcm: 6300 bytes of pixels, {said}: the header contradicts"):
         read_image2d(path)
-    assert str((size.get("Rows", 70), size.get("Columns", 90))) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -649,8 +650,58 @@ def test_a_colour_jpeg_under_a_grey_header_is_refused(tmp_path):
         dataset.PixelData = encapsulate([stream.getvalue()])
         dataset.save_as(tmp_path / name, enforce_file_format=True)
     assert np.abs(read_image2d(tmp_path / "grey.dcm").pixels - GREY).mean() < 3
-    with pytest.raises(UnreadableFileError, match=r"colour\.dcm: its compressed pixels have 3 components"):
+    found, said = "its compressed pixels are 90 x 70 of 3 x 8 bits", "the header says 90 x 70 of 1 x 8 bits"
+    with pytest.raises(UnreadableFileError, match=rf"colour\.dcm: {found}, {said}"):
         read_image2d(tmp_path / "colour.dcm")
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+@pytest.mark.parametrize("wrong", [{"Rows": 140}, {"Rows": 50}, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}])
+def test_compressed_pixels_of_another_size_than_the_header_says_are_refused_undecoded(
+    tmp_path, monkeypatch, syntax, wrong
+):
+    # A decoder of JPEG-LS ends the whole process where the header says more rows.
+    monkeypatch.setattr(image2d_dicom, "pixel_array", None)
+    dataset = pydicom.dcmread(make_dicom2d(tmp_path / "a.dcm", GREY.astype(np.uint16) * 257))
+    dataset.compress(syntax)
+    for name, value in wrong.items():
+        setattr(dataset, name, value)
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(UnreadableFileError, match=r"a\.dcm: its compressed pixels are 90 x 70 of 1 x 16 bits"):
+        read_image2d(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PixelRepresentation", None, "PixelRepresentation is missing in its header, expected 0 or 1"),
+        ("PixelRepresentation", 5, "PixelRepresentation is 5 in its header, expected 0 or 1"),
+        ("BitsAllocated", None, "BitsAllocated is missing in its header, expected 8 or 16 or 32"),
+        ("BitsAllocated", 12, "BitsAllocated is 12 in its header, expected 8 or 16 or 32"),
+        ("BitsStored", 16, "BitsStored is 16 in its header, expected 1 to 8"),
+        ("SamplesPerPixel", 1, "SamplesPerPixel is 1 in its header, expected 3"),
+        ("PlanarConfiguration", None, "PlanarConfiguration is missing in its header, expected 0 or 1"),
+    ],
+)
+def test_a_header_that_leaves_open_how_pixels_are_stored_is_told_by_the_element(tmp_path, name, value, said):
+    path = make_dicom2d(tmp_path / "a.dcm", _colour(GREY), **{"HighBit": None, name: value})
+    with pytest.raises(UnreadableFileError, match=rf"a\.dcm: {said}") as caught:
+        read_image2d(path)
+    assert caught.value.hint == "Export it again."
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"PixelData": GREY.tobytes() * 4}, "25200 bytes of pixels, expected 18900"),
+        ({"PhotometricInterpretation": "YBR_FULL_422"}, "18900 bytes of pixels, expected 12600"),
+    ],
+    ids=["four values a pixel", "nothing left out"],
+)
+def test_more_values_a_pixel_than_the_header_says_are_refused(tmp_path, values, found):
+    with pytest.raises(UnreadableFileError, match=f"{found}.*: the header contradicts the pixels") as caught:
+        read_image2d(make_dicom2d(tmp_path / "a.dcm", _colour(GREY), **values))
+    assert caught.value.hint == "Export it again."
 
 
 def test_names_that_are_too_long_and_pipes_are_refused(tmp_path):

@@ -47,7 +47,7 @@ def test_a_dicom_folder_a_nifti_file_and_a_source_load_alike(tmp_path):
 
 
 def test_a_volume_in_memory_passes_through_unchanged():
-    volume = MetaTensor(torch.rand(1, 4, 5, 6))
+    volume = MetaTensor(torch.from_numpy(make_voxels())[None])
     assert LoadImageVolumed("image")({"image": volume})["image"] is volume
 
 
@@ -315,13 +315,13 @@ def test_a_datalist_of_an_editor_that_begins_with_a_mark_is_read(a_pair, tmp_pat
 def test_a_datalist_with_a_name_that_no_file_can_have_is_refused(a_pair, tmp_path):
     path = tmp_path / "list.json"
     path.write_text(json.dumps({"training": [{"image": str(a_pair[0]), "label": "x" * 300}]}))
-    with pytest.raises(NoImageFoundError, match="1 files are missing"):
+    with pytest.raises(NoImageFoundError, match="1 of 2 files missing, the first is"):
         list_labelled_cases(path, "training")
 
 
 @pytest.mark.parametrize("space", ["LPS", "left-posterior-superior"])
 def test_a_volume_in_memory_whose_affine_may_not_lead_to_ras_is_refused(space):
-    volume = MetaTensor(torch.zeros(1, 4, 4, 4), affine=torch.as_tensor(make_affine()))
+    volume = MetaTensor(torch.from_numpy(make_voxels())[None], affine=torch.as_tensor(make_affine()))
     assert LoadImageVolumed("image")({"image": volume})["image"] is volume
     volume.meta["space"] = space
     with pytest.raises(GeometryError, match=rf"meta\['space'\] is '{space}', expected 'RAS'"):
@@ -341,7 +341,64 @@ def test_a_volume_in_memory_with_an_affine_of_another_form_is_refused(affine):
         LoadImageVolumed("image")({"image": MetaTensor(torch.zeros(1, 4, 4, 4), affine=affine)})
 
 
-def test_a_volume_in_memory_without_voxels_is_refused():
-    volume = MetaTensor(torch.zeros(1, 4, 4, 0), affine=torch.as_tensor(make_affine()))
-    with pytest.raises(UnsupportedImageError, match=r"shape \(1, 4, 4, 0\), expected voxels"):
+@pytest.mark.parametrize("shape", [(4, 4, 0), (4, 4, 1), (1, 4, 4)])
+def test_a_volume_in_memory_of_no_or_one_slice_is_refused_as_its_file_is(shape):
+    volume = MetaTensor(torch.zeros(1, *shape), affine=torch.as_tensor(make_affine()))
+    found = " x ".join(map(str, shape))
+    with pytest.raises(UnsupportedImageError, match=f"{found} voxels, expected three dimensions of 2 or more"):
         LoadImageVolumed("image")({"image": volume})
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.bool])
+def test_a_volume_in_memory_of_numbers_that_are_no_hounsfield_units_is_refused(kind):
+    volume = MetaTensor(torch.from_numpy(make_voxels())[None].to(kind), affine=torch.as_tensor(make_affine()))
+    with pytest.raises(UnsupportedImageError, match=f"its voxels are {kind}, expected Hounsfield units"):
+        LoadImageVolumed("image")({"image": volume})
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda hu: hu + 1024, "values from 0 to "),
+        (lambda hu: hu / 1000 + 1.024, "values from 0 to "),
+        (lambda hu: (hu / 10 + 103).astype(np.uint8), "values from "),
+        (lambda hu: (hu + 1100).astype(np.uint16), "values from "),
+    ],
+)
+def test_a_volume_in_memory_in_other_units_is_refused_as_its_file_is(change, found):
+    voxels = np.maximum(make_voxels(), -1024)
+    voxels[0, 0, 0] = -1024
+    volume = MetaTensor(torch.from_numpy(change(voxels))[None], affine=torch.as_tensor(make_affine()))
+    with pytest.raises(UnsupportedImageError, match=f"{found}.*, expected Hounsfield units"):
+        LoadImageVolumed("image")({"image": volume})
+
+
+def test_what_speaks_against_a_volume_in_memory_is_warned_of_once():
+    volume = MetaTensor(torch.zeros(1, 4, 4, 4), affine=torch.as_tensor(make_affine()))
+    loaded = LoadImageVolumed("image")({"image": volume})["image"]
+    assert loaded.meta["warnings"][0] == "The volume in memory: all voxels have the value 0 HU."
+    assert "warnings" not in volume.meta
+    assert torch.equal(loaded.affine, volume.affine)
+    assert LoadImageVolumed("image")({"image": loaded})["image"] is loaded
+
+
+@pytest.mark.parametrize("kind", [">i2", ">f4", np.longdouble])
+def test_an_image_in_memory_may_have_any_byte_order_and_precision(kind):
+    pixels = np.arange(20.0 * 24).reshape(1, 20, 24, 1)
+    image = LoadImage2Dd("image")({"image": pixels.astype(kind)})["image"]
+    np.testing.assert_array_equal(image.numpy(), pixels.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", [np.complex64, object, "U8"])
+def test_an_image_in_memory_whose_pixels_are_no_real_numbers_is_refused(kind):
+    pixels = np.arange(20.0 * 24).reshape(1, 20, 24, 1).astype(kind)
+    with pytest.raises(UnsupportedImageError, match=r"its pixels are .*, expected whole or floating-point numbers"):
+        LoadImage2Dd("image")({"image": pixels})
+
+
+@pytest.mark.parametrize("make", [torch.as_tensor, MetaTensor])
+def test_an_image_tensor_may_be_bfloat16_but_not_complex(make):
+    pixels = torch.arange(20.0 * 24).reshape(1, 20, 24, 1)
+    assert LoadImage2Dd("image")({"image": make(pixels.bfloat16())})["image"].dtype == torch.float32
+    with pytest.raises(UnsupportedImageError, match=r"its pixels are torch\.complex64"):
+        LoadImage2Dd("image")({"image": make(pixels.to(torch.complex64))})
