@@ -189,15 +189,22 @@ class Ledger:
 
     def recover(self) -> list[str]:
         """Take the cases of dead runs back; give the names of the runs that died."""
-        dead = []
         with _own_errors(self.path), self._transaction():
-            query = "SELECT run, host, pid, started, heartbeat FROM runs WHERE ended IS NULL"
-            for run, host, pid, started, heartbeat in self._db.execute(query).fetchall():
-                if not Owner(run, host, pid, started).is_alive(time.time() - heartbeat):
-                    self._give_back(run)
-                    self._db.execute("UPDATE runs SET ended = heartbeat WHERE run = ?", (run,))
-                    dead.append(run)
+            dead = self.dead_runs()
+            for run in dead:
+                self._give_back(run)
+                self._db.execute("UPDATE runs SET ended = heartbeat WHERE run = ?", (run,))
         return dead
+
+    def dead_runs(self) -> list[str]:
+        """Names of the runs that died and whose cases nobody has taken back yet: these are ``running`` still."""
+        with _own_errors(self.path):
+            query = "SELECT run, host, pid, started, heartbeat FROM runs WHERE ended IS NULL"
+            return [
+                run
+                for run, host, pid, started, heartbeat in self._db.execute(query).fetchall()
+                if not Owner(run, host, pid, started).is_alive(time.time() - heartbeat)
+            ]
 
     def living_runs(self) -> set[str]:
         """Names of the runs that have not ended, this one included."""

@@ -330,7 +330,12 @@ def _status(out: Path, arguments: argparse.Namespace) -> int:
         places = {unit.place: unit for unit in _look(arguments.where, arguments)()}
     with Ledger(out) as ledger:
         counts = ledger.counts()
-        cases = [row for row in ledger.cases() if row.state in ("running", "failed") and row.superseded_by is None]
+        shown = [row for row in ledger.cases() if row.state in ("running", "failed") and row.superseded_by is None]
+        dead = ledger.dead_runs()
+    # Nobody is at what a killed run had begun; the next run takes it back.
+    cases = [row for row in shown if row.state == "failed" or row.run not in dead]
+    counts["running"] -= len(shown) - len(cases)
+    counts["found"] += len(shown) - len(cases)
     if arguments.progress == "json":
         rows = [
             {

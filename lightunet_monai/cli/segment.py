@@ -122,7 +122,7 @@ class _Session:
         self.arguments = arguments
         self.model: str | None = arguments.model
         self.is_picture = _takes_pictures(arguments)
-        formats = arguments.formats or ("mask" if self.is_picture else "nifti")
+        formats = ("mask" if self.is_picture else "nifti") if arguments.formats is None else arguments.formats
         self.formats = [name.strip() for name in formats.split(",") if name.strip()]
         self.options = run_options(arguments)
         self.tell = choose_reporter(arguments.progress)
@@ -136,9 +136,11 @@ class _Session:
         """Find what is to be segmented, and the folder of each result."""
         from ..inputs import choose_series, discover_sources
         from ..outputs import check_output
+        from ..outputs.formats import choose_formats
 
         try:
             self.tell("read", 0.0)
+            choose_formats(self.formats)  # wrong use, whatever the volumes are
             if not self.arguments.all:  # before anything is read: a folder that cannot be written ends it here
                 check_output(self.arguments.output, self.formats, overwrite=self.arguments.overwrite)
             sources = discover_sources(self.arguments.study)

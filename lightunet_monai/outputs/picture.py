@@ -51,14 +51,15 @@ def check_picture_output(
     Raises
     ------
     UsageError
-        If a format does not exist for pictures.
+        If there is no format, or one does not exist for pictures.
     OutputError
         If a result is there already, `source` is one of the files to replace, or the folder cannot be written.
     """
     unknown = [name for name in formats if name not in PICTURE_FORMATS]
-    if unknown:
+    if unknown or not formats:
         raise UsageError(
-            f"formats: found {', '.join(unknown)}, expected some of {', '.join(PICTURE_FORMATS)} for a 2-D image."
+            f"formats: found {', '.join(unknown) or 'none'}, expected some of {', '.join(PICTURE_FORMATS)} "
+            "for a 2-D image."
         )
     if not overwrite:
         refuse_existing(Path(output_dir))

@@ -40,6 +40,9 @@ WIDTH, HEIGHT, HEIGHT_WITHOUT_LESION = 1620, 1200, 708
 TITLE, BODY, SMALL, MARK, BAR = 26.5, 17.5, 15.0, 18.5, 14.0
 """Pixels of the picture and of its letters."""
 
+LEGEND_TOP = 98
+"""Between the line about the case and the names of the planes."""
+
 _LESION_LINE, _LINE = 2.2, 1.0
 
 Cut = tuple[int, NDArray[np.float64]]
@@ -159,7 +162,8 @@ def _draw_panel(
 ) -> None:
     draw_plane(panel, plane, volume_hu)
     labels = plane.cut(segmentation.label_map)
-    for label in sorted(segmentation.labels, key=lambda label: label.is_lesion):  # tissue must not cover a lesion
+    # Where structures touch, their outlines are one line: it is that of the lesion, else of the first in the table.
+    for label in sorted(segmentation.labels, key=lambda label: (label.is_lesion, -label.value)):
         width = _LESION_LINE if label.is_lesion else _LINE
         panel.outline(labels == label.value, plane.to_mm, label.color, width)
     _write_numbers(panel, plane, cut)
@@ -209,6 +213,7 @@ def _close_up(plane: Plane, voxel: tuple[int, int, int], lesions: Sequence[Lesio
 def _draw_texts(canvas: Canvas, segmentation: Segmentation, lesions: Sequence[LesionLike]) -> None:
     provenance = segmentation.provenance
     write_head(canvas, _summary(segmentation, lesions))
+    _draw_legend(canvas, segmentation)
     window = f"Window: level {WINDOW_LEVEL_HU} HU, width {WINDOW_WIDTH_HU} HU"
     spacing = " × ".join(f"{value:.3g}" for value in segmentation.spacing)
     grid = " × ".join(str(size) for size in segmentation.label_map.shape)
@@ -218,6 +223,15 @@ def _draw_texts(canvas: Canvas, segmentation: Segmentation, lesions: Sequence[Le
         provenance.algorithm_type, f"{model}; shipped weights: simulated data"
     )
     write_foot(canvas, left, model)
+
+
+def _draw_legend(canvas: Canvas, segmentation: Segmentation) -> None:
+    """Name the structures in the colours of their outlines, where there are several."""
+    x = 24.0
+    for label in segmentation.labels if len(segmentation.labels) > 1 else ():
+        text = f"— {label.title}"
+        canvas.text(x, LEGEND_TOP, text, SMALL, label.color)
+        x += font(SMALL).getlength(text) + SMALL
 
 
 def _summary(segmentation: Segmentation, lesions: Sequence[LesionLike]) -> str:

@@ -467,3 +467,20 @@ def test_a_file_in_place_of_the_output_folder_is_refused_and_stays(studies, tmp_
     assert main(["batch", str(studies), "-o", str(file)]) == 1
     assert f"{file}: is a file, expected a folder" in capsys.readouterr().err
     assert file.read_text() == "mine"
+
+
+def test_what_a_killed_run_had_begun_is_not_running_in_the_status(tmp_path, capsys):
+    dead = Owner.of_this_process()
+    dead = Owner("dead", dead.host, dead.pid, "started before this process")
+    with Ledger(tmp_path, Owner.of_this_process()) as ledger, Ledger(tmp_path, dead) as killed:
+        for key, owner in (("a", ledger), ("b", killed), ("c", killed)):
+            ledger.add(key, "place", f"series-{key}")
+            assert owner.claim(key, retries=0)
+        assert main(["batch", "status", str(tmp_path)]) == 0
+        assert main(["batch", "status", str(tmp_path), "--progress", "json"]) == 0
+        assert ledger.counts()["running"] == 3, "looking changes nothing"
+    said, *cases, line = capsys.readouterr().out.splitlines()
+    assert said == "2 found, 1 running"
+    assert [text.split()[:2] for text in cases] == [["running", "a"]]
+    event = json.loads(line)
+    assert (event["counts"]["found"], event["counts"]["running"], len(event["cases"])) == (2, 1, 1)

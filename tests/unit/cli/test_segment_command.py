@@ -16,8 +16,9 @@ from lightunet_monai.batch.case import load_case
 from lightunet_monai.batch.causes import cause_of
 from lightunet_monai.batch.settings import CaseSettings
 from lightunet_monai.cli import COMMANDS, main
-from lightunet_monai.errors import OutputError
+from lightunet_monai.errors import OutputError, UsageError
 from lightunet_monai.inputs import choose_series, discover_sources
+from lightunet_monai.outputs.picture import check_picture_output
 from tests.builders.bundle import tiny_bundle
 from tests.builders.series import make_series
 from tests.builders.volume import make_nifti, make_voxels
@@ -57,6 +58,27 @@ def test_programs_get_json_lines_with_a_schema_number(a_bundle, tmp_path, capsys
     fractions = [event["fraction"] for event in events if event["event"] == "progress" and event["stage"] == "infer"]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
+
+
+@pytest.mark.parametrize("formats", ["", " , "])
+def test_formats_that_name_none_are_refused(a_bundle, tmp_path, capsys, formats):
+    path = make_nifti(tmp_path / "a.nii.gz")
+    assert _segment(a_bundle, path, tmp_path / "out", "--formats", formats) == 2
+    assert "formats: found none, expected some of nifti" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_formats_that_name_none_are_refused_for_a_picture(tmp_path):
+    with pytest.raises(UsageError, match="formats: found none, expected some of mask"):
+        check_picture_output(tmp_path / "out", ())
+
+
+def test_an_unknown_format_is_wrong_use_with_all_volumes_too(a_bundle, tmp_path, capsys):
+    (tmp_path / "study").mkdir()
+    for number in range(2):
+        make_nifti(tmp_path / "study" / f"{number}.nii.gz", make_voxels() + number)
+    assert _segment(a_bundle, tmp_path / "study", tmp_path / "out", "--all", "--formats", "tiff") == 2
+    assert capsys.readouterr().err.count("found tiff") == 1
 
 
 def test_a_result_is_not_replaced_unless_asked(a_bundle, tmp_path, capsys):

@@ -8,8 +8,8 @@ from lightunet_monai.errors import OutputError
 from lightunet_monai.outputs import measure_lesions
 from lightunet_monai.outputs.marking import RESEARCH_STATEMENT
 from lightunet_monai.review import overview, write_overview
-from lightunet_monai.review.drawing import Panel
-from tests.builders.segmentation import KINDS, MASS, THREE_LABELS, make_case, make_segmentation
+from lightunet_monai.review.drawing import Canvas, Panel
+from tests.builders.segmentation import KINDS, MASS, ONE_LABEL, SKIN, THREE_LABELS, make_case, make_segmentation
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,33 @@ def test_tissue_does_not_cover_the_outline_of_a_lesion(tmp_path: Path) -> None:
             pixels = np.asarray(image.convert("RGB")).astype(int)
         shown.append(np.count_nonzero(np.abs(pixels - MASS.color).max(axis=2) < 10))
     assert shown[1] == shown[0] > 1000
+
+
+def test_where_structures_touch_the_outline_is_that_of_the_first_in_the_table(tmp_path: Path) -> None:
+    label_map = np.full((24, 24, 24), 3, np.uint8)
+    label_map[6:18, 6:18, 6:18] = 2
+    segmentation = make_segmentation(label_map, labels=THREE_LABELS)
+    with Image.open(write_overview(segmentation, label_map.astype(np.int16), tmp_path / "overview.png")) as image:
+        panels = np.asarray(image.convert("RGB")).astype(int)[140:650]
+    assert np.count_nonzero(np.abs(panels - SKIN.color).max(axis=2) < 40) > 1000, "not under the outline around it"
+
+
+def test_several_structures_are_named_in_the_colours_of_their_outlines(tmp_path: Path, monkeypatch) -> None:
+    written: dict[str, object] = {}
+
+    def record(self: Canvas, x: float, y: float, text: str, size: float, colour: object, *_: object, **__: object):
+        written[text] = colour
+
+    label_map = np.zeros((8, 8, 8), np.uint8)
+    for labels in (THREE_LABELS, ONE_LABEL):
+        written.clear()
+        segmentation = make_segmentation(label_map, labels=labels)
+        monkeypatch.setattr(overview, "write_head", lambda canvas, summary: None)
+        monkeypatch.setattr(overview, "write_foot", lambda canvas, left, right: None)
+        monkeypatch.setattr(Canvas, "text", record)
+        write_overview(segmentation, label_map.astype(np.int16), tmp_path / "overview.png")
+        legend = {label.title: label.color for label in labels if len(labels) > 1}
+        assert {text[2:]: colour for text, colour in written.items() if text[:2] == "— "} == legend
 
 
 def test_numbers_stand_at_the_lesions_that_a_plane_cuts_and_at_no_others(tmp_path: Path, monkeypatch) -> None:
