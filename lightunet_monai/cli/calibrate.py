@@ -344,7 +344,7 @@ def write_numbers(config: Path, **numbers: float) -> None:
 
     text = config.read_text(encoding="utf-8")
     for name, value in numbers.items():
-        text, count = re.subn(rf'("{name}":\s*)-?[0-9.]+(?:e-?[0-9]+)?', rf"\g<1>{value:g}", text)
+        text, count = re.subn(rf'("{name}":\s*)-?[0-9.]+(?:[eE][-+]?[0-9]+)?', rf"\g<1>{value:g}", text)
         if count != 1:
             raise BundleError(
                 f"{config}: {name} found {count} times as a number, expected once.",

@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from ..inference.bundle import open_training
-    from ..inference.bundle_files import check_new_bundle, find_bundle, read_metadata
+    from ..inference.bundle_files import check_new_bundle, find_bundle, read_metadata, read_model_metadata
     from ..labels import default_model
     from ..outputs.atomic import as_output_error, check_folder
     from ..outputs.folder_lock import locked_folder
@@ -82,16 +82,19 @@ def _train(arguments: argparse.Namespace) -> int:
     overrides = training_overrides(arguments, root, model)
     check_folder(arguments.output)
     check_new_bundle(root, arguments.output / "bundle")
+    version = f"{read_model_metadata(root, model)['version']}+{arguments.output.resolve().name}"
     with _as_setup_error(root):
         workflow = open_training(root, overrides, model)
         _check_cases(workflow)  # before the folder is made: of a wrong list nothing stays
     with as_output_error(arguments.output):
         arguments.output.mkdir(parents=True, exist_ok=True)
     with locked_folder(arguments.output, wait=False):  # two would write one state, one model and one cache
-        return _run(arguments, root, metadata, model, workflow)
+        return _run(arguments, root, metadata, model, workflow, version=version)
 
 
-def _run(arguments: argparse.Namespace, root: Path, metadata: dict[str, Any], model: str, workflow: Any) -> int:
+def _run(
+    arguments: argparse.Namespace, root: Path, metadata: dict[str, Any], model: str, workflow: Any, *, version: str
+) -> int:
     from ..inference.bundle_files import holds_weights, takes_pictures, write_bundle
     from ..outputs.atomic import as_output_error
 
@@ -107,7 +110,7 @@ def _run(arguments: argparse.Namespace, root: Path, metadata: dict[str, Any], mo
         end_bar()
     except (RuntimeError, MemoryError, *SETUP_ERRORS) as error:
         raise _stopped(root, error) from error
-    best = arguments.output / "model.pt"
+    best = Path(get("best_path"))
     if not best.exists():
         raise InferenceError(
             f"{arguments.output}: no model was kept, the validation gave no figure.",
@@ -117,7 +120,6 @@ def _run(arguments: argparse.Namespace, root: Path, metadata: dict[str, Any], mo
     if holds_weights(bundle, model, best):  # what `calibrate` wrote into it stays
         logging.getLogger(__name__).info("%s has these weights already and stays as it is", bundle)
     else:
-        version = f"{metadata['version']}+{arguments.output.resolve().name}"
         with as_output_error(bundle):
             write_bundle(root, best, bundle, version=version, data_source=arguments.data.name, model=model)
     if arguments.progress == "json":

@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, UsageError
-from ..labels import LabelTable, metadata_of
+from ..labels import LabelTable
 from ..options import RunOptions
 from ..weights import load_weights
-from .bundle_files import INT8_FILE, check_configs, find_bundle, overlays_of, read_metadata, weights_path
+from .bundle_files import (
+    INT8_FILE,
+    check_configs,
+    find_bundle,
+    overlays_of,
+    read_metadata,
+    read_model_metadata,
+    weights_path,
+)
 from .device import check_device
 from .startup import import_rest_of_monai
 
@@ -147,10 +155,7 @@ def open_bundle(
         files = " with ".join(f"configs/{name}" for name in names)
         raise BundleError(f"{root}: {files} cannot be used: {_describe(error)}.") from error
     network, device = parts["network"], _device(parts.pop("device"))
-    metadata = metadata_of(metadata, model)
-    unnamed = [key for key in ("name", "version") if key not in metadata]
-    if unnamed:  # a report says which model it was
-        raise BundleError(f"{root}: configs/metadata.json: the key {unnamed[0]!r} is missing.", hint="Add it.")
+    metadata = read_model_metadata(root, model)
     sha256 = load_weights(network, weights_path(root, model), str(metadata.get("weights_sha256") or ""))
     network.eval()
     return BundleParts(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, LightUNetError, UsageError
-from ..labels import DEFAULT_MODEL, default_model
+from ..labels import DEFAULT_MODEL, default_model, metadata_of
 
 COPIED = ("configs", "models", "docs", "LICENSE")
 """What a new bundle takes over from the one it was trained with; whatever else lies there belongs to its owner."""
@@ -80,6 +80,21 @@ def read_metadata(root: Path) -> dict[str, Any]:
     models = metadata.get("models", {})
     if not isinstance(models, dict) or not all(isinstance(model, dict) for model in models.values()):
         raise BundleError(f"{root}: configs/metadata.json: 'models' must be an object of objects.")
+    return metadata
+
+
+def read_model_metadata(root: Path, model: str | None = None) -> dict[str, Any]:
+    """Read the metadata of one model, as `metadata_of` gives it.
+
+    Raises
+    ------
+    BundleError
+        If it is no JSON object, or does not name the model and its version.
+    """
+    metadata = metadata_of(read_metadata(root), model)
+    unnamed = [key for key in ("name", "version") if key not in metadata]
+    if unnamed:  # a report says which model it was
+        raise BundleError(f"{root}: configs/metadata.json: the key {unnamed[0]!r} is missing.", hint="Add it.")
     return metadata
 
 
@@ -261,11 +276,11 @@ def write_bundle(
     root = find_bundle(template)
     check_new_bundle(root, target)
     metadata = read_metadata(root)
-    metadata["changelog"] = {version: f"Trained on {data_source}", **metadata["changelog"]}
+    metadata["changelog"] = {version: f"Trained on {data_source}", **metadata.get("changelog", {})}
     model = model or default_model(metadata)
     if model != default_model(metadata) and not takes_pictures(metadata, model):
         metadata["default_model"] = model
-    stamped = metadata if model == DEFAULT_MODEL else metadata["models"][model]["metadata"]
+    stamped = metadata if model == DEFAULT_MODEL else metadata["models"][model].setdefault("metadata", {})
     stamped.update(version=version, data_source=data_source, eval_metrics={})
     stamped["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     stamped[TRAINED_WITH] = "lightunet train"

@@ -96,6 +96,14 @@ def test_numbers_written_are_never_0_or_1(a_calibrated_bundle, tmp_path):
     assert Predictor(bundle).segment(datalist.parent / "image_0.nii.gz").segmentation.label_map.shape == (34, 30, 26)
 
 
+@pytest.mark.parametrize("number", ["8.3E-2", "8.3e-2", "0.83e-1", "83E-03", "1", "0.0083e+1"])
+def test_a_number_is_replaced_whole_however_it_is_written(tmp_path, number):
+    config = tmp_path / "inference.json"
+    config.write_text(f'{{"threshold": {number}, "temperature": 1.5}}')
+    write_numbers(config, threshold=0.25)
+    assert config.read_text() == '{"threshold": 0.25, "temperature": 1.5}'
+
+
 def test_a_model_that_finds_nothing_chooses_no_threshold(tmp_path, capsys):
     bundle = tiny_bundle(tmp_path / "bundle")
     before = (bundle / "configs" / "inference.json").read_text()

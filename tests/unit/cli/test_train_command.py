@@ -203,6 +203,24 @@ def test_a_datalist_without_cases_leaves_no_output_folder(a_place, tmp_path, cap
     assert not (tmp_path / "new").exists()
 
 
+def test_a_bundle_without_a_version_is_refused_before_the_training(a_place, tmp_path, capsys):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(a_place / "bundle", bundle)
+    path = bundle / "configs" / "metadata.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "version"}))
+    assert main([*_command(a_place, tmp_path / "new"), "--bundle", str(bundle)]) == 1
+    assert "configs/metadata.json: the key 'version' is missing" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_a_model_that_is_kept_elsewhere_becomes_the_bundle(a_place, resumable, tmp_path):
+    kept = tmp_path / "kept" / "best.pt"
+    assert main(_command(a_place, resumable, "--max-epochs", "3", "--set", f"best_path={kept}")) == 0
+    assert (resumable / "bundle" / "models" / "model.pt").read_bytes() == kept.read_bytes()
+    assert kept.read_bytes() != (resumable / "model.pt").read_bytes()
+
+
 @NO_WARNINGS_OF_OTHERS
 def test_a_training_that_diverges_ends_without_a_model(a_place, tmp_path, capsys):
     words = ["--learning-rate", "1e30", "--max-epochs", "2", "--val-interval", "1", "--progress", "json"]

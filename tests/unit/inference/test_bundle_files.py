@@ -33,6 +33,18 @@ def test_a_new_bundle_takes_over_what_belongs_to_a_bundle_and_nothing_else(tmp_p
     assert not (tmp_path / "out" / "bundle.part").exists()
 
 
+def test_a_new_bundle_can_be_made_of_one_without_a_changelog_whose_model_has_no_metadata_of_its_own(tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    path = bundle / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    del metadata["changelog"], metadata["models"]["ultrasound"]["metadata"]
+    path.write_text(json.dumps(metadata))
+    new = json.loads((_new_bundle(tmp_path, bundle, model="ultrasound") / "configs" / "metadata.json").read_text())
+    assert new["changelog"] == {"1+mine": "Trained on my cases"}
+    assert new["models"]["ultrasound"]["metadata"]["version"] == "1+mine"
+    assert new["version"] == metadata["version"]
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
