@@ -100,7 +100,7 @@ def simulate_case(
         **anatomy.parameters,
         "scanner": {**asdict(scanner), "noise_level_hu": noise_level(scanner, frame.delivered)},
         "projection": None if projection is None else projection.as_dict(),
-        "storage": asdict(storage),
+        "storage": {**asdict(storage), "slice_factor": frame.slice_factor},
         "spacing": list(frame.delivered.spacing),
         "lesions": [asdict(lesion) for lesion in lesions],
     }

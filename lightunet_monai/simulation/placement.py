@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from .breast import BreastShape
 from .grid import Grid
-from .settings import SimulationSettings
+from .settings import MAX_SPACING_MM, SimulationSettings
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,10 @@ def plan_frame(
     extent = world_high - world_low
     spacing = float(np.exp(random.uniform(*np.log(settings.spacing))))
     spacing = max(spacing, float(extent.max()) / settings.max_voxels)
+    slice_factor = max(1, min(slice_factor, int(MAX_SPACING_MM / spacing)))  # of small volumes of a whole chest
     fine = np.full(3, spacing)
     if slice_factor == 1:
-        fine[slice_axis] *= random.uniform(0.8, 1.4)
+        fine[slice_axis] = min(spacing * random.uniform(0.8, 1.4), MAX_SPACING_MM)
         fine[slice_axis] = max(fine[slice_axis], float(extent[slice_axis]) / settings.max_voxels)
     counts = np.minimum(np.ceil(extent / fine).astype(int), settings.max_voxels)
     counts[slice_axis] = max(slice_factor * 12, counts[slice_axis] // slice_factor * slice_factor)

@@ -7,6 +7,7 @@ from lightunet_monai.simulation import RECIPES, SimulationSettings
 from lightunet_monai.simulation.breast import sample_breast_shape
 from lightunet_monai.simulation.placement import Frame, plan_frame
 from lightunet_monai.simulation.random_streams import RandomStreams
+from lightunet_monai.simulation.settings import MAX_SPACING_MM
 from lightunet_monai.simulation.storage import sample_storage
 
 TRAIN = RECIPES["train"]
@@ -38,3 +39,9 @@ def test_few_voxels_make_voxels_larger_and_cut_nothing_off(max_voxels: int) -> N
         assert np.all(upper_end(fewer) > upper_end(enough) - np.asarray(enough.grid.spacing) - 1e-6)
         thinner += fewer.grid.spacing[fewer.slice_axis] < min(s for s in fewer.grid.spacing) + 1e-9
     assert thinner > 20  # slices stay thinner than pixels where there is room
+
+
+@pytest.mark.parametrize("settings", [TRAIN.changed(max_voxels=32), TRAIN.changed(spacing=(20.0, 20.0))])
+def test_no_voxel_is_larger_than_this_package_reads(settings: SimulationSettings) -> None:
+    largest = [max(planned(seed, settings, slice_factor=4).delivered.spacing) for seed in range(60)]
+    assert 15.0 < max(largest) <= MAX_SPACING_MM
