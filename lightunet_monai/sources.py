@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from .errors import InputError, UnreadableFileError, UnsupportedImageError
+from .errors import InputError, NoImageFoundError, UnreadableFileError, UnsupportedImageError
 
 Affine = tuple[tuple[float, float, float, float], ...]
 """4 rows of 4 numbers: voxel index (column, row, slice) to RAS+ patient millimetres."""
@@ -243,8 +243,14 @@ def as_path(item: object) -> Path:
     ------
     UnsupportedImageError
         If it cannot be one, such as a list of files.
+    NoImageFoundError
+        If it is empty, which `Path` takes for the current folder.
     """
     if isinstance(item, (str, os.PathLike)):
+        if not os.fspath(item):
+            raise NoImageFoundError(
+                "An empty path, expected a file or folder.", hint="Give '.' for the current folder."
+            )
         return Path(item)
     raise UnsupportedImageError(
         f"An image of type {type(item).__name__}, expected a path, an ImageSource or a MetaTensor.",

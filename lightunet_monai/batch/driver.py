@@ -35,9 +35,24 @@ MINIMUM_FREE_BYTES = 200 << 20
 """With less free space in the output folder no case is begun: all of them would fail."""
 
 _LOST = {
-    "died": ("WorkerDied", "worker-died", "the worker process ended while it worked on this case."),
-    "timeout": ("Timeout", "timeout", "took longer than the time limit of a case."),
-    "memory": ("MemoryLimit", "memory-limit", "the workers passed the memory limit while this case was worked on."),
+    "died": (
+        "WorkerDied",
+        "worker-died",
+        "the worker process ended while it worked on this case.",
+        "Memory may have run out: try 'lightunet segment' on it alone.",
+    ),
+    "timeout": (
+        "Timeout",
+        "timeout",
+        "took longer than the time limit of a case.",
+        "Raise --timeout, and run again with --retry-failed.",
+    ),
+    "memory": (
+        "MemoryLimit",
+        "memory-limit",
+        "the workers passed the memory limit while this case was worked on.",
+        "Raise --max-memory or lower --jobs, and run again with --retry-failed.",
+    ),
 }
 
 
@@ -252,6 +267,7 @@ class Batch:
         return True
 
     def _check_space(self) -> None:
+        self.ledger.check_in_place()
         out = self.ledger.path.parent
         with as_output_error(out):
             free = shutil.disk_usage(out).free
@@ -263,6 +279,7 @@ class Batch:
             )
 
     def _note(self, event: Event) -> None:
+        self.ledger.check_in_place()  # else the result is not beside the ledger
         task = self._claimed.pop(event.key)
         if isinstance(event, Lost):
             self._note_lost(task, event)
@@ -292,8 +309,7 @@ class Batch:
 
     def _note_lost(self, task: CaseTask, event: Lost) -> None:
         if event.is_sure and event.how in _LOST:
-            kind, reason, message = _LOST[event.how]
-            self._note_failed(task, Cause(kind, reason, message, may_pass=True), alone=True)
+            self._note_failed(task, Cause(*_LOST[event.how], may_pass=True), alone=True)
             return
         # Several cases were in the process: each is tried again, and a suspect alone, so that the next loss has a name.
         self.ledger.release(task.key)

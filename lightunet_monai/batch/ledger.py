@@ -8,10 +8,11 @@ transaction, flushed to the disk. The file holds no path, no name and no UID, on
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ class Ledger:
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             try:
                 self._open(owner)
+                self._file = os.stat(self.path)
             except BaseException:
                 self._db.close()
                 raise
@@ -110,8 +112,8 @@ class Ledger:
         """Say that this run has ended, and close the file."""
         try:
             if self.owner is not None:
+                self.give_back()
                 with _own_errors(self.path), self._transaction():
-                    self._give_back(self.owner.run)
                     self._db.execute("UPDATE runs SET ended = ? WHERE run = ?", (time.time(), self.owner.run))
         finally:
             self._db.close()
@@ -187,6 +189,24 @@ class Ledger:
         # A run that slept longer than its lease was taken for dead: what it does from now on is its own again.
         self._db.execute("UPDATE runs SET heartbeat = ?, ended = NULL WHERE run = ?", (time.time(), owner.run))
 
+    def check_in_place(self) -> None:
+        """Check that the output folder is still the one that was opened.
+
+        Raises
+        ------
+        OutputError
+            If it was removed or renamed: results would appear where no ledger knows of them.
+        """
+        with suppress(OSError):
+            if os.path.samestat(os.stat(self.path), self._file):
+                return
+        out = self.path.parent
+        raise OutputError(
+            f"{out}: was removed or renamed while the run was working, expected its {self.path.name} to stay there.",
+            hint="Run again with -o where the folder is now; a new one begins from the start.",
+            reason="output-gone",
+        )
+
     def recover(self) -> list[str]:
         """Take the cases of dead runs back; give the names of the runs that died."""
         with _own_errors(self.path), self._transaction():
@@ -210,6 +230,12 @@ class Ledger:
         """Names of the runs that have not ended, this one included."""
         with _own_errors(self.path):
             return {run for (run,) in self._db.execute("SELECT run FROM runs WHERE ended IS NULL")}
+
+    def give_back(self) -> None:
+        """Give back the cases that this run has: nobody works on them any more."""
+        assert self.owner is not None
+        with _own_errors(self.path), self._transaction():
+            self._give_back(self.owner.run)
 
     def _give_back(self, run: str) -> None:
         self._db.execute(

@@ -189,12 +189,7 @@ class LocalPool:
         worker.end()
         self._failed_starts += not worker.is_ready
         if self._failed_starts >= MAX_STARTS_WITHOUT_MODEL:
-            raise InferenceError(
-                f"a worker ended {self._failed_starts} times before the model was open, exit code "
-                f"{worker.process.returncode}.",
-                hint="Try 'lightunet segment' on one study; free memory may be short.",
-                reason="worker",
-            )
+            raise self._never_ready(how, worker.process.returncode)
         self._start(number)
         active = [key for key, case in worker.cases.items() if case.stage != "wait"]
         suspects = [guilty] if guilty else active or list(worker.cases)
@@ -203,6 +198,15 @@ class LocalPool:
             Lost(key, how if key in suspects else "died", is_sure and key in suspects, key in suspects)
             for key in worker.cases
         ]
+
+    def _never_ready(self, how: str, exit_code: int) -> InferenceError:
+        why, hint = f"exit code {exit_code}", "Try 'lightunet segment' on one study; free memory may be short."
+        if how == "memory":
+            why = f"the workers passed the memory limit of {self.max_memory / 1e6:.0f} MB"
+            hint = "Raise --max-memory, or lower --jobs."
+        return InferenceError(
+            f"a worker ended {self._failed_starts} times before the model was open: {why}.", hint=hint, reason="worker"
+        )
 
     def _end_late(self) -> list[Event]:
         events: list[Event] = []

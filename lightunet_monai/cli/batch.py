@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from . import DISCLAIMER
 from .progress import print_event
-from .run_options import add_run_options, number, run_options
+from .run_options import add_run_options, number, run_options, study_path
 
 if TYPE_CHECKING:
     from ..batch.driver import Progress
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "root",
         nargs="+",
+        type=study_path,
         metavar="ROOT",
         help="folder of studies, a study, datalist (.json) or table (.csv with a column image); or: status OUT",
     )
@@ -75,11 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a batch, list what it would do, or tell where one is."""
-    if arguments.root[0] == "status" and len(arguments.root) == 2:
-        return _status(Path(arguments.root[1]), arguments)
+    if arguments.root[0] == Path("status") and len(arguments.root) == 2:
+        return _status(arguments.root[1], arguments)
     if len(arguments.root) != 1:
         raise UsageError(f"found {len(arguments.root)} folders, expected one ROOT, or: status OUT.")
-    root = Path(arguments.root[0])
+    (root,) = arguments.root
     if arguments.dry_run:
         return _list(root, arguments)
     if arguments.output is None:
@@ -148,6 +149,8 @@ class _Run:
                 remove_work(out, owner.run)
                 if metrics is not None:
                     metrics.close()
+                ledger.check_in_place()
+                ledger.give_back()
                 page = write_summary(ledger)
                 journal.write("end", {"counts": ledger.counts()})
                 journal.close()

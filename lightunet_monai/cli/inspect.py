@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError
+from .run_options import study_path
 
 SCHEMA = 1
 """Number of the form of the JSON document; grows when a program that reads it has to change."""
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
     parser.add_argument(
         "study",
-        type=Path,
+        type=study_path,
         nargs="?",
         help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file; for a model of 2-D images, one of them",
     )

@@ -51,6 +51,13 @@ def _probability(text: str) -> float:
     return value
 
 
+def study_path(text: str) -> Path:
+    """Parse where a study is; an empty text, as of a variable that is not set, is not the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path, expected a file or folder; '.' is the current folder")
+    return Path(text)
+
+
 def number(text: str) -> float:
     """Read a number, for the type of an option; argparse would name the function in its message."""
     try:

@@ -15,7 +15,7 @@ from ..errors import LightUNetError, UsageError
 from ..sources import ImageFile
 from . import DISCLAIMER, RESEARCH_ONLY, print_error
 from .progress import choose_reporter, print_event
-from .run_options import add_run_options, run_options
+from .run_options import add_run_options, run_options, study_path
 
 if TYPE_CHECKING:
     from ..batch.settings import CaseSettings
@@ -29,7 +29,9 @@ HASH_DIGITS = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
-    parser.add_argument("study", type=Path, help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file; 2-D image")
+    parser.add_argument(
+        "study", type=study_path, help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file; 2-D image"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the results go")
     parser.add_argument(
         "-f",

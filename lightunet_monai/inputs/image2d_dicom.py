@@ -15,7 +15,7 @@ from pydicom.pixels.utils import get_expected_length
 from ..errors import InputError, UnreadableFileError, UnsupportedImageError
 from .codestream import JPEG_FAMILY, RLE, plane_size
 from .dicom_file import read_dicom
-from .element_scan import NATIVE
+from .element_scan import NATIVE, scan_header
 from .functional_groups import PARSE_ERRORS
 from .image2d_files import LUMINANCE
 from .image2d_pixels import Plane2D, check_size, is_plausible_spacing
@@ -89,6 +89,7 @@ def _check(header: Any, path: Path) -> None:
         )
     rows, columns = header.get("Rows"), header.get("Columns")
     if "PixelData" not in header or not rows or not columns:
+        _refuse_cut(path)
         raise UnsupportedImageError(f"{path}: a DICOM object without pixels.", hint="Give the image.", reason="pixels")
     check_size(int(columns), int(rows), path)
     _refuse_frames(int(header.get("NumberOfFrames") or 1), path)
@@ -131,8 +132,19 @@ def _check_layout(header: Any, path: Path) -> None:
             )
 
 
+def _refuse_cut(path: Path) -> None:
+    """Refuse a file that ends within its header: pydicom takes what there is for all of it."""
+    try:
+        with path.open("rb") as stream:
+            scan_header(stream, frozenset())
+    except UnreadableFileError as error:
+        raise UnreadableFileError(
+            f"{path}: {error.message}", hint="Copy or export the file again.", reason="truncated"
+        ) from None
+
+
 def _refuse_frames(frames: int, path: Path) -> None:
-    if frames > 1:
+    if frames != 1:
         raise UnsupportedImageError(
             f"{path}: {frames} frames, expected 1.", hint="Export the frame that is meant.", reason="frames"
         )

@@ -274,6 +274,10 @@ def _all_warnings(
         what = "Nothing was found" if is_model else "Nothing is marked"
         how = "holds no lesion" if segmentation.label_map.any() else "is empty"
         known.append(f"{what}: the label map {how}. This does not mean that there is no lesion.")
+    if segmentation is not None:
+        from .tissue import tissue_warnings  # brings scipy; who reads a report needs none
+
+        known += tissue_warnings(segmentation)
     return tuple(dict.fromkeys([*known, *warnings]))
 
 

@@ -21,6 +21,25 @@ def breast_density(segmentation: Segmentation) -> float | None:
     return labels.breast_density({v: int(np.count_nonzero(segmentation.label_map == v)) for v in labels.values})
 
 
+def tissue_warnings(segmentation: Segmentation) -> list[str]:
+    """Say what speaks against the tissues that a model has labelled; what people have drawn is as they meant it."""
+    if not segmentation.labels.has_tissues or segmentation.provenance.algorithm_type != "AUTOMATIC":
+        return []
+    labels = segmentation.labels
+    found = {value for value in labels.values if (segmentation.label_map == value).any()}
+    skin = set(labels.values_of(SKIN_CODES))
+    if found.isdisjoint(set(labels.values).difference(labels.lesions)):
+        what = "No tissue"
+    elif skin and found.isdisjoint(skin):
+        what = "No skin"
+    else:
+        return []
+    return [
+        f"{what} is labelled, expected a whole breast with its skin and air around it: do not trust the tissue labels "
+        "and the breast density."
+    ]
+
+
 class LabelledSkin:
     """The outer surface of the labelled skin: the faces at which it touches what is outside.
 

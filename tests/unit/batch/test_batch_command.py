@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -21,7 +22,7 @@ from lightunet_monai.batch.causes import Cause
 from lightunet_monai.batch.lease import Owner
 from lightunet_monai.batch.ledger import Ledger
 from lightunet_monai.cli import main
-from lightunet_monai.errors import OutputError
+from lightunet_monai.errors import InferenceError, OutputError
 from tests.builders.bundle import tiny_bundle
 from tests.builders.series import make_series
 from tests.builders.volume import make_nifti, make_voxels
@@ -262,6 +263,7 @@ def test_a_case_that_takes_too_long_is_recorded_and_the_rest_goes_on(studies, a_
     with Ledger(tmp_path) as ledger:
         (case,) = ledger.cases()
     assert (case.attempts, case.reason) == (2, "timeout")
+    assert "--timeout" in case.hint
 
 
 def test_a_case_that_needs_too_much_memory_is_recorded_and_the_rest_goes_on(studies, a_bundle, tmp_path):
@@ -274,6 +276,37 @@ def test_a_case_that_needs_too_much_memory_is_recorded_and_the_rest_goes_on(stud
     assert "1 done, 1 failed" in done.stdout, done.stdout + done.stderr
     rows = _summary(tmp_path / "out")
     assert [row["reason"] for row in rows if row["state"] == "failed"] == ["memory-limit"]
+    assert ["--max-memory" in row["hint"] for row in rows if row["state"] == "failed"] == [True]
+
+
+def test_a_memory_limit_with_no_room_for_the_model_is_told_as_that(studies, a_bundle, tmp_path):
+    root, out = studies / f"{PATIENT} 0", tmp_path / "out"
+    done = _run(*_command(root, out, a_bundle, "--max-memory", "50", "--jobs", "1"))
+    assert done.returncode == 1
+    assert "the workers passed the memory limit of 50 MB. (Raise --max-memory" in done.stderr
+
+
+def test_the_summary_of_a_run_that_ended_with_an_error_calls_nothing_running(studies, tmp_path, monkeypatch, capsys):
+    class Pool:
+        def __init__(self, *arguments, **options):
+            self.model = {}
+
+        def submit(self, task):
+            return True
+
+        def poll(self, seconds):
+            if _counts(tmp_path / "out").get("running"):
+                raise InferenceError("a worker cannot be started.")
+            return []
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("lightunet_monai.batch.pool.LocalPool", Pool)
+    monkeypatch.setattr("lightunet_monai.cli.batch._stop_on_signals", threading.Event)
+    assert main(["batch", str(studies / f"{PATIENT} 0"), "-o", str(tmp_path / "out")]) == 1
+    assert "a worker cannot be started" in capsys.readouterr().err
+    assert [row["state"] for row in _summary(tmp_path / "out")] == ["found"]
 
 
 def test_sigterm_ends_the_run_and_the_next_one_goes_on(studies, a_bundle, undisturbed, tmp_path):

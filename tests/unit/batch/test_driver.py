@@ -349,9 +349,26 @@ def test_an_output_folder_that_goes_away_ends_the_run_with_a_message(tmp_path):
             return super().poll(seconds)
 
     # Whichever is looked at first: the folder, or the ledger in it.
-    message = "out: cannot be written: No such file|ledger.sqlite: the ledger cannot be used"
+    message = "out: was removed or renamed|ledger.sqlite: the ledger cannot be used"
     with Ledger(out, Owner.of_this_process()) as ledger, pytest.raises(OutputError, match=message):
         Batch(lambda: list_units(root), ledger, Pool()).run(threading.Event())
+
+
+def test_a_result_that_is_not_beside_the_ledger_is_not_called_done(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_series(root / "study")
+
+    class Pool(ReadingPool):
+        def poll(self, seconds):
+            if self.tasks:
+                out.rename(tmp_path / "renamed")
+                (out / CASES / self.tasks[0].key).mkdir(parents=True)  # as a worker does that has a result
+            return super().poll(seconds)
+
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        with pytest.raises(OutputError, match="out: was removed or renamed while the run was working"):
+            Batch(lambda: list_units(root), ledger, Pool()).run(threading.Event())
+        assert ledger.counts()["done"] == 0
 
 
 def test_an_output_folder_that_is_gone_before_the_survey_begins_is_told_as_gone(tmp_path):
@@ -367,7 +384,7 @@ def test_an_output_folder_that_is_gone_before_the_survey_begins_is_told_as_gone(
         patch.setattr("lightunet_monai.batch.driver.Feed", LateFeed)
         with (
             Ledger(out, Owner.of_this_process()) as ledger,
-            pytest.raises(OutputError, match="out: cannot be written: No such file"),
+            pytest.raises(OutputError, match="out: was removed or renamed"),
         ):
             Batch(lambda: list_units(root), ledger, FailingPool()).run(threading.Event())
     assert not out.exists()

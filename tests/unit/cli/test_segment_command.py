@@ -172,6 +172,9 @@ def test_a_folder_without_write_permission_is_refused(a_bundle, tmp_path, capsys
         ["segment", "x", "-o", "y", "--threshold", "2"],
         ["fly"],
         ["segment", "x", "-o", "y", "--engine", "coal"],
+        ["segment", "", "-o", "y"],
+        ["batch", "", "-o", "y"],
+        ["inspect", ""],
     ],
 )
 def test_wrong_use_gives_exit_code_two(words, capsys):

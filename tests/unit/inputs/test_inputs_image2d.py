@@ -429,7 +429,7 @@ def test_dicom_without_preamble_is_read_as_with_it(tmp_path, encoding):
     assert b"DICM" not in path.read_bytes()[:200]
     np.testing.assert_array_equal(read_image2d(path).pixels, GREY)
     (tmp_path / "b.dcm").write_bytes(path.read_bytes()[:60])
-    with pytest.raises(InputError, match=r"b\.dcm: (damaged DICOM|a DICOM object without)"):
+    with pytest.raises(InputError, match=r"b\.dcm: (damaged DICOM|a DICOM object without|ends within the)"):
         read_image2d(tmp_path / "b.dcm")
 
 
@@ -560,6 +560,7 @@ def test_dicom_refusals(tmp_path):
     two = np.stack([GREY, GREY])
     cases = {
         "2 frames": make_dicom2d(tmp_path / "frames.dcm", NumberOfFrames=2, PixelData=two.tobytes()),
+        "-1 frames, expected 1": make_dicom2d(tmp_path / "negative.dcm", NumberOfFrames=-1),
         "without pixels": make_dicom2d(tmp_path / "none.dcm", PixelData=None),
         "modality MR": make_dicom2d(tmp_path / "mr.dcm", modality="MR"),
         f"truncated, 100 bytes of pixels, expected {GREY.size}": make_dicom2d(
@@ -571,6 +572,15 @@ def test_dicom_refusals(tmp_path):
     for text, path in cases.items():
         with pytest.raises(InputError, match=text):
             read_image2d(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of the end
+def test_a_dicom_image_that_is_cut_within_its_header_is_called_cut(tmp_path):
+    path = make_dicom2d(tmp_path / "a.dcm")
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"\x28\0\x10\0US") + 5])
+    with pytest.raises(UnreadableFileError, match=r"a\.dcm: ends within the header"):
+        read_image2d(path)
 
 
 @pytest.mark.filterwarnings("ignore")  # pydicom warns of each value

@@ -44,6 +44,17 @@ def test_without_tissue_labels_there_is_no_density():
     assert measure_lesions(nothing, volume).breast_density is None
 
 
+@pytest.mark.parametrize(
+    ("lost", "said"), [((), None), ((4,), "No skin is labelled"), ((2, 3, 4), "No tissue is labelled")]
+)
+def test_the_report_says_where_tissue_labels_and_density_are_not_to_be_trusted(lost, said):
+    segmentation, _ = _breast()
+    label_map = np.where(np.isin(segmentation.label_map, lost), 0, segmentation.label_map).astype(np.uint8)
+    warnings = describe_case(segmentation.source, segmentation=replace(segmentation, label_map=label_map)).warnings
+    found = [text for text in warnings if "tissue labels and the breast density" in text]
+    assert [text.startswith(str(said)) for text in found] == ([True] if said else [])
+
+
 def test_the_distance_to_the_labelled_skin_is_that_to_its_outer_surface():
     segmentation, volume = _breast()
     (lesion,) = findings = measure_lesions(segmentation, volume)

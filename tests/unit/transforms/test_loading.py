@@ -84,6 +84,14 @@ def test_what_names_no_image_is_refused_by_its_type(loader, image, word):
     assert "the folder that holds them" in caught.value.hint
 
 
+@pytest.mark.parametrize("loader", [LoadImageVolumed, LoadImage2Dd])
+def test_an_empty_path_is_not_the_current_folder(loader, tmp_path, monkeypatch):
+    make_series(tmp_path / "series")
+    monkeypatch.chdir(tmp_path / "series")
+    with pytest.raises(NoImageFoundError, match="An empty path"):
+        loader("image")({"image": ""})
+
+
 def test_a_refused_study_never_falls_back_to_another_reader(tmp_path):
     make_series(tmp_path / "series", defect="gap")
     with pytest.raises(GeometryError):
