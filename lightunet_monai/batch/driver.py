@@ -202,7 +202,7 @@ class Batch:
             except Empty:
                 return False
             if isinstance(item, LightUNetError):
-                self._check_space()  # an output folder that has gone away is what to tell, not what the survey missed
+                self.ledger.check_in_place()  # a folder that has gone away is what to tell, not what the survey missed
                 raise item
             if isinstance(item, Surveyed):
                 self._enter(item)

@@ -112,8 +112,8 @@ class Ledger:
         """Say that this run has ended, and close the file."""
         try:
             if self.owner is not None:
-                self.give_back()
                 with _own_errors(self.path), self._transaction():
+                    self._give_back(self.owner.run)
                     self._db.execute("UPDATE runs SET ended = ? WHERE run = ?", (time.time(), self.owner.run))
         finally:
             self._db.close()

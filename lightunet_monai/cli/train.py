@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from ..inference.bundle import open_training
-    from ..inference.bundle_files import check_new_bundle, find_bundle, read_metadata, read_model_metadata
+    from ..inference.bundle_files import check_new_bundle, find_bundle, named_metadata, read_metadata
     from ..labels import default_model
     from ..outputs.atomic import as_output_error, check_folder
     from ..outputs.folder_lock import locked_folder
@@ -82,7 +82,7 @@ def _train(arguments: argparse.Namespace) -> int:
     overrides = training_overrides(arguments, root, model)
     check_folder(arguments.output)
     check_new_bundle(root, arguments.output / "bundle")
-    version = f"{read_model_metadata(root, model)['version']}+{arguments.output.resolve().name}"
+    version = f"{named_metadata(root, metadata, model)['version']}+{arguments.output.resolve().name}"
     with _as_setup_error(root):
         workflow = open_training(root, overrides, model)
         _check_cases(workflow)  # before the folder is made: of a wrong list nothing stays

@@ -17,9 +17,9 @@ from .bundle_files import (
     INT8_FILE,
     check_configs,
     find_bundle,
+    named_metadata,
     overlays_of,
     read_metadata,
-    read_model_metadata,
     weights_path,
 )
 from .device import check_device
@@ -155,7 +155,7 @@ def open_bundle(
         files = " with ".join(f"configs/{name}" for name in names)
         raise BundleError(f"{root}: {files} cannot be used: {_describe(error)}.") from error
     network, device = parts["network"], _device(parts.pop("device"))
-    metadata = read_model_metadata(root, model)
+    metadata = named_metadata(root, metadata, model)
     sha256 = load_weights(network, weights_path(root, model), str(metadata.get("weights_sha256") or ""))
     network.eval()
     return BundleParts(

@@ -83,19 +83,19 @@ def read_metadata(root: Path) -> dict[str, Any]:
     return metadata
 
 
-def read_model_metadata(root: Path, model: str | None = None) -> dict[str, Any]:
-    """Read the metadata of one model, as `metadata_of` gives it.
+def named_metadata(root: Path, metadata: dict[str, Any], model: str | None = None) -> dict[str, Any]:
+    """Give what ``metadata.json`` says of one model, as `metadata_of`, which has to be named with its version.
 
     Raises
     ------
     BundleError
-        If it is no JSON object, or does not name the model and its version.
+        If it is not.
     """
-    metadata = metadata_of(read_metadata(root), model)
-    unnamed = [key for key in ("name", "version") if key not in metadata]
+    found = metadata_of(metadata, model)
+    unnamed = [key for key in ("name", "version") if key not in found]
     if unnamed:  # a report says which model it was
         raise BundleError(f"{root}: configs/metadata.json: the key {unnamed[0]!r} is missing.", hint="Add it.")
-    return metadata
+    return found
 
 
 def weights_path(root: Path, model: str | None = None) -> Path:
