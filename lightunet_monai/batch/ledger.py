@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError, UsageError
-from . import audit, copies
+from . import audit, copies, runs, surveyed
 from .causes import OF_THE_FILE, Cause
 from .lease import Owner
 from .network_path import is_network_path
@@ -113,8 +113,7 @@ class Ledger:
         try:
             if self.owner is not None:
                 with _own_errors(self.path), self._transaction():
-                    self._give_back(self.owner.run)
-                    self._db.execute("UPDATE runs SET ended = ? WHERE run = ?", (time.time(), self.owner.run))
+                    runs.end(self._db, self.owner)
         finally:
             self._db.close()
 
@@ -143,9 +142,7 @@ class Ledger:
     def _begin(self, owner: Owner) -> None:
         with self._transaction():
             make_tables(self._db)
-            now = time.time()
-            row = (owner.run, owner.host, owner.pid, owner.started, now, now)
-            self._db.execute("INSERT INTO runs (run, host, pid, started, heartbeat, began) VALUES (?,?,?,?,?,?)", row)
+            runs.begin(self._db, owner)
         self.recover()
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
@@ -183,11 +180,7 @@ class Ledger:
         """Say that this run lives, for runs on other machines."""
         assert self.owner is not None
         with _own_errors(self.path), self._transaction():
-            self._set_alive(self.owner)
-
-    def _set_alive(self, owner: Owner) -> None:
-        # A run that slept longer than its lease was taken for dead: what it does from now on is its own again.
-        self._db.execute("UPDATE runs SET heartbeat = ?, ended = NULL WHERE run = ?", (time.time(), owner.run))
+            runs.set_alive(self._db, self.owner)
 
     def check_in_place(self) -> None:
         """Check that the output folder is still the one that was opened.
@@ -210,51 +203,28 @@ class Ledger:
     def recover(self) -> list[str]:
         """Take the cases of dead runs back; give the names of the runs that died."""
         with _own_errors(self.path), self._transaction():
-            dead = self.dead_runs()
-            for run in dead:
-                self._give_back(run)
-                self._db.execute("UPDATE runs SET ended = heartbeat WHERE run = ?", (run,))
-        return dead
+            return runs.recover(self._db)
 
     def dead_runs(self) -> list[str]:
         """Names of the runs that died and whose cases nobody has taken back yet: these are ``running`` still."""
         with _own_errors(self.path):
-            query = "SELECT run, host, pid, started, heartbeat FROM runs WHERE ended IS NULL"
-            return [
-                run
-                for run, host, pid, started, heartbeat in self._db.execute(query).fetchall()
-                if not Owner(run, host, pid, started).is_alive(time.time() - heartbeat)
-            ]
+            return runs.dead(self._db)
 
     def living_runs(self) -> set[str]:
         """Names of the runs that have not ended, this one included."""
         with _own_errors(self.path):
-            return {run for (run,) in self._db.execute("SELECT run FROM runs WHERE ended IS NULL")}
+            return runs.living(self._db)
 
     def give_back(self) -> None:
         """Give back the cases that this run has: nobody works on them any more."""
         assert self.owner is not None
         with _own_errors(self.path), self._transaction():
-            self._give_back(self.owner.run)
-
-    def _give_back(self, run: str) -> None:
-        self._db.execute(
-            "UPDATE cases SET state = 'found', run = NULL, interruptions = interruptions + 1 "
-            "WHERE state = 'running' AND run = ?",
-            (run,),
-        )
+            runs.give_back(self._db, self.owner.run)
 
     def is_settled(self, place: str, signature: str, in_flight: Collection[str] = ()) -> bool:
         """Say whether a unit was surveyed in this very state and all its cases are at their end, or in flight."""
         with _own_errors(self.path):
-            query = "SELECT 1 FROM units WHERE place = ? AND signature = ?"
-            if not self._db.execute(query, (place, signature)).fetchone():
-                return False
-            query = (
-                "SELECT key FROM cases WHERE final = 0 AND superseded_by IS NULL AND "
-                f"(place = :place OR key IN ({copies.KEYS_AT}))"
-            )
-            return all(key in in_flight for (key,) in self._db.execute(query, {"place": place}).fetchall())
+            return surveyed.is_settled(self._db, place, signature, in_flight)
 
     def set_surveyed(self, place: str, signature: str, keys: Collection[str] | None = None) -> None:
         """Remember that all cases of a unit in this state are in the ledger.
@@ -263,53 +233,17 @@ class Ledger:
         ----------
         place, signature : str
         keys : collection of str or None
-            Of its cases; out of date is what is not among them: an archive that was refused earlier, a case of a series
-            that gives other cases now, such as one phase of those that there are, and one that was never done and has
-            no copy elsewhere. None asks nothing.
+            Of its cases; what is not among them is out of date (`surveyed.leave_out_former`). None asks nothing.
         """
         with _own_errors(self.path), self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO units VALUES (?, ?, ?)", (place, signature, time.time()))
-            if keys is None:
-                return
-            query = "SELECT whole FROM cases WHERE key = ?"
-            heirs = {whole: key for key in sorted(keys) for (whole,) in self._db.execute(query, (key,)).fetchall()}
-            query = "SELECT key, series, whole, state FROM cases WHERE place = ? AND superseded_by IS NULL"
-            for key, series, whole, state in self._db.execute(query, (place,)).fetchall():
-                is_lost = state == "found" and copies.other_place(self._db, key, place) is None
-                # An archive that was refused is a series of its own: nobody knows which ones are in it.
-                heir = place if series == key or is_lost else heirs.get(whole)
-                if key not in keys and heir is not None:
-                    self._db.execute("UPDATE cases SET superseded_by = ? WHERE key = ?", (heir, key))
+            surveyed.remember(self._db, place, signature)
+            if keys is not None:
+                surveyed.leave_out_former(self._db, place, keys)
 
     def leave_out_lost(self, places: Collection[str], holds: Callable[[str], bool] = lambda place: True) -> list[str]:
-        """Leave out the cases that wait and lie in no unit any more; nothing while another run may be at them.
-
-        One whose unit comes back is in again once that was surveyed, which it is then.
-
-        Parameters
-        ----------
-        places : collection of str
-            Of all units that there are.
-        holds : callable
-            Whether a place is one of this run's part of the work.
-
-        Returns
-        -------
-        list of str
-            Their keys.
-        """
-        lost = []
+        """Leave out the cases that wait and lie in none of all units any more (`surveyed.leave_out_lost`)."""
         with _own_errors(self.path), self._transaction():
-            if self._db.execute("SELECT COUNT(*) FROM runs WHERE ended IS NULL").fetchone()[0] > 1:
-                return []
-            query = "SELECT key, place FROM cases WHERE state = 'found' AND superseded_by IS NULL"
-            for key, place in self._db.execute(query).fetchall():
-                own = {place, *copies.places(self._db, key)}
-                if own.isdisjoint(places) and all(map(holds, own)):
-                    self._db.execute("UPDATE cases SET superseded_by = ? WHERE key = ?", (place, key))
-                    self._db.executemany("DELETE FROM units WHERE place = ?", [(one,) for one in own])
-                    lost.append(key)
-        return lost
+            return surveyed.leave_out_lost(self._db, places, holds)
 
     def add(
         self,
@@ -404,7 +338,7 @@ class Ledger:
                 {"run": self.owner.run, "now": time.time(), "key": key, "retries": retries, "place": place},
             )
             if done.rowcount:
-                self._set_alive(self.owner)
+                runs.set_alive(self._db, self.owner)
             return done.rowcount == 1
 
     def release(self, key: str) -> None:

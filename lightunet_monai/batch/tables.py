@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from . import audit, copies
+from . import audit, copies, runs, surveyed
 
 VERSION = 1
 """Of what is in the tables, kept as SQLite's user version. From 1 on, files and series without a UID are named by
@@ -15,10 +15,8 @@ STATES = ("found", "running", "done", "failed", "skipped")
 # `series` names a series and which volume of it, `whole` the series alone: all its volumes have the same.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS runs (
-  run TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL,
-  heartbeat REAL NOT NULL, began REAL NOT NULL, ended REAL);
-CREATE TABLE IF NOT EXISTS units (place TEXT PRIMARY KEY, signature TEXT NOT NULL, surveyed REAL NOT NULL);
+{runs.SCHEMA.strip()};
+{surveyed.SCHEMA.strip()};
 CREATE TABLE IF NOT EXISTS cases (
   key TEXT PRIMARY KEY, place TEXT NOT NULL, series TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ({", ".join(repr(state) for state in STATES)})),
