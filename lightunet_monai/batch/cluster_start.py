@@ -17,6 +17,9 @@ KINDS = ("local", "slurm", "kubernetes")
 CASE = "case"
 """The dask resource of which a worker started here has one: it does one case at a time."""
 
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+"""Run by each worker before it is given a case: the process that was started decides what a signal to all means."""
+
 
 @dataclass(frozen=True)
 class ClusterSettings:
@@ -100,6 +103,7 @@ def _start_local(settings: ClusterSettings) -> Any:
         dashboard_address="127.0.0.1:0",
         memory_limit=settings.memory_bytes or "auto",
         resources={CASE: 1},
+        preload=_DEAF,
         env={"OMP_NUM_THREADS": str(settings.threads)},
     )
 

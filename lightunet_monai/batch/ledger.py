@@ -36,7 +36,10 @@ RETRY_SECONDS = 0.02
 ROWS_AT_ONCE = 1000
 """Of cases that are listed: without a write-ahead log nobody can write while one of several rows is being read."""
 
-_WAITS = "(state = 'found' OR (state IN ('failed', 'done') AND final = 0 AND attempts <= :retries))"
+_WAITS = (
+    "(superseded_by IS NULL AND "
+    "(state = 'found' OR (state IN ('failed', 'done') AND final = 0 AND attempts <= :retries)))"
+)
 """Condition on a case that may be claimed."""
 
 
@@ -94,7 +97,7 @@ class Ledger:
                 raise OutputError(f"{out}: no {name}, expected the output folder of a batch.", hint="Check the path.")
             if owner is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            self._db = _connect(self.path, only_reads=owner is None)
             try:
                 self._open(owner)
                 self._file = os.stat(self.path)
@@ -311,7 +314,7 @@ class Ledger:
     def has_waiting(self, *, retries: int) -> bool:
         """Say whether there is a case to do that could be claimed."""
         with _own_errors(self.path):
-            query = f"SELECT 1 FROM cases WHERE superseded_by IS NULL AND state != 'done' AND {_WAITS} LIMIT 1"
+            query = f"SELECT 1 FROM cases WHERE state != 'done' AND {_WAITS} LIMIT 1"
             return self._db.execute(query, {"retries": retries}).fetchone() is not None
 
     def claim(self, key: str, *, retries: int, place: str | None = None) -> bool:
@@ -328,7 +331,7 @@ class Ledger:
         Returns
         -------
         bool
-            False if it is done, skipped, failed for good, or another living run has it.
+            False if it is done, skipped, failed for good or out of date, or another living run has it.
         """
         assert self.owner is not None
         with _own_errors(self.path), self._transaction():
@@ -475,6 +478,14 @@ class Ledger:
             if self._db.in_transaction:  # SQLite ends some transactions by itself, on a full disk for one
                 self._db.execute("ROLLBACK")
             raise
+
+
+def _connect(path: Path, *, only_reads: bool) -> sqlite3.Connection:
+    """Open a ledger; one to look at that nothing can be written beside is read as it lies."""
+    # SQLite makes files beside a ledger with a write-ahead log even for a look, unless those of a run are there.
+    if only_reads and not os.path.exists(f"{path}-wal") and not os.access(path.parent, os.W_OK):
+        return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", isolation_level=None, uri=True)
+    return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 def _to_row(row: tuple[Any, ...]) -> CaseRow:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
@@ -70,14 +72,15 @@ class _Worker:
         self.reserved = self.is_ready = self.has_worked = False
         self.pipe, child = Pipe()
         # Libraries print, and what they print may hold a path: it goes nowhere, errors come through the pipe.
-        self.process = subprocess.Popen(
-            child_command(f"{__package__}._worker_process", str(child.fileno())),
-            pass_fds=[child.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=worker_environment(plan.options.device, number, threads),
-        )
+        with _blocked_signals():
+            self.process = subprocess.Popen(
+                child_command(f"{__package__}._worker_process", str(child.fileno())),
+                pass_fds=[child.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=worker_environment(plan.options.device, number, threads),
+            )
         child.close()
         self.pipe.send(plan)
 
@@ -246,6 +249,17 @@ class LocalPool:
         )
         chosen.reserved = True
         return None if chosen.cases else chosen
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Let processes that are started now never be told to stop: the parent decides what a signal to the group means."""
+    # Inherited, unlike a handler, from the first moment on: a worker imports for seconds.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def worker_environment(device: str | None, number: int, threads: int) -> dict[str, str]:

@@ -9,11 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..errors import LightUNetError
+from ..errors import LightUNetError, UnreadableFileError
 from ..inference import Predictor
 from ..outputs import check_output
 from .case import load_case, predict_case, write_case_files
 from .causes import cause_of, unexpected
+from .keys import case_key
 from .publish import facts_of, publish, staging_folder
 from .scrub import redact_report, secrets_of
 from .task import CaseTask, Outcome, WorkerPlan
@@ -80,6 +81,7 @@ class CaseRunner:
             tell(key, "read")
             check_output(plan.out / key, plan.settings.formats, source=task.source, overwrite=True)
             loaded = load_case(task.source, plan.settings)
+            _check_unchanged(task)
             tell(key, "wait")
         predictor = self._predictor.result()
 
@@ -110,3 +112,11 @@ class CaseRunner:
     def close(self) -> None:
         """Let the thread of the network end."""
         self._infer.shutdown(wait=False, cancel_futures=True)
+
+
+def _check_unchanged(task: CaseTask) -> None:
+    """Refuse a source that has other content than when it was found: its result would be named by what it was."""
+    if case_key(task.source) != task.key:
+        raise UnreadableFileError(
+            f"{task.source.name}: its content has changed since it was found.", hint="Run again.", reason="changed"
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +27,6 @@ def main(descriptor: int) -> None:
     descriptor : int
         File descriptor of the pipe.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides what a signal to the group means
-        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
     pipe: Connection = Connection(descriptor)

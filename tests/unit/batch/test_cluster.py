@@ -22,6 +22,7 @@ from builders.volume import make_nifti, make_voxels
 from lightunet_monai.batch.case import CaseSettings
 from lightunet_monai.batch.cluster import open_cluster
 from lightunet_monai.batch.cluster_start import ClusterSettings, import_dask
+from lightunet_monai.batch.keys import case_key
 from lightunet_monai.batch.pool import LocalPool
 from lightunet_monai.batch.publish import remove_work
 from lightunet_monai.batch.task import CaseTask, Lost, Outcome, WorkerPlan
@@ -49,7 +50,7 @@ def tasks(tmp_path_factory):
     found = []
     for number in range(4):
         path = make_nifti(folder / f"{PATIENT}_{number}.nii.gz", make_voxels(seed=number))
-        found.append(CaseTask(f"{number:016x}", "0" * 16, "0" * 16, ImageFile(path)))
+        found.append(_task(path))
     return found
 
 
@@ -58,7 +59,11 @@ def large_task(tmp_path_factory):
     """Takes long enough to be caught while it is worked on."""
     voxels = np.repeat(make_voxels((320, 320, 4)), 4, axis=2)
     path = make_nifti(tmp_path_factory.mktemp("large") / f"{PATIENT}.nii.gz", voxels)
-    return CaseTask("f" * 16, "0" * 16, "0" * 16, ImageFile(path))
+    return _task(path)
+
+
+def _task(path):
+    return CaseTask(case_key(ImageFile(path)), "0" * 16, "0" * 16, ImageFile(path))
 
 
 @pytest.fixture
@@ -223,6 +228,17 @@ def test_a_cluster_of_this_machine_gives_what_worker_processes_give(make_plan, t
     assert [found[key].facts["volume_ml"] for key in found] == [expected[key].facts["volume_ml"] for key in found]
     assert len(label_maps(cluster)) == len(tasks)
     assert label_maps(cluster) == label_maps(alone)
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_ends_no_worker_of_this_machine(make_plan, tasks):
+    with opened(open_cluster("local", make_plan())) as pool:
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            for number in pool._client.run(os.getpid).values():
+                os.kill(number, signal_number)
+            outcomes, lost = work_off(pool, tasks[:1])
+            assert not lost
+            assert outcomes[tasks[0].key].facts
 
 
 @pytest.mark.slow

@@ -238,6 +238,14 @@ def test_new_content_of_a_series_takes_the_place_of_the_old_and_back(ledger):
     assert [ledger.case(key).superseded_by for key in ("old", "new")] == [None, "old"]
 
 
+def test_a_case_that_newer_content_has_replaced_before_its_turn_is_not_begun(ledger):
+    ledger.add("old", "place", "series")
+    ledger.add("new", "place", "series")
+    assert [ledger.claim(key, retries=0) for key in ("old", "new")] == [False, True]
+    ledger.add("old", "place", "series")
+    assert ledger.claim("old", retries=0)
+
+
 def _current(ledger):
     return sorted(row.key for row in ledger.cases() if row.superseded_by is None)
 
@@ -555,6 +563,23 @@ def test_looking_at_a_ledger_changes_nothing(ledger):
         with pytest.raises(OutputError, match=r"readonly"):
             looker.add("b", "place", "series")
     assert ledger.case("a").state == "running"
+
+
+def test_a_ledger_in_a_folder_that_cannot_be_written_to_is_read_as_it_lies(tmp_path, monkeypatch):
+    with Ledger(tmp_path, Owner.of_this_process()) as ledger:
+        _add(ledger, "a")
+    files = os.listdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with Ledger(tmp_path) as looker:
+        assert [row.key for row in looker.cases()] == ["a"]
+        assert os.listdir(tmp_path) == files  # SQLite could not make one
+
+
+def test_what_a_run_in_a_folder_that_another_account_may_only_read_has_entered_is_seen(ledger, monkeypatch):
+    _add(ledger, "a")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with Ledger(ledger.path.parent) as looker:
+        assert [row.key for row in looker.cases()] == ["a"]
 
 
 def test_a_run_that_ends_gives_its_cases_back(ledger):

@@ -9,6 +9,7 @@ import pytest
 
 from lightunet_monai.batch import pool
 from lightunet_monai.batch import pool as pool_module
+from lightunet_monai.batch.keys import case_key
 from lightunet_monai.batch.pool import LocalPool, default_jobs, worker_environment
 from lightunet_monai.batch.publish import CASES
 from lightunet_monai.batch.settings import CaseSettings
@@ -64,7 +65,8 @@ def _open_pool(folder):
 
 
 def _task(folder):
-    return CaseTask("0" * 16, "1" * 16, "2" * 16, ImageFile(make_nifti(folder / "a.nii.gz", make_voxels())))
+    source = ImageFile(make_nifti(folder / "a.nii.gz", make_voxels()))
+    return CaseTask(case_key(source), "1" * 16, "2" * 16, source)
 
 
 @pytest.mark.slow
@@ -110,5 +112,25 @@ def test_what_a_worker_has_answered_counts_though_it_died_before_it_was_heard(tm
         assert events[0].cause is None
         assert pool.in_flight() == []
         assert pool.pids() != [pid]
+    finally:
+        pool.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_signal_to_all_processes_ends_no_worker_that_is_still_starting(tmp_path):
+    pool, task = _open_pool(tmp_path), _task(tmp_path)
+    try:
+        (pid,) = pool.pids()
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+        assert pool.submit(task)
+        end, events = time.monotonic() + 120, []
+        while not events:
+            assert time.monotonic() < end, "the case was not finished"
+            events = pool.poll(0.5)
+        assert [(type(event), event.key) for event in events] == [(Outcome, task.key)]
+        assert events[0].cause is None
+        assert pool.pids() == [pid]
     finally:
         pool.close()
