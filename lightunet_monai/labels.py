@@ -185,7 +185,8 @@ class LabelTable:
         Raises
         ------
         BundleError
-            If either part is missing or cannot be used, or the two do not name the same structures.
+            If either part is missing or cannot be used, the two do not name the same structures, or the value
+            `LESION` is none of a lesion.
         """
         try:
             channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
@@ -210,7 +211,15 @@ class LabelTable:
                 f"label_definitions names {sorted(definitions)}.",
                 hint="Both must list the same structures.",
             )
-        return cls(tuple(_label(value, name, definitions[name]) for value, name in sorted(names.items())))
+        table = cls(tuple(_label(value, name, definitions[name]) for value, name in sorted(names.items())))
+        if LESION not in table.lesions:
+            raise BundleError(
+                f"metadata.json: channel_def has {names.get(LESION, 'nothing')} as {LESION}, expected a lesion; "
+                f"found as lesions: {list(table.lesions)}.",
+                hint=f"Channel {LESION} is the lesion in every model, with a category that is no normal structure; "
+                "tissues come after it.",
+            )
+        return table
 
 
 def default_model(metadata: Mapping[str, Any]) -> str:

@@ -66,6 +66,8 @@ def run_on_files(arguments: argparse.Namespace) -> int:
     if arguments.label is not None:
         _check_label(arguments.label, seen)
     tell("write", 1.0)
+    if arguments.label is None and labels is None:
+        _warn_of_several_values(seen)
     evaluation = Evaluation(tuple(cases))
     print(evaluation.to_text())
     found = structures.evaluation()
@@ -89,6 +91,17 @@ def _check_label(value: int, seen: dict[str, set[int]]) -> None:
             hint="Predictions and references need one value for lesions. Segments of .seg.nrrd files have the values "
             "of the model's labels.",
         )
+
+
+def _warn_of_several_values(seen: dict[str, set[int]]) -> None:
+    """Say that all values count as lesions where there are several, which may be tissues."""
+    for side, values in seen.items():
+        found = sorted(values - {0})
+        if len(found) > 1:
+            print(
+                f"warning: the {side} hold the values {found}, and all of them count as lesions. If some are tissues, "
+                "name the model whose labels these are with --model, or the value of the lesions with --label."
+            )
 
 
 def _lesions(values: Any, value: int | None, labels: LabelTable | None) -> Any:
@@ -115,9 +128,9 @@ def load_pair(
     UnsupportedImageError
         If both are segments, and nothing tells their grid.
     """
-    from ..transforms.load_label_map import check_same_grid, load_label_map
+    from ..transforms.load_label_map import check_same_grid, holds_segments, load_label_map
 
-    parts = [path for path in (prediction, reference) if _is_part(path)]
+    parts = [path for path in (prediction, reference) if holds_segments(path)]
     if len(parts) == 2:
         grid = _perpendicular(_joint_grid(prediction, reference) if volume is None else volume, reference)
         return load_label_map(prediction, grid, labels), load_label_map(reference, grid, labels)
@@ -137,14 +150,6 @@ def load_pair(
             reason="label-grid",
         ) from error
     return predicted, expected
-
-
-def _is_part(path: Path) -> bool:
-    """Whether a file holds segments, which may leave out what is empty around them."""
-    from ..inputs.dicom_file import is_dicom
-    from ..transforms.read_seg_nrrd import is_seg_nrrd
-
-    return is_seg_nrrd(path) or is_dicom(path)
 
 
 def _joint_grid(prediction: Path, reference: Path) -> Any:

@@ -188,7 +188,7 @@ def _read_segmentation(arguments: argparse.Namespace, source: ImageSource, volum
     from ..inference.bundle_files import find_bundle, read_metadata, takes_pictures
     from ..labels import LabelTable, metadata_of
     from ..segmentation import Segmentation
-    from ..transforms.load_label_map import place_label_map
+    from ..transforms.load_label_map import holds_segments, place_label_map
 
     metadata = read_metadata(find_bundle(arguments.bundle))
     report = _report_of(arguments)
@@ -196,6 +196,8 @@ def _read_segmentation(arguments: argparse.Namespace, source: ImageSource, volum
     takes_pictures(metadata, model)  # refuses a model that the bundle has not
     metadata = metadata_of(metadata, model)
     labels: LabelTable = LabelTable.from_metadata(metadata)
+    if arguments.model is None and not holds_segments(arguments.labelmap):
+        _check_structures(arguments, report, labels)
     kind: AlgorithmType = arguments.algorithm_type
     return Segmentation(
         label_map=place_label_map(arguments.labelmap, volume.voxels.shape, volume.affine, labels),
@@ -204,6 +206,18 @@ def _read_segmentation(arguments: argparse.Namespace, source: ImageSource, volum
         source=source,
         provenance=_provenance(report, metadata, kind),
     )
+
+
+def _check_structures(arguments: argparse.Namespace, report: dict[str, Any], labels: LabelTable) -> None:
+    """Refuse a run of a model with other structures: the values of its label map would get the names of these."""
+    expected = {label.name for label in labels}
+    found = set(report.get("structures") or expected)
+    if found != expected:
+        raise UsageError(
+            f"{arguments.labelmap}: its report says that it holds {', '.join(sorted(found))}, "
+            f"found a model of {', '.join(sorted(expected))}.",
+            hint="Name the bundle that made it with --bundle, and its model with --model.",
+        )
 
 
 def _report_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -251,7 +265,7 @@ def _read_report(path: Path) -> dict[str, Any]:
         if model is not None:
             model = {**model, **{name: str(model[name]) for name in ("name", "version", "weights_sha256")}}
         run = None if run is None else {**run, "settings": dict(run.get("settings") or {})}
-        return {"model": model, "run": run}
+        return {"model": model, "run": run, "structures": list(dict(report.get("volume_ml") or {}))}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path}: is no report of a run ({type(error).__name__}), expected the report.json beside its label map.",

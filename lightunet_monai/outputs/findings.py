@@ -117,7 +117,7 @@ class Findings:
     nipple_method : str or None
         ``"label"`` or ``"breast tip"`` (an estimate: the most anterior point of the breast).
     skin_found : bool
-        Whether the skin is known.
+        Whether the skin is known; it is looked for where there is a lesion, and False without one.
     skin_method : str or None
         ``"label"``: the skin is labelled; where the air outside the body is nearer than labelled skin, skin is missing
         from the labels and the border to that air counts. ``"air"``: that border alone.

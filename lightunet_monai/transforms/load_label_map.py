@@ -132,6 +132,11 @@ def _load_segments(path: Path, like: MetaTensor | None, labels: LabelTable) -> M
     return MetaTensor(torch.from_numpy(grid.labels)[None], affine=torch.as_tensor(grid.affine))
 
 
+def holds_segments(path: Path) -> bool:
+    """Whether a file holds named segments, which may leave out what is empty around them, and not plain values."""
+    return is_seg_nrrd(path) or is_dicom(path)
+
+
 def place_label_map(
     path: Path, shape: tuple[int, ...], affine: NDArray[np.float64], labels: LabelTable
 ) -> NDArray[np.uint8]:

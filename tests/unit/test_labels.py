@@ -6,7 +6,7 @@ import pytest
 
 from lightunet_monai.errors import BundleError
 from lightunet_monai.inference.bundle_files import find_bundle, read_metadata
-from lightunet_monai.labels import LabelTable
+from lightunet_monai.labels import LabelTable, metadata_of
 
 METADATA = read_metadata(find_bundle(None))
 
@@ -54,3 +54,11 @@ def test_a_label_beyond_eight_bits_is_refused(value):
 def test_definitions_in_a_list_are_refused():
     with pytest.raises(BundleError, match="label_definitions: found list, expected an object"):
         LabelTable.from_metadata({**METADATA, "label_definitions": ["tumor"]})
+
+
+def test_a_tissue_in_the_place_of_the_lesion_is_refused_by_name():
+    metadata = copy.deepcopy(metadata_of(METADATA, "tissues"))
+    channels = {"0": "background", "1": "fibroglandular", "2": "tumor", "3": "adipose", "4": "skin"}
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = channels
+    with pytest.raises(BundleError, match=r"has fibroglandular as 1, expected a lesion; found as lesions: \[2\]"):
+        LabelTable.from_metadata(metadata)

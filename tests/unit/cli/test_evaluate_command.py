@@ -309,6 +309,16 @@ def test_with_a_model_of_tissues_lesions_are_its_lesions_and_every_structure_is_
     assert not (out / "structures.csv").exists()  # of the run before
 
 
+def test_several_values_that_nothing_names_count_as_lesions_and_are_told(tissue_folders, capsys):
+    assert _run(*tissue_folders) == 0
+    printed = capsys.readouterr().out
+    for side in ("predictions", "references"):
+        assert f"warning: the {side} hold the values [1, 2, 3, 4], and all of them count as lesions" in printed
+    for words in (("--model", "tissues"), ("--label", 1)):
+        assert _run(*tissue_folders, *words) == 0
+        assert "warning" not in capsys.readouterr().out
+
+
 def test_a_reference_of_lesions_alone_says_nothing_of_tissues(tissue_folders, capsys):
     for name, box in (("half", CUBE), ("pale", OTHER)):
         make_nifti(tissue_folders[1] / f"{name}.nii.gz", _map(box))

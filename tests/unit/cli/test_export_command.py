@@ -1,6 +1,7 @@
 """``lightunet export``: edited label maps as DICOM objects on their series."""
 
 import json
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -8,6 +9,7 @@ import pydicom
 import pytest
 
 from lightunet_monai.cli import main
+from lightunet_monai.labels import LabelTable
 from lightunet_monai.outputs import (
     describe_case,
     measure_lesions,
@@ -17,7 +19,7 @@ from lightunet_monai.outputs import (
     write_report,
 )
 from lightunet_monai.outputs import write_seg_nrrd as write_segnrrd
-from tests.builders.segmentation import make_case, make_segmentation
+from tests.builders.segmentation import MASS, make_case, make_segmentation
 from tests.builders.series import make_series
 from tests.builders.witnesses import dicom_errors, paste, read_frames
 
@@ -83,6 +85,20 @@ def test_a_model_for_pictures_drew_no_volume(tmp_path, capsys):
     assert code == 2
     assert "ultrasound takes pictures" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_the_label_map_of_a_run_with_other_structures_needs_its_own_bundle(tmp_path, capsys):
+    case = make_case(tmp_path, labels=LabelTable((replace(MASS, name="cyst", title="Cyst"),)))
+    path = nifti(case.segmentation, tmp_path / "map.nii.gz")
+    write_report(describe_case(case.folder, segmentation=case.segmentation), tmp_path / "report.json")
+    code, out = export(tmp_path, path, case)
+    assert code == 2
+    message = capsys.readouterr().err
+    assert f"{path}: its report says that it holds cyst, found a model of tumor." in message
+    assert "--bundle" in message
+    assert not out.exists()
+    code, _ = export(tmp_path, path, case, "--model", "breast-ct")  # whoever names the model says what the values are
+    assert code == 0
 
 
 def test_the_model_is_that_of_the_run_and_a_manual_one_has_none(tmp_path):
