@@ -30,6 +30,11 @@ def add(database: sqlite3.Connection, key: str, place: str) -> bool:
     return added.rowcount == 1
 
 
+def remove(database: sqlite3.Connection, key: str, place: str) -> None:
+    """Forget that a case lies in a unit: it holds other content now."""
+    database.execute("DELETE FROM copies WHERE key = ? AND place = ?", (key, place))
+
+
 def has_failed(database: sqlite3.Connection, key: str, place: str) -> bool:
     """Say whether the files of a case could not be read in a unit."""
     row = database.execute("SELECT failed FROM copies WHERE key = ? AND place = ?", (key, place)).fetchone()

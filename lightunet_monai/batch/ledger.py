@@ -301,10 +301,9 @@ class Ledger:
                 audit.append(self._db, record)
             # The same series with other content, or a folder that held no volume before: out of date.
             self._db.execute("UPDATE cases SET superseded_by = NULL WHERE key = ?", (key,))
-            self._db.execute(
-                "UPDATE cases SET superseded_by = ? WHERE series IN (?, ?) AND place = ? AND key != ?",
-                (key, series, place, place, key),
-            )
+            query = "SELECT key FROM cases WHERE series IN (?, ?) AND place = ? AND key != ?"
+            for (former_key,) in self._db.execute(query, (series, place, place, key)).fetchall():
+                surveyed.replace(self._db, former_key, place, key)
 
     def has_failed_at(self, key: str, place: str) -> bool:
         """Say whether the files of a case could not be read at this place."""

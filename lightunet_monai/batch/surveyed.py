@@ -48,7 +48,17 @@ def leave_out_former(database: sqlite3.Connection, place: str, keys: Collection[
         # An archive that was refused is a series of its own: nobody knows which ones are in it.
         heir = place if series == key or is_lost else heirs.get(whole)
         if key not in keys and heir is not None:
-            database.execute("UPDATE cases SET superseded_by = ? WHERE key = ?", (heir, key))
+            replace(database, key, place, heir)
+
+
+def replace(database: sqlite3.Connection, key: str, place: str, heir: str) -> None:
+    """Leave out a case that lies in a unit no more, in favour of its heir; one with a copy elsewhere is of that unit."""
+    copies.remove(database, key, place)
+    other = copies.other_place(database, key, place)
+    if other is None:
+        database.execute("UPDATE cases SET superseded_by = ? WHERE key = ?", (heir, key))
+    else:
+        database.execute("UPDATE cases SET place = ? WHERE key = ?", (other, key))
 
 
 def leave_out_lost(database: sqlite3.Connection, places: Collection[str], holds: Callable[[str], bool]) -> list[str]:

@@ -238,6 +238,26 @@ def test_new_content_of_a_series_takes_the_place_of_the_old_and_back(ledger):
     assert [ledger.case(key).superseded_by for key in ("old", "new")] == [None, "old"]
 
 
+@pytest.mark.parametrize("is_told_at_once", [True, False])
+def test_a_case_whose_content_was_replaced_in_one_unit_is_done_where_its_copy_lies(ledger, is_told_at_once):
+    for place in ("first", "second"):
+        ledger.add("old", place, "series")
+        ledger.set_surveyed(place, "as it was", ["old"])
+    if is_told_at_once:
+        ledger.add("new", "first", "series")
+    else:  # under another name of the series, such as one phase of several
+        ledger.add("new", "first", "series: phase 1", whole="series")
+    ledger.set_surveyed("first", "changed", ["new"])
+
+    assert _current(ledger) == ["new", "old"]
+    assert ledger.case("old").place == "second"
+    assert not ledger.is_settled("second", "as it was")  # the next look takes it up there
+    assert ledger.claim("old", retries=0, place="second")
+
+    ledger.add("newer", "second", "series")
+    assert _current(ledger) == ["new", "newer"]
+
+
 def test_a_case_that_newer_content_has_replaced_before_its_turn_is_not_begun(ledger):
     ledger.add("old", "place", "series")
     ledger.add("new", "place", "series")
