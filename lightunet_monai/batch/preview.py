@@ -15,7 +15,7 @@ from .ledger import FILE_NAME, Ledger
 from .publish import read_result
 from .units import Unit
 
-STATES = ("to do", "done", "failed", "refused", "skipped")
+STATES = ("to do", "done", "failed", "refused", "skipped", "copy")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Preview:
     Parameters
     ----------
     state : str
-        One of `STATES`; "done" and "failed" are left as they are.
+        One of `STATES`; "done" and "failed" are left as they are, a "copy" is of a case that was told of before.
     key : str
     path : Path
         Of the unit.
@@ -53,8 +53,13 @@ def preview(
         As the run would be told.
     """
     settled = _settled(out, retry_failed) if out is not None and (out / FILE_NAME).is_file() else {}
+    told: set[str] = set()
     for unit in units:
         for case in find_cases(unit):
+            if case.key in told:
+                yield Preview("copy", case.key, unit.path, "")
+                continue
+            told.add(case.key)
             why = case.cause.message if case.cause else _header_problem(case.source, assume_hu, regularize)
             state = settled.get(case.key, "skipped" if case.is_skipped else "refused" if why else "to do")
             yield Preview(state, case.key, unit.path, why)

@@ -420,6 +420,13 @@ def test_a_dry_run_goes_by_what_is_asked_for(tmp_path, capsys, more, said):
     assert capsys.readouterr().out.splitlines()[-1] == said
 
 
+def test_a_dry_run_counts_a_study_that_lies_in_two_folders_once(tmp_path, capsys):
+    for folder in ("first", "second"):
+        make_series(tmp_path / folder)
+    assert main(["batch", str(tmp_path), "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 to do, 1 copy"
+
+
 def test_a_dry_run_leaves_out_what_is_done_or_given_up(tmp_path, capsys):
     root, out = tmp_path / "studies", tmp_path / "out"
     root.mkdir()
