@@ -52,7 +52,7 @@ def leave_out_former(database: sqlite3.Connection, place: str, keys: Collection[
 
 
 def replace(database: sqlite3.Connection, key: str, place: str, heir: str) -> None:
-    """Leave out a case that lies in a unit no more, in favour of its heir; one with a copy elsewhere is of that unit."""
+    """Leave out a case that a unit holds no more, in favour of its heir; one with a copy elsewhere is of that unit."""
     copies.remove(database, key, place)
     other = copies.other_place(database, key, place)
     if other is None:
