@@ -56,6 +56,7 @@ class Job:
         self.error = None
         self.result = {}
         self.log = collections.deque(maxlen=LOG_LINES)
+        self._lastError = ""
         self.output = collections.deque(maxlen=OUTPUT_LINES)
         self.lastProgress = None
         self.startedAt = time.monotonic()
@@ -216,6 +217,8 @@ class Job:
                     self.log.append(line)
                     if isOutput:
                         self.output.append(line)
+                    else:
+                        self._lastError = line
             elif not isKnownSchema(event):
                 self._failure = ModuleError(
                     f"The package speaks version {event['schema']} of the progress lines, this module another.",
@@ -235,7 +238,7 @@ class Job:
         if code == 0 and self._failure is None:
             self._end(DONE, None)
             return
-        error = self._failure or ModuleError(_plainCause(code, self.log), _hint(code, self.log))
+        error = self._failure or ModuleError(_plainCause(code, self.log, self._lastError), _hint(code, self.log))
         error.log = tuple(list(self.log)[-SHOWN_LINES:])
         self._end(FAILED, error)
 
@@ -274,7 +277,7 @@ def _inSlicer(hint):
     return next((here for option, here in _OPTIONS if option in hint), hint)
 
 
-def _plainCause(code, log):
+def _plainCause(code, log, lastError):
     for text, cause, _ in _CAUSES:
         if any(text in line for line in log):
             return cause
@@ -283,7 +286,9 @@ def _plainCause(code, log):
         return told[-1][len(ERROR_PREFIX) :]
     if code < 0 or code == 137:
         return f"The process was ended by the system (signal {-code if code < 0 else 9}), as when memory runs out."
-    last = f": {log[-1].strip().rstrip('.')}" if log else " and said nothing"
+    # The two streams are read side by side: what was printed before an error may come after it.
+    last = lastError or (log[-1] if log else "")
+    last = f": {last.strip().rstrip('.')}" if last else " and said nothing"
     return f"The process stopped with exit code {code}{last}."
 
 
