@@ -16,6 +16,9 @@ from .sources import ImageSource
 AlgorithmType = Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]
 """As DICOM's Segment Algorithm Type: drawn by the model, by the model and then edited, or by hand."""
 
+DOUBTFUL = "doubtful_pieces"
+"""Entry of the data after postprocessing that tells what was drawn and left out, a list of `DoubtfulPiece`."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -46,6 +49,25 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class DoubtfulPiece:
+    """A place that the model drew as a lesion and then did not hold to be one: it is not in the label map.
+
+    Parameters
+    ----------
+    probability : float
+        The highest of the piece, as judged: below the sure threshold.
+    volume_ml : float
+        Of the piece on the model's grid, as drawn there.
+    place_ras_mm : tuple of float
+        Where its probability is highest, RAS+ mm.
+    """
+
+    probability: float
+    volume_ml: float
+    place_ras_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Segmentation:
     """A label map with its geometry and its meaning.
 
@@ -68,6 +90,8 @@ class Segmentation:
         A single 2-D image without a place in a patient: of the affine only the scale means something.
     has_spacing : bool
         False if the image states no spacing: the affine then counts pixels, not millimetres.
+    doubtful : tuple of DoubtfulPiece
+        What was drawn and is not in the label map, because the model was not sure of it; the surest first.
 
     Raises
     ------
@@ -83,6 +107,7 @@ class Segmentation:
     probability: NDArray[np.float32] | None = None
     is_picture: bool = False
     has_spacing: bool = True
+    doubtful: tuple[DoubtfulPiece, ...] = ()
 
     def __post_init__(self) -> None:
         if self.label_map.ndim != 3 or self.label_map.dtype != np.uint8:

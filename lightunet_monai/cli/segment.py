@@ -245,8 +245,21 @@ def _print_summary(report: CaseReport, folder: Path) -> None:
     density = (report.findings or {}).get("breast_density")
     if density is not None:
         print(f"breast density: {100 * density:.0f} % of the volume without skin is fibroglandular tissue")
+    if report.doubtful:
+        print(_doubtful(report))
     print(f"results: {folder}")
     print(DISCLAIMER)
+
+
+def _doubtful(report: CaseReport) -> str:
+    """Say what was drawn and left out, and where the surest of it is."""
+    count, surest = len(report.doubtful), report.doubtful[0]
+    right, anterior, superior = surest["place_ras_mm"]
+    drawn = (report.run or {}).get("settings", {}).get("piece_threshold")
+    lower = f"; --threshold below {drawn:g} draws them" if drawn else ""
+    where = f"R {right:g}, A {anterior:g}, S {superior:g} mm"
+    places = "place" if count == 1 else "places, the surest"
+    return f"doubtful, not drawn: {count} {places} at {where} with a probability of {surest['probability']:.2f}{lower}"
 
 
 def _print_areas(report: CaseReport, folder: Path) -> None:

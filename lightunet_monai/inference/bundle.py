@@ -38,6 +38,7 @@ SETTING_IDS = (
     "slice_axes",
     "refine_logit",
     "threshold",
+    "piece_threshold",
     "sure_threshold",
     "temperature",
     "minimum_diameter",

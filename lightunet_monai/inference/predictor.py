@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import nn
 
 from ..errors import DeviceMemoryError, InferenceError, LightUNetError, UnsupportedImageError, find_own_error
 from ..options import RunOptions
-from ..segmentation import Provenance, Segmentation
+from ..segmentation import DOUBTFUL, DoubtfulPiece, Provenance, Segmentation
 from ..sources import DicomSeries, ImageFile, ImageSource
 from .bundle import BundleParts, open_bundle
 from .bundle_files import calibration_warnings, find_bundle
@@ -145,9 +146,11 @@ class Predictor:
                 case["pred"] = self._run_network(volume, tell)[0]
             with _timed(seconds, "restore"):
                 tell("restore", 0.0)
-                restored = self.parts.postprocessing(case)["pred"]
+                after = self.parts.postprocessing(case)
+                restored = after["pred"]
                 probability = self.parts.probability(case)["pred"] if with_probability else None
                 tell("restore", 1.0)
+        is_picture = "has_spacing" in restored.meta
         return Prediction(
             segmentation=Segmentation(
                 label_map=restored.as_tensor()[0].cpu().numpy(),
@@ -156,8 +159,9 @@ class Predictor:
                 source=source or case.get("source") or _source_of(image),
                 provenance=self._provenance(),
                 probability=None if probability is None else probability.as_tensor()[0].cpu().numpy(),
-                is_picture="has_spacing" in restored.meta,
+                is_picture=is_picture,
                 has_spacing=bool(restored.meta.get("has_spacing", True)),
+                doubtful=() if is_picture else self._not_drawn(after.get(DOUBTFUL, ())),
             ),
             seconds=seconds,
             warnings=[
@@ -167,6 +171,17 @@ class Predictor:
                 *self._ladder.steps,
             ],
         )
+
+    def _not_drawn(self, pieces: Sequence[DoubtfulPiece]) -> tuple[DoubtfulPiece, ...]:
+        """Of the pieces that the model was not sure of, those that are not too small to be drawn.
+
+        A threshold below that at which pieces are drawn takes all of them in again.
+        """
+        settings: dict[str, Any] = self.parts.settings
+        if settings["threshold"] < settings.get("piece_threshold", 0.0):
+            return ()
+        smallest = math.pi / 6 * settings.get("minimum_diameter", 0.0) ** 3 / 1000.0
+        return tuple(piece for piece in pieces if piece.volume_ml >= smallest)
 
     def _run_network(self, volume: torch.Tensor, tell: Progress) -> torch.Tensor:
         parts, engine = self.parts, self.engine

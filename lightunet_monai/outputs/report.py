@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lightunet_monai.errors import LightUNetError
 from lightunet_monai.segmentation import Segmentation
 from lightunet_monai.sources import DicomSeries, ImageSource
@@ -84,6 +86,9 @@ class CaseReport:
         As `areas.measure_areas` gives it, for a picture; None for a volume.
     findings : dict or None
         As `Findings.to_json` gives it; None if nothing was measured.
+    doubtful : list of dict
+        Places that the model drew and then did not hold to be lesions, which are not in the label map, the surest
+        first: ``probability``, ``volume_ml``, ``place_ras_mm``, ``place_voxel``.
     files : tuple of WrittenFile
         What was written, in the folder of the report.
     warnings : tuple of str
@@ -104,6 +109,7 @@ class CaseReport:
     volume_ml: dict[str, float] = field(default_factory=dict)
     area: dict[str, Any] | None = None
     findings: dict[str, Any] | None = None
+    doubtful: list[dict[str, Any]] = field(default_factory=list)
     files: tuple[WrittenFile, ...] = ()
     warnings: tuple[str, ...] = ()
     error: dict[str, str] | None = None
@@ -192,6 +198,7 @@ def describe_case(
         else {},
         area=dict(area) if area is not None else None,
         findings=findings.to_json() if findings is not None else None,
+        doubtful=_describe_doubtful(segmentation) if segmentation else [],
         warnings=_all_warnings(source, warnings, segmentation),
         error=_describe_error(error) if error else None,
         versions=_versions(bundle_version or (provenance.model_version if provenance else "")),
@@ -244,6 +251,19 @@ def _describe_geometry(segmentation: Segmentation) -> dict[str, Any]:
         "left_handed": is_left_handed(segmentation.affine),
         "shear_degrees": round(shear_degrees(segmentation.affine), 3),
     }
+
+
+def _describe_doubtful(segmentation: Segmentation) -> list[dict[str, Any]]:
+    to_voxel = np.linalg.inv(segmentation.affine)
+    return [
+        {
+            "probability": round(piece.probability, 3),
+            "volume_ml": float(f"{piece.volume_ml:.3g}"),
+            "place_ras_mm": [round(value, 1) for value in piece.place_ras_mm],
+            "place_voxel": np.rint(to_voxel[:3, :3] @ piece.place_ras_mm + to_voxel[:3, 3]).astype(int).tolist(),
+        }
+        for piece in segmentation.doubtful
+    ]
 
 
 def _describe_error(error: BaseException) -> dict[str, str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..labels import LESION
+from ..segmentation import DOUBTFUL, DoubtfulPiece
 from .channels import lesion_margin, margin_at
 from .pieces import CONNECTIVITY, pieces_inside
 
@@ -34,6 +35,9 @@ class CapDoubtfulPiecesd(MapTransform):
     tissues. Then probabilities are those of the lesion against the rest, and where a piece that is capped, or refused
     by the judge, lies inside the breast, its background logits fall below those of the most probable tissue: what is no
     lesion there is tissue.
+
+    Which pieces were capped is told under ``"doubtful_pieces"``, a list of `DoubtfulPiece`, the surest first, where the
+    data hold the volume that gives them a place.
 
     Parameters
     ----------
@@ -70,6 +74,7 @@ class CapDoubtfulPiecesd(MapTransform):
             )
         self.judge = judge
         self.image = image
+        self.temperature = temperature
         self.drawn = margin_at(threshold, temperature)
         # 0, and all else that is not above the threshold, asks for nothing.
         self.sure = margin_at(sure_threshold, temperature, what="sure_threshold") if sure_threshold != 0 else self.drawn
@@ -82,7 +87,7 @@ class CapDoubtfulPiecesd(MapTransform):
                 out[key] = self._judged(out[key], out[self.image])
         if self.sure > self.drawn:
             for key in self.key_iterator(out):
-                out[key] = self._cap(out[key])
+                out[key] = self._cap(out[key], out)
         return out
 
     def _judged(self, logits: Tensor, image: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ class CapDoubtfulPiecesd(MapTransform):
         plain[LESION] += (torch.from_numpy(wanted).to(plain.device) - lesion_margin(plain).float()).to(plain.dtype)
         return judged
 
-    def _cap(self, logits: Tensor) -> Tensor:
+    def _cap(self, logits: Tensor, out: dict[Hashable, Any]) -> Tensor:
         capped = logits.clone()
         plain = capped.as_tensor() if hasattr(capped, "as_tensor") else capped
         margin = lesion_margin(plain).float().cpu().numpy()
@@ -106,6 +111,9 @@ class CapDoubtfulPiecesd(MapTransform):
         pieces = cc3d.connected_components(margin >= low, connectivity=CONNECTIVITY)
         unsure = _highest_in(pieces, margin) < sure
         doubtful = (pieces > 0) & unsure[pieces]
+        if self.image in out:
+            affine = np.asarray(getattr(out[self.image], "affine", np.eye(4)), dtype=np.float64)
+            out[DOUBTFUL] = _list_pieces(np.where(doubtful, pieces, 0), margin, self.temperature, affine)
         if len(plain) == 2:
             excess = np.where(doubtful, margin - (low - BELOW), 0.0).astype(np.float32)
             plain[0] += torch.from_numpy(excess).to(plain.device, plain.dtype)
@@ -122,6 +130,24 @@ def _highest_in(pieces: NDArray[np.integer[Any]], margin: NDArray[np.float32]) -
     inside = pieces > 0
     np.maximum.at(highest, pieces[inside], margin[inside])
     return highest
+
+
+def _list_pieces(
+    pieces: NDArray[np.integer[Any]], margin: NDArray[np.float32], temperature: float, affine: NDArray[np.float64]
+) -> list[DoubtfulPiece]:
+    """Describe numbered pieces, the one of the highest probability first."""
+    at = np.flatnonzero(pieces)
+    numbers, values = pieces.ravel()[at], margin.ravel()[at]
+    order = np.lexsort((values, numbers))  # the last of each number is its highest
+    last = np.flatnonzero(np.diff(numbers[order], append=0))
+    volume = float(abs(np.linalg.det(affine[:3, :3]))) / 1000.0
+    found = []
+    for end, count in zip(last.tolist(), np.diff(last, prepend=-1).tolist(), strict=True):
+        highest = order[end]
+        x, y, z = (affine[:3, :3] @ np.unravel_index(at[highest], pieces.shape) + affine[:3, 3]).tolist()
+        probability = float(1.0 / (1.0 + np.exp(-values[highest] / temperature)))
+        found.append(DoubtfulPiece(probability, count * volume, (x, y, z)))
+    return sorted(found, key=lambda piece: -piece.probability)
 
 
 def _background_below_tissue(plain: Tensor, pieces: NDArray[np.integer[Any]], chosen: NDArray[np.bool_]) -> Tensor:

@@ -63,6 +63,35 @@ def test_the_model_of_pictures_has_none(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["breast-ct", "tissues"])
+def test_pieces_that_are_drawn_and_not_kept_are_told_and_a_lower_threshold_takes_them_in(tmp_path, model, capsys):
+    root = tiny_bundle(tmp_path / "bundle")
+    image = make_nifti(tmp_path / "image.nii.gz")
+    spread_tissues(root, load_volume(choose_series(discover_sources(image))))
+    file = root / "configs" / ("inference.json" if model == "breast-ct" else "tissues.json")
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "sure_threshold": 0.99}))
+    kept = Predictor(root, model=model).segment(image).segmentation
+    assert kept.doubtful
+    assert list(kept.doubtful) == sorted(kept.doubtful, key=lambda piece: -piece.probability)
+    smallest = np.pi / 6 * config.get("minimum_diameter", 3.0) ** 3 / 1000
+    to_voxel = np.linalg.inv(kept.affine)
+    for piece in kept.doubtful:
+        assert 0.5 <= piece.probability < 0.99
+        assert piece.volume_ml >= smallest
+        place = np.rint(to_voxel[:3, :3] @ piece.place_ras_mm + to_voxel[:3, 3]).astype(int)
+        assert kept.label_map[tuple(place)] != 1
+    lower = Predictor(root, model=model, threshold=0.49).segment(image).segmentation
+    assert (lower.label_map == 1).sum() > (kept.label_map == 1).sum()
+    assert lower.doubtful == ()
+    words = ["segment", str(image), "-o", str(tmp_path / "out"), "--bundle", str(root), "--model", model]
+    assert main(words) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("doubtful")]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert f"{len(report['doubtful'])} place" in line
+    assert f"probability of {report['doubtful'][0]['probability']:.2f}; --threshold below 0.5 draws them" in line
+
+
+@pytest.mark.parametrize("model", ["breast-ct", "tissues"])
 def test_it_decides_on_the_result_and_a_missing_file_is_named(tmp_path, model):
     root = tiny_bundle(tmp_path / "bundle")
     file = pieces_path(root, model)

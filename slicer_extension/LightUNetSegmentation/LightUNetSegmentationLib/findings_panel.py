@@ -13,8 +13,8 @@ from .dicom_export import startExport, takeExport
 from .edits import MEASURED, isAsMeasured, isEdited, ownSegmentIds, referenceVolume
 from .errors import ModuleError, cannotWrite
 from .measure import measureLesions
-from .report import COLUMNS, densityText, lesionCsv, lesionRows, lesionText
-from .results import FINDINGS, STATEMENT, recordedDensity, recordedLesions, recordLesions
+from .report import COLUMNS, densityText, doubtfulText, lesionCsv, lesionRows, lesionText
+from .results import FINDINGS, STATEMENT, recordedDensity, recordedDoubtful, recordedLesions, recordLesions
 from .tasks import JobTask
 from .threshold import canReapply, modelThreshold, reapplyThreshold, recordedThreshold, whyNotReapply
 from .views import jumpTo, showVolume
@@ -43,6 +43,7 @@ class FindingsPanel:
         self.host = host
         self.ui = host.ui
         self.lesions = []
+        self._nextDoubtful = 0
         self._shown = None
         self._shownAccount = None
         self._observed = []
@@ -59,6 +60,7 @@ class FindingsPanel:
         self.ui.findingsTable.setColumnCount(len(COLUMNS))
         self.ui.findingsTable.setHorizontalHeaderLabels([_(title) for _key, title, _form in COLUMNS])
         self.ui.findingsTable.connect("cellClicked(int,int)", self.onLesionClicked)
+        self.ui.nextDoubtfulButton.connect("clicked(bool)", self.onNextDoubtful)
         self.ui.thresholdSlider.connect("valueChanged(double)", self.onThresholdMoved)
         self.ui.modelThresholdButton.connect("clicked(bool)", self.onModelThreshold)
         self.ui.undoButton.connect("clicked(bool)", self.onUndo)
@@ -92,6 +94,7 @@ class FindingsPanel:
         """Another segmentation may have been chosen, or the user comes back from the Segment Editor."""
         if self.segmentation is not self._shown:
             self._shown = self.segmentation
+            self._nextDoubtful = 0
             self._observe(self._shown)
             self.showFindings()
             self._mayBeEdited = self._shown is not None
@@ -138,7 +141,7 @@ class FindingsPanel:
         isOld = bool(ownSegmentIds(self.segmentation)) and not isAsMeasured(self.segmentation)
         text = _("The lesions are not as they were when they were measured. Press Measure again.") if isOld else ""
         self.ui.editedLabel.text, self.ui.editedLabel.visible = text, isOld
-        self._showDensity()
+        self._showBeside()
 
     def _measureIfEdited(self):
         """Measure again if the lesions are not as they were measured; tell whether they were not."""
@@ -158,12 +161,17 @@ class FindingsPanel:
             for column, text in enumerate(cells):
                 self.ui.findingsTable.setItem(row, column, qt.QTableWidgetItem(text))
         self.ui.findingsTable.resizeColumnsToContents()
-        self._showDensity()
+        self._showBeside()
 
-    def _showDensity(self):
+    def _showBeside(self):
+        """Say what the model found beside lesions: density, and places of which it was not sure."""
         density = densityText(recordedDensity(self.segmentation))
         self.ui.densityLabel.text = density
         self.ui.densityLabel.visible = bool(density)
+        doubtful = doubtfulText(recordedDoubtful(self.segmentation))
+        self.ui.doubtfulLabel.text = doubtful
+        for control in (self.ui.doubtfulLabel, self.ui.nextDoubtfulButton):
+            control.visible = bool(doubtful)
 
     def refresh(self):
         """Set which controls can be used."""
@@ -197,6 +205,19 @@ class FindingsPanel:
             jumpTo(self.lesions[row]["centroid_ras_mm"], self.segmentation)
             if self._measureIfEdited():
                 self.ui.statusLabel.text = _("Measured again: the lesions were edited.")
+
+    def onNextDoubtful(self, checked=False):
+        """Bring the views to the next place of which the model was not sure, the surest first."""
+        places = recordedDoubtful(self.segmentation)
+        if not places:
+            self._showBeside()
+            return
+        number = self._nextDoubtful % len(places)
+        jumpTo(places[number]["place_ras_mm"], self.segmentation)
+        self.ui.statusLabel.text = _("Doubtful place {number} of {count}: probability {value:.2f}.").format(
+            number=number + 1, count=len(places), value=places[number]["probability"]
+        )
+        self._nextDoubtful = number + 1
 
     def onThresholdMoved(self, value):
         """The slider moves: apply it when it rests."""

@@ -80,6 +80,14 @@ def densityText(density):
     return "" if density is None else f"Fibroglandular tissue: {density:.0%} of the breast's volume"
 
 
+def doubtfulText(places):
+    """Give a line about the places that the model drew and left out, surest first; ``""`` without any."""
+    if not places:
+        return ""
+    number = "1 place" if len(places) == 1 else f"{len(places)} places"
+    return f"Doubtful, not drawn: {number}, probability {places[0]['probability']:.2f} at most"
+
+
 def lesionText(lesions, statement="", density=None):
     """Give a text for the clipboard: one line a lesion."""
     if not lesions:

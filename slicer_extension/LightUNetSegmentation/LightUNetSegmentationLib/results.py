@@ -29,6 +29,7 @@ KIND = "LightUNet.Kind"
 FINDINGS = "LightUNet.Findings"
 STATEMENT = "LightUNet.Statement"
 DENSITY = "LightUNet.BreastDensity"
+DOUBTFUL = "LightUNet.Doubtful"
 """Attribute: the fibroglandular share of the breast, 0 to 1; missing where tissues are not labelled."""
 THRESHOLD, MODEL_THRESHOLD = "LightUNet.Threshold", "LightUNet.ModelThreshold"
 """Attributes: the threshold the segmentation is drawn at, and the one it was made with."""
@@ -108,6 +109,7 @@ def describeRun(segmentation, report):
         "LightUNet.Warnings": json.dumps(report.get("warnings", [])),
         STATEMENT: report.get("statement", ""),
         FINDINGS: json.dumps(findings.get("lesions", [])),
+        DOUBTFUL: json.dumps(report.get("doubtful", [])),
     }
     for name, value in values.items():
         segmentation.SetAttribute(name, str(value))
@@ -157,6 +159,18 @@ def recordedDensity(segmentation):
     """Give the breast density that the model measured, 0 to 1; None without tissues, or once the result was edited."""
     text = segmentation.GetAttribute(DENSITY) if segmentation is not None else None
     return float(text) if text and not isEdited(segmentation) else None
+
+
+def recordedDoubtful(segmentation):
+    """Give the places that the model drew and left out of this result, a list of dict, the surest first.
+
+    Of another threshold, or once the result was edited, nothing is known: an empty list.
+    """
+    text = segmentation.GetAttribute(DOUBTFUL) if segmentation is not None else None
+    if not text or isEdited(segmentation):
+        return []
+    isMoved = segmentation.GetAttribute(THRESHOLD) != segmentation.GetAttribute(MODEL_THRESHOLD)
+    return [] if isMoved else json.loads(text)
 
 
 def loadProbability(segmentation, report, folder, volume):

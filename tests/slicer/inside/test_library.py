@@ -18,7 +18,7 @@ from LightUNetSegmentationLib.fine_tuning import FineTuning, TrainingCurves
 from LightUNetSegmentationLib.interpreter import childEnvironment, defaultInterpreter
 from LightUNetSegmentationLib.models import ModelList, overlap
 from LightUNetSegmentationLib.parameters import RunParameters, TrainParameters
-from LightUNetSegmentationLib.report import lesionCsv, lesionRows, lesionText, readReport
+from LightUNetSegmentationLib.report import doubtfulText, lesionCsv, lesionRows, lesionText, readReport
 from LightUNetSegmentationLib.segment_run import SegmentRun
 from LightUNetSegmentationLib.views import jumpTo
 
@@ -50,6 +50,12 @@ def test_the_density_is_in_the_text_where_it_was_measured():
         "Fibroglandular tissue: 23% of the breast's volume",
         "Research.",
     ]
+
+
+def test_places_of_which_the_model_was_not_sure_are_counted():
+    assert doubtfulText([]) == ""
+    assert doubtfulText([{"probability": 0.306}]) == "Doubtful, not drawn: 1 place, probability 0.31 at most"
+    assert "2 places, probability 0.40" in doubtfulText([{"probability": 0.4}, {"probability": 0.2}])
 
 
 def test_csv_has_one_number_a_cell():

@@ -1,5 +1,6 @@
 """The window on stand-ins for Qt: every control is wired, and every way out is clean."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import qt
 import slicer
+from LightUNetSegmentationLib import findings_panel
 from PySide6 import QtWidgets
 
 from conftest import MODULE, cut, idle, segment, wait
@@ -484,6 +486,33 @@ def test_from_corrected_cases_to_a_new_model_and_back(open_module, make_volume, 
     widget.ui.rollBackButton.click()
     assert widget.learningPanel.model == ""
     assert widget.ui.modelCombo.currentIndex == 0
+
+
+def test_places_of_which_the_model_was_not_sure_can_be_looked_at_one_after_the_other(
+    open_module, make_volume, scene, monkeypatch
+):
+    places = [{"probability": p, "volume_ml": 0.1, "place_ras_mm": [p, -10.0, 5.0]} for p in (0.38, 0.2)]
+    monkeypatch.setenv("FAKE_DOUBTFUL", json.dumps(places))
+    made = make_volume(name="CT one")
+    widget = open_module()
+    assert widget.ui.nextDoubtfulButton.isHidden()
+    segmentation = segment(widget)
+    assert "2 places, probability 0.38" in widget.ui.doubtfulLabel.text
+    assert not widget.ui.nextDoubtfulButton.isHidden()
+    seen = []
+    monkeypatch.setattr(findings_panel, "jumpTo", lambda place, node: seen.append(place))
+    for _ in range(3):
+        widget.ui.nextDoubtfulButton.click()
+    assert seen == [places[0]["place_ras_mm"], places[1]["place_ras_mm"], places[0]["place_ras_mm"]]
+    assert "Doubtful place 1 of 2" in widget.ui.statusLabel.text
+    widget.ui.thresholdSlider.value = 0.3  # what another threshold leaves out was not told
+    wait(widget.ui.nextDoubtfulButton.isHidden)
+    widget.ui.modelThresholdButton.click()
+    assert not widget.ui.nextDoubtfulButton.isHidden()
+    cut(segmentation, made.node)
+    widget.ui.measureButton.click()
+    assert widget.ui.nextDoubtfulButton.isHidden()
+    assert widget.ui.doubtfulLabel.text == ""
 
 
 def test_a_result_with_tissues(open_module, make_volume, dialogs, scene):

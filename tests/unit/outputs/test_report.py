@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 from datetime import datetime, timezone
@@ -8,6 +9,7 @@ import pytest
 
 from lightunet_monai.errors import GeometryError, OutputError
 from lightunet_monai.outputs import describe_case, measure_lesions, write_report
+from lightunet_monai.segmentation import DoubtfulPiece
 from lightunet_monai.sources import ImageFile
 from tests.builders.segmentation import make_case, make_segmentation
 
@@ -43,6 +45,20 @@ def test_the_report_of_a_series_follows_the_published_schema(tmp_path: Path, sou
     assert values["seconds"] == {"load": 0.123, "infer": 3.0}
     assert "uneven spacing" in values["warnings"]
     assert values["model"]["weights_sha256"].startswith("0123456789abcdef")
+
+
+def test_what_the_model_was_not_sure_of_is_reported_on_the_grid_of_the_source(tmp_path: Path) -> None:
+    segmentation = make_case(tmp_path, "tilted").segmentation
+    place = segmentation.affine[:3, :3] @ (3, 5, 7) + segmentation.affine[:3, 3]
+    piece = DoubtfulPiece(0.31234, 0.123456, (float(place[0]), float(place[1]), float(place[2])))
+    segmentation = dataclasses.replace(segmentation, doubtful=(piece,))
+    (told,) = _check(describe_case(segmentation.source, segmentation=segmentation))["doubtful"]
+    assert told == {
+        "probability": 0.312,
+        "volume_ml": 0.123,
+        "place_ras_mm": pytest.approx(place, abs=0.051),
+        "place_voxel": [3, 5, 7],
+    }
 
 
 def test_a_path_that_is_no_text_can_be_reported(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 
 from lightunet_monai.errors import UsageError
 from lightunet_monai.transforms import CapDoubtfulPiecesd, RestoreLabelMapd, RestoreProbabilityd
@@ -35,6 +36,28 @@ def test_a_piece_without_a_sure_voxel_falls_below_the_threshold_and_the_other_st
     assert (after[7:10, 7:10, 7:10] < 0.5).all()
     assert (after[7:10, 7:10, 7:10] > 0.49).all()
     assert torch.equal(logits[1] - logits[0], _margin())  # the input is not changed
+
+
+def test_what_was_capped_is_told_with_its_place_the_surest_first():
+    margin = _margin()
+    margin[8, 9, 7] = 1.5
+    margin[10:12, 1, 1] = 0.2
+    affine = torch.tensor([[0.0, 2, 0, -5], [-2, 0, 0, 7], [0, 0, 1, 3], [0, 0, 0, 1]], dtype=torch.float64)
+    image = MetaTensor(torch.zeros(1, 12, 12, 12), affine=affine)
+    step = CapDoubtfulPiecesd("pred", threshold=0.5, sure_threshold=0.9, temperature=2.0)
+    margin[2, 2, 2] = 5.0  # above 4.39, the logit of 0.9 at this temperature
+    surest, other = step({"pred": _logits(margin), "image": image})["doubtful_pieces"]
+    assert surest.probability == pytest.approx(1 / (1 + math.exp(-1.5 / 2.0)))
+    assert surest.place_ras_mm == (2 * 9 - 5, -2 * 8 + 7, 7 + 3)
+    assert surest.volume_ml == pytest.approx(27 * 4 / 1000)
+    assert other.probability == pytest.approx(1 / (1 + math.exp(-0.1)))
+    assert other.volume_ml == pytest.approx(2 * 4 / 1000)
+
+
+def test_without_a_doubtful_piece_none_is_told():
+    image = MetaTensor(torch.zeros(1, 12, 12, 12))
+    step = CapDoubtfulPiecesd("pred", threshold=0.5, sure_threshold=0.6)
+    assert step({"pred": _logits(_margin()), "image": image})["doubtful_pieces"] == []
 
 
 def test_interpolation_brings_no_capped_piece_back():
