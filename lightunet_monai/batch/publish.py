@@ -158,6 +158,7 @@ def facts_of(report: Mapping[str, Any]) -> dict[str, Any]:
         "lesions": len(lesions),
         "lesions_ml": round(sum(lesion["volume_ml"] for lesion in lesions), 6),
         "volume_ml": report["volume_ml"],
+        "doubtful": len(report.get("doubtful", ())),
         "warnings": len(report["warnings"]),
     }
 

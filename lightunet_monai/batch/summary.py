@@ -17,7 +17,10 @@ from .ledger import CaseRow, Ledger
 from .publish import CASES, kept_folders
 
 SCHEMA = 1
-COLUMNS = ("case", "state", "attempts", "seconds", "lesions", "volume_ml", "warnings", "reason", "message", "hint")
+COLUMNS = (
+    *("case", "state", "attempts", "seconds", "lesions", "volume_ml", "doubtful", "warnings"),
+    *("reason", "message", "hint"),
+)
 
 STATEMENT = "Research use only, not for diagnosis."
 
@@ -29,6 +32,7 @@ _NUMBERS = {
     "seconds": "seconds",
     "lesions": "lesions",
     "volume_ml": "volume, mL",
+    "doubtful": "doubtful places",
     "warnings": "warnings",
 }
 """Columns of numbers and their heads on the page."""
@@ -80,6 +84,7 @@ def _row(case: CaseRow, kept: Sequence[str]) -> dict[str, Any]:
         "seconds": case.facts.get("seconds", "") if is_done else "",
         "lesions": case.facts.get("lesions", "") if is_done else "",
         "volume_ml": _lesions_ml(case.facts) if is_done else "",
+        "doubtful": case.facts.get("doubtful", "") if is_done else "",
         "warnings": case.facts.get("warnings", "") if is_done else "",
         "reason": case.reason,
         "message": " ".join(filter(None, (case.message, _GONE if is_gone else "", *map(_KEPT.format, kept)))),

@@ -35,7 +35,7 @@ def test_the_page_links_what_is_there_and_writes_numbers_without_powers_of_ten(t
         for key in ("here", "gone"):
             ledger.add(key, "place", f"series-{key}")
             ledger.claim(key, retries=0)
-            ledger.finish(key, {"seconds": 999.7, "lesions": 1, "lesions_ml": 0.00004})
+            ledger.finish(key, {"seconds": 999.7, "lesions": 1, "lesions_ml": 0.00004, "doubtful": 7})
         (tmp_path / CASES / "here").mkdir(parents=True)
         for name in ("report.json", "overview.png"):
             (tmp_path / CASES / "here" / name).touch()
@@ -46,6 +46,7 @@ def test_the_page_links_what_is_there_and_writes_numbers_without_powers_of_ten(t
     assert 'alt="overview of case here"' in page
     assert page.count('<td class="number">1000</td>') == 2
     assert page.count('<td class="number">0.00004</td>') == 2
+    assert page.count('<td class="number">7</td>') == 2
 
 
 @pytest.mark.parametrize(
