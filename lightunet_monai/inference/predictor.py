@@ -178,7 +178,7 @@ class Predictor:
         A threshold below that at which pieces are drawn takes all of them in again.
         """
         settings: dict[str, Any] = self.parts.settings
-        if settings["threshold"] < settings.get("piece_threshold", 0.0):
+        if settings.get("threshold", 0.5) < settings.get("piece_threshold", 0.0):
             return ()
         smallest = math.pi / 6 * settings.get("minimum_diameter", 0.0) ** 3 / 1000.0
         return tuple(piece for piece in pieces if piece.volume_ml >= smallest)

@@ -255,15 +255,19 @@ def _describe_geometry(segmentation: Segmentation) -> dict[str, Any]:
 
 def _describe_doubtful(segmentation: Segmentation) -> list[dict[str, Any]]:
     to_voxel = np.linalg.inv(segmentation.affine)
-    return [
-        {
-            "probability": round(piece.probability, 3),
-            "volume_ml": float(f"{piece.volume_ml:.3g}"),
-            "place_ras_mm": [round(value, 1) for value in piece.place_ras_mm],
-            "place_voxel": np.rint(to_voxel[:3, :3] @ piece.place_ras_mm + to_voxel[:3, 3]).astype(int).tolist(),
-        }
-        for piece in segmentation.doubtful
-    ]
+    last = np.array(segmentation.label_map.shape) - 1
+    found = []
+    for piece in segmentation.doubtful:
+        voxel = np.rint(to_voxel[:3, :3] @ piece.place_ras_mm + to_voxel[:3, 3]).astype(int)
+        found.append(
+            {
+                "probability": round(piece.probability, 3),
+                "volume_ml": float(f"{piece.volume_ml:.3g}"),
+                "place_ras_mm": [round(value, 1) for value in piece.place_ras_mm],
+                "place_voxel": np.clip(voxel, 0, last).tolist(),  # the model's grid may reach half a voxel further
+            }
+        )
+    return found
 
 
 def _describe_error(error: BaseException) -> dict[str, str]:

@@ -51,14 +51,17 @@ def test_what_the_model_was_not_sure_of_is_reported_on_the_grid_of_the_source(tm
     segmentation = make_case(tmp_path, "tilted").segmentation
     place = segmentation.affine[:3, :3] @ (3, 5, 7) + segmentation.affine[:3, 3]
     piece = DoubtfulPiece(0.31234, 0.123456, (float(place[0]), float(place[1]), float(place[2])))
-    segmentation = dataclasses.replace(segmentation, doubtful=(piece,))
-    (told,) = _check(describe_case(segmentation.source, segmentation=segmentation))["doubtful"]
+    outside = segmentation.affine[:3, :3] @ (-0.8, 5, 7) + segmentation.affine[:3, 3]
+    beyond = DoubtfulPiece(0.2, 0.1, (float(outside[0]), float(outside[1]), float(outside[2])))
+    segmentation = dataclasses.replace(segmentation, doubtful=(piece, beyond))
+    told, other = _check(describe_case(segmentation.source, segmentation=segmentation))["doubtful"]
     assert told == {
         "probability": 0.312,
         "volume_ml": 0.123,
         "place_ras_mm": pytest.approx(place, abs=0.051),
         "place_voxel": [3, 5, 7],
     }
+    assert other["place_voxel"] == [0, 5, 7]
 
 
 def test_a_path_that_is_no_text_can_be_reported(tmp_path: Path) -> None:
