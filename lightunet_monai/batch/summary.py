@@ -32,17 +32,17 @@ _NUMBERS = {
     "seconds": "seconds",
     "lesions": "lesions",
     "volume_ml": "volume, mL",
-    "doubtful": "doubtful places",
+    "doubtful": "doubtful",
     "warnings": "warnings",
 }
 """Columns of numbers and their heads on the page."""
 
 _STYLE = (
     "body{font-family:system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse;width:100%}"
-    "th,td{padding:.3em .6em;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
+    "th,td{padding:.3em .5em;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
     "thead th{font-size:.9em}.number{text-align:right}"
     "th.case{font-weight:normal;font-family:monospace;word-break:break-all;min-width:7em}"
-    "td.words{overflow-wrap:anywhere;width:40%;min-width:12em}img{height:80px}"
+    "td.words{overflow-wrap:anywhere;width:40%;min-width:10em}img{height:80px}"
     ".failed>*{background:#fdecea}.skipped>*{color:#666}"
 )
 
