@@ -11,6 +11,7 @@ the UID mapping travel over them.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
@@ -310,13 +311,23 @@ _NO_SCHEDULER: tuple[type[BaseException], ...] = (ValueError, TypeError, Asserti
 
 
 def _connect(address: str) -> Any:
-    """Connect, or give up in time: distributed waits without end for a server that takes the connection and is mute."""
+    """Connect, or give up in time: distributed waits without end for a server that takes the connection and is mute.
+
+    A client is made only where a scheduler has answered. One that fails closes itself when Python collects it, which
+    may be in the middle of another client's start, and then waits for a lock that its own thread holds.
+    """
     distributed = import_dask("distributed", "cluster")
     answer: Future[Any] = Future()
+
+    async def greet() -> None:
+        security = distributed.Security().get_connection_args("client")
+        async with distributed.rpc(address, timeout=CONNECT_SECONDS, connection_args=security) as server:
+            await server.identity(n_workers=0)  # a worker counts no workers and refuses the argument
 
     def connect() -> None:
         client, failed = None, None
         try:
+            asyncio.run(asyncio.wait_for(greet(), CONNECT_SECONDS))
             client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except BaseException as error:
             failed = error
@@ -331,7 +342,7 @@ def _connect(address: str) -> Any:
     with _calm():
         thread = threading.Thread(target=connect, name="connect", daemon=True)
         thread.start()
-        thread.join(CONNECT_SECONDS + FETCH_SECONDS)
+        thread.join(2 * CONNECT_SECONDS + FETCH_SECONDS)
         if answer.cancel():
             raise TimeoutError(f"{address}: no answer.")
         return answer.result()

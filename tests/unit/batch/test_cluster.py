@@ -379,7 +379,16 @@ def test_a_scheduler_without_workers_ends_the_run_with_a_hint(make_plan, tasks, 
         dask.close()
 
 
-def test_a_scheduler_that_is_not_there_is_named_with_a_hint(make_plan, monkeypatch):
+@pytest.fixture
+def no_client(monkeypatch):
+    """No client is made: one that fails may end the clients of the whole process when Python collects it."""
+    made = []
+    monkeypatch.setattr("distributed.Client", lambda *args, **settings: made.append(args))
+    yield
+    assert not made
+
+
+def test_a_scheduler_that_is_not_there_is_named_with_a_hint(make_plan, monkeypatch, no_client):
     monkeypatch.setattr("lightunet_monai.batch.cluster.CONNECT_SECONDS", 1.0)
     address = f"tcp://127.0.0.1:{free_port()}"
     with pytest.raises(UsageError, match="no dask scheduler answers") as caught:
@@ -395,20 +404,21 @@ def another_server(greeting):
     with socket.create_server(("127.0.0.1", free_port())) as server:
 
         def serve():
-            kept = []
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), contextlib.ExitStack() as kept:
                 while True:
-                    kept.append(server.accept()[0])
+                    connection = kept.enter_context(server.accept()[0])
                     if greeting:
-                        kept[-1].sendall(greeting)
-                        kept[-1].close()
+                        connection.sendall(greeting)
+                        connection.close()
 
         threading.Thread(target=serve, daemon=True).start()
         yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\n\r\n<html>no</html>"])
-def test_another_server_at_the_address_is_no_scheduler_and_is_not_waited_for(make_plan, monkeypatch, caplog, greeting):
+def test_another_server_at_the_address_is_no_scheduler_and_is_not_waited_for(
+    make_plan, monkeypatch, caplog, greeting, no_client
+):
     monkeypatch.setattr("lightunet_monai.batch.cluster.CONNECT_SECONDS", 1.0)
     monkeypatch.setattr("lightunet_monai.batch.cluster.FETCH_SECONDS", 1.0)
     begin = time.monotonic()
@@ -419,10 +429,21 @@ def test_another_server_at_the_address_is_no_scheduler_and_is_not_waited_for(mak
     assert not caplog.records
 
 
+@pytest.mark.slow
+def test_a_worker_is_no_scheduler(dask, make_plan):
+    plan = make_plan()
+    with opened(open_cluster(dask.address, plan)) as pool:
+        pool._client.wait_for_workers(1, timeout=60)
+        address = next(iter(pool._client.scheduler_info(n_workers=-1)["workers"]))
+    with pytest.raises(UsageError, match="no dask scheduler answers") as caught:
+        open_cluster(address, plan)
+    assert address in caught.value.message
+
+
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:8787", "tcp://127.0.0.1", "tcp://127.0.0.1:a", "tls://127.0.0.1:1"]
 )
-def test_an_address_that_dask_cannot_use_is_refused_with_a_hint(make_plan, monkeypatch, address):
+def test_an_address_that_dask_cannot_use_is_refused_with_a_hint(make_plan, monkeypatch, address, no_client):
     monkeypatch.setattr("lightunet_monai.batch.cluster.CONNECT_SECONDS", 1.0)
     with pytest.raises(UsageError, match="no dask scheduler answers") as caught:
         open_cluster(address, make_plan())
