@@ -20,7 +20,7 @@ from .run_options import add_run_options, number, run_options, study_path
 
 if TYPE_CHECKING:
     from ..batch.driver import Progress
-    from ..batch.ledger import Ledger
+    from ..batch.ledger import CaseRow, Ledger
     from ..batch.pool import Pool
     from ..batch.task import WorkerPlan
     from ..batch.units import Shard, Unit
@@ -345,6 +345,7 @@ def _status(out: Path, arguments: argparse.Namespace) -> int:
                 "case": row.key,
                 "state": row.state,
                 "attempts": row.attempts,
+                "given_up": _is_given_up(row),
                 "reason": row.reason,
                 "message": row.message,
             }
@@ -355,8 +356,14 @@ def _status(out: Path, arguments: argparse.Namespace) -> int:
     print(_said(counts))
     for row in cases:
         where = f"  {places[row.place].path}" if row.place in places else ""
-        print(f"{row.state:<8} {row.key}  attempt {row.attempts}{where}  {row.message}")
+        again = ", to be tried again" if row.state == "failed" and not _is_given_up(row) else ""
+        print(f"{row.state:<8} {row.key}  attempt {row.attempts}{again}{where}  {row.message}")
     return 0
+
+
+def _is_given_up(row: CaseRow) -> bool:
+    """Whether a case is not tried again of itself."""
+    return row.state == "failed" and row.final
 
 
 def _said(counts: dict[str, int]) -> str:

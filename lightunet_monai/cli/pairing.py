@@ -61,7 +61,9 @@ def pair_label_maps(predictions: Path, references: Path) -> list[tuple[str, Path
     expected = label_maps_by_name(references)
     for folder, found in ((predictions, predicted), (references, expected)):
         if not found:
-            raise NoImageFoundError(f"{folder}: no label map, expected files that end with {', '.join(SUFFIXES)}.")
+            raise NoImageFoundError(
+                f"{folder}: no label map, expected files that end with {', '.join(SUFFIXES)}.", hint=_of_batch(folder)
+            )
         twice = next((paths for paths in found.values() if len(paths) > 1), None)
         if twice:
             names = ", ".join(str(path.relative_to(folder)) for path in twice)
@@ -112,6 +114,15 @@ def stem(path: Path) -> str:
 
 def _is_label_map(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+def _of_batch(folder: Path) -> str:
+    """What to do with an output folder of `lightunet batch`, whose results lie deeper and bear keys."""
+    from ..batch.ledger import FILE_NAME
+
+    if not (folder / FILE_NAME).is_file():
+        return ""
+    return f"The results of a batch lie in {folder / 'cases'}, a folder a case: name the references like these folders."
 
 
 def _results(folder: Path) -> dict[str, list[Path]]:

@@ -509,6 +509,21 @@ def test_a_file_in_place_of_the_output_folder_is_refused_and_stays(studies, tmp_
     assert file.read_text() == "mine"
 
 
+def test_a_case_that_failed_and_is_tried_again_is_told_from_one_that_is_given_up(tmp_path, capsys):
+    with Ledger(tmp_path, Owner.of_this_process()) as ledger:
+        for key, may_pass in (("a", True), ("b", False)):
+            ledger.add(key, "place", f"series-{key}")
+            assert ledger.claim(key, retries=1)
+            assert ledger.fail(key, Cause("inference", "memory", "no room", may_pass=may_pass), retries=1) == may_pass
+    assert main(["batch", "status", str(tmp_path)]) == 0
+    assert main(["batch", "status", str(tmp_path), "--progress", "json"]) == 0
+    said, waits, given_up, line = capsys.readouterr().out.splitlines()
+    assert said == "2 failed"
+    assert waits.split() == ["failed", "a", "attempt", "1,", "to", "be", "tried", "again", "no", "room"]
+    assert given_up.split() == ["failed", "b", "attempt", "1", "no", "room"]
+    assert [(case["case"], case["given_up"]) for case in json.loads(line)["cases"]] == [("a", False), ("b", True)]
+
+
 def test_what_a_killed_run_had_begun_is_not_running_in_the_status(tmp_path, capsys):
     dead = Owner.of_this_process()
     dead = Owner("dead", dead.host, dead.pid, "started before this process")

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from lightunet_monai.batch.lease import Owner
+from lightunet_monai.batch.ledger import Ledger
 from lightunet_monai.cli import main
 from lightunet_monai.cli.density import read_density
 from lightunet_monai.cli.evaluate import _parse_thresholds, distinct_names
@@ -151,11 +153,26 @@ def test_a_case_without_its_partner_is_refused_on_either_side(folders, capsys, s
     assert f"{folders[side]}: no label map for 1 of 3 cases, the first is half" in message
 
 
+def test_of_a_batch_the_folder_of_its_cases_is_evaluated(folders, tmp_path, capsys):
+    predictions, references = folders
+    output = tmp_path / "batch"
+    Ledger(output, Owner.of_this_process()).close()
+    assert _run(output, references) == 1
+    assert f"The results of a batch lie in {output / 'cases'}" in capsys.readouterr().err
+    for path in predictions.iterdir():
+        name, suffix = path.name.split(".", 1)
+        (output / "cases" / name).mkdir(parents=True)
+        path.rename(output / "cases" / name / f"labelmap.{suffix}")
+    assert _run(output / "cases", references) == 0
+
+
 def test_empty_and_missing_folders_a_file_beside_a_folder_and_two_of_one_name_are_refused(folders, tmp_path, capsys):
     predictions, references = folders
     (tmp_path / "empty").mkdir()
     assert _run(tmp_path / "empty", references) == 1
-    assert "no label map, expected files that end with" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "no label map, expected files that end with" in message
+    assert "batch" not in message
     assert _run(tmp_path / "nowhere", references) == 1
     assert "not there" in capsys.readouterr().err
     assert _run(predictions / "half.nii.gz", references) == 2
