@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
+from .codestream import RLE, has_more_pixels
 from .decode_protocol import FAILED, OK
 
 _MEMORY_LIMIT_BYTES = 3 * 2**30
@@ -28,7 +29,7 @@ _MEMORY_LIMIT_BYTES = 3 * 2**30
 
 _JPEG_FAMILY = "1.2.840.10008.1.2.4."
 _PREFERRED = {
-    "1.2.840.10008.1.2.5": ("pylibjpeg", "pydicom"),
+    RLE: ("pylibjpeg", "pydicom"),
     **{f"{_JPEG_FAMILY}{number}": ("pyjpegls", "gdcm") for number in ("80", "81")},
     **{f"{_JPEG_FAMILY}{number}": ("pylibjpeg", "gdcm", "pillow") for number in ("90", "91", "201", "202", "203")},
     **{f"{_JPEG_FAMILY}{number}": ("gdcm", "pylibjpeg", "pillow") for number in ("50", "51", "57", "70")},
@@ -93,6 +94,10 @@ def decode(frame: bytes, options: dict[str, Any]) -> np.ndarray[Any, Any]:
     ndarray of integers, shape (rows, columns)
     """
     syntax, errors = options["syntax"], []
+    if syntax == RLE:
+        expected = options["rows"] * options["columns"]
+        if has_more_pixels(frame, expected):
+            raise ValueError(f"a plane of more than {expected} pixels, the header says {expected}")
     for plugin in _PREFERRED.get(syntax, ()):
         with contextlib.suppress(NotImplementedError):
             decoder = get_decoder(syntax)

@@ -83,6 +83,27 @@ def plane_size(frame: bytes, syntax: str) -> PlaneSize:
     return _jpeg_2000_size(frame) if syntax in _JPEG_2000 else _jpeg_size(frame)
 
 
+def has_more_pixels(frame: bytes, pixels: int) -> bool:
+    """Whether an RLE frame holds more than this many pixels: decoders cut it to the size in the header, rows and all.
+
+    Parameters
+    ----------
+    frame : bytes
+        One encapsulated frame of the transfer syntax `RLE`; its first byte plane is decoded.
+    pixels : int
+        Rows times columns, from the header.
+
+    Raises
+    ------
+    ValueError, struct.error
+        If it is damaged.
+    """
+    from rle.rle import decode_segment
+
+    _, first, second = struct.unpack_from("<3I", frame)
+    return len(decode_segment(frame[first : second or len(frame)])) > pixels + 1  # one more may be padding
+
+
 def _jpeg_size(frame: bytes) -> PlaneSize:
     """Size from the frame header of JPEG or JPEG-LS."""
     if frame[:2] != b"\xff\xd8":

@@ -13,7 +13,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, p
 from pydicom.pixels.utils import get_expected_length
 
 from ..errors import InputError, UnreadableFileError, UnsupportedImageError
-from .codestream import JPEG_FAMILY, RLE, plane_size
+from .codestream import JPEG_FAMILY, RLE, has_more_pixels, plane_size
 from .dicom_file import read_dicom
 from .element_scan import NATIVE, scan_header
 from .functional_groups import PARSE_ERRORS
@@ -240,9 +240,19 @@ def _check_length(header: Any, path: Path) -> None:
 def _check_codestream(header: Any, path: Path) -> None:
     """Decoders trust the codestream or the header; where the two differ, they cut the image, or crash."""
     syntax = header.file_meta.TransferSyntaxUID
-    if syntax not in JPEG_FAMILY:
+    if syntax not in JPEG_FAMILY | {RLE}:
         return
-    size = plane_size(next(generate_frames(header.PixelData, number_of_frames=1)), syntax)
+    frame = next(generate_frames(header.PixelData, number_of_frames=1))
+    if syntax == RLE:
+        pixels = int(header.Rows) * int(header.Columns)
+        if has_more_pixels(frame, pixels):
+            raise UnreadableFileError(
+                f"{path}: its compressed pixels are more than {pixels}, the header says {header.Columns} x "
+                f"{header.Rows}.",
+                hint="Export it again.",
+            )
+        return
+    size = plane_size(frame, syntax)
     found = size.components, size.columns, size.rows
     expected = int(header.SamplesPerPixel), int(header.Columns), int(header.Rows)
     if found != expected or size.bits > header.BitsAllocated:

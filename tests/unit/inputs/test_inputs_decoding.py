@@ -112,6 +112,22 @@ def test_a_codestream_of_another_size_is_refused_with_both_sizes():
         check_codestream(frame, JPEG_LS, 20, 24, 16)
 
 
+@pytest.mark.parametrize(("element", "value"), [("Rows", 35), ("Columns", 39)])
+def test_an_rle_plane_of_more_pixels_than_the_header_says_is_not_cut(tmp_path, element, value):
+    truth = make_series(tmp_path, syntax="rle", shape=SHAPE)
+    for path in truth.files:
+        dataset = pydicom.dcmread(path)
+        setattr(dataset, element, value)
+        dataset.save_as(path)
+    with pytest.raises(UnreadableFileError, match=r"a plane of more than 1.* pixels, the header says"):
+        read_hu(choose_series(discover_sources(tmp_path)))
+
+
+def test_an_rle_plane_of_an_odd_number_of_pixels_is_read(tmp_path):
+    truth = make_series(tmp_path, syntax="rle", shape=(39, 35, 3))
+    np.testing.assert_array_equal(read_hu(choose_series(discover_sources(tmp_path))).voxels, truth.voxels)
+
+
 def test_a_compressed_multi_frame_instance_is_decoded_in_slice_order(tmp_path):
     from tests.builders.multi_frame import make_enhanced
 

@@ -681,6 +681,18 @@ def test_compressed_pixels_of_another_size_than_the_header_says_are_refused_unde
         read_image2d(tmp_path / "a.dcm")
 
 
+@pytest.mark.parametrize("image", [GREY, _colour(GREY)], ids=["grey", "colour"])
+def test_run_lengths_of_more_rows_than_the_header_says_are_not_cut(tmp_path, image):
+    dataset = pydicom.dcmread(make_dicom2d(tmp_path / "a.dcm", image))
+    dataset.compress("1.2.840.10008.1.2.5")
+    dataset.save_as(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_image2d(tmp_path / "a.dcm").pixels, GREY)
+    dataset.Rows = 50
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(UnreadableFileError, match=r"a\.dcm: its compressed pixels are more than 4500, .* says 90 x 50"):
+        read_image2d(tmp_path / "a.dcm")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
