@@ -78,7 +78,10 @@ class _NodeComboBox(QtWidgets.QWidget):
 
 
 class _CollapsibleButton(QtWidgets.QGroupBox):
+    """As that of CTK, opening shows what closing hid, and nothing that was hidden before."""
+
     _isCollapsed = False
+    _hidden = ()
 
     def _getText(self):
         return self.title()
@@ -98,8 +101,12 @@ class _CollapsibleButton(QtWidgets.QGroupBox):
         super().showEvent(event)
 
     def _apply(self):
-        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly):
-            child.setVisible(not self._isCollapsed and not child.property("hiddenByModule"))
+        children = self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly)
+        if self._isCollapsed:
+            self._hidden = (*self._hidden, *(child for child in children if not child.isHidden()))
+        for child in self._hidden:
+            child.setVisible(not self._isCollapsed)
+        self._hidden = self._hidden if self._isCollapsed else ()
         self.setMaximumHeight(24 if self._isCollapsed else 16777215)
 
 
