@@ -303,8 +303,11 @@ class _Flying:
     marker: Path
 
 
-_CONNECTION_ERRORS: tuple[type[BaseException], ...] = (OSError, TimeoutError, CancelledError, RuntimeError)
-"""distributed's own errors of communication are of these classes; RuntimeError: the client's loop has ended."""
+_CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
+    OSError, TimeoutError, asyncio.TimeoutError, CancelledError, RuntimeError,
+)  # fmt: skip
+"""distributed's own errors of communication are of these classes; RuntimeError: the client's loop has ended. The time
+limits of asyncio have a class of their own before Python 3.11."""
 
 _NO_SCHEDULER: tuple[type[BaseException], ...] = (ValueError, TypeError, AssertionError, MemoryError)
 """What distributed raises on an address that is none, without settings for TLS, and on what another server says."""
