@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         type=Path,
         metavar="FOLDER",
-        help="volumes of PRED and REF: behind the outlines in the pictures, and the grid where both are cropped",
+        help="volumes of PRED and REF: behind the outlines in the pictures, the grid where both are cropped, and what "
+        "tells which result of a batch is of which volume",
     )
     parser.add_argument(
         "--label",

@@ -27,7 +27,7 @@ def run_on_files(arguments: argparse.Namespace) -> int:
     from ..transforms.load_label_map import check_same_grid
 
     tell = choose_reporter(arguments.progress)
-    pairs = pair_label_maps(arguments.pred, arguments.ref)
+    pairs = pair_label_maps(arguments.pred, arguments.ref, arguments.images)
     volumes = _volumes(arguments, [name for name, _, _ in pairs])
     labels = named_labels(arguments.bundle, arguments.model)
     structures = StructureTally(labels, arguments.bundle, arguments.model)

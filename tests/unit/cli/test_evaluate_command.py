@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from lightunet_monai.batch.keys import case_key
 from lightunet_monai.batch.lease import Owner
 from lightunet_monai.batch.ledger import Ledger
 from lightunet_monai.cli import main
 from lightunet_monai.cli.density import read_density
 from lightunet_monai.cli.evaluate import _parse_thresholds, distinct_names
 from lightunet_monai.cli.evaluation_output import Gallery
+from lightunet_monai.inputs import discover_sources
 from lightunet_monai.outputs import write_dicom_seg, write_seg_nrrd
 from lightunet_monai.simulation.tissues import Tissue, breast_density
 from tests.builders.bundle import tiny_bundle
@@ -153,17 +155,58 @@ def test_a_case_without_its_partner_is_refused_on_either_side(folders, capsys, s
     assert f"{folders[side]}: no label map for 1 of 3 cases, the first is half" in message
 
 
-def test_of_a_batch_the_folder_of_its_cases_is_evaluated(folders, tmp_path, capsys):
+@pytest.fixture
+def batch(folders, tmp_path):
+    """The same three cases as results of a batch, named by their keys, and the volumes that they are of."""
     predictions, references = folders
-    output = tmp_path / "batch"
+    output, volumes = tmp_path / "batch", tmp_path / "volumes"
     Ledger(output, Owner.of_this_process()).close()
-    assert _run(output, references) == 1
-    assert f"The results of a batch lie in {output / 'cases'}" in capsys.readouterr().err
-    for path in predictions.iterdir():
+    volumes.mkdir()
+    for value, path in enumerate(sorted(predictions.iterdir())):
         name, suffix = path.name.split(".", 1)
-        (output / "cases" / name).mkdir(parents=True)
-        path.rename(output / "cases" / name / f"labelmap.{suffix}")
-    assert _run(output / "cases", references) == 0
+        volume = make_nifti(volumes / f"{name}.nii.gz", np.full(SHAPE, value, dtype=np.int16))
+        case = output / "cases" / case_key(discover_sources(volume)[0])
+        case.mkdir(parents=True)
+        path.rename(case / f"labelmap.{suffix}")
+    shutil.copytree(case, case.with_name(f"{case.name}.changed-12345678"))
+    return output, references, volumes
+
+
+@pytest.mark.parametrize("inside", ["", "cases"])
+def test_the_results_of_a_batch_are_found_by_their_volumes(batch, tmp_path, capsys, inside):
+    output, references, volumes = batch
+    assert _run(output / inside, references, "--images", volumes, "-o", tmp_path / "out") == 0
+    with open(tmp_path / "out" / "cases.csv") as file:
+        dice = {row["case"]: float(row["dice"]) for row in csv.DictReader(file)}
+    assert dice == {"clean": 0, "half": pytest.approx(2 / 3), "whole": 1}
+    assert "not counted" not in capsys.readouterr().out
+
+    (references / "clean.nii.gz").unlink()
+    assert _run(output / inside, references, "--images", volumes) == 0
+    assert "1 of 3 results of the batch have no reference: not counted." in capsys.readouterr().out
+
+
+def test_a_volume_without_a_result_in_the_batch_is_refused(batch, capsys):
+    output, references, volumes = batch
+    make_nifti(volumes / "half.nii.gz", np.full(SHAPE, 77, dtype=np.int16))  # other content under the same name
+    assert _run(output, references, "--images", volumes) == 1
+    message = capsys.readouterr().err
+    assert f"{output / 'cases'}: no result of {volumes / 'half.nii.gz'}, as it is now." in message
+
+
+def test_the_references_of_a_batch_may_be_named_by_its_keys(batch, capsys):
+    output, references, volumes = batch
+    assert _run(output, references) == 1
+    assert "name the folder of these with --images" in capsys.readouterr().err
+    for path in sorted(references.iterdir()):
+        path.rename(references / f"{case_key(discover_sources(volumes / path.name)[0])}.nii.gz")
+    assert _run(output, references) == 0
+
+
+def test_a_batch_without_results_is_refused(tmp_path, folders, capsys):
+    Ledger(tmp_path / "batch", Owner.of_this_process()).close()
+    assert _run(tmp_path / "batch", folders[1]) == 1
+    assert f"{tmp_path / 'batch' / 'cases'}: no label map" in capsys.readouterr().err
 
 
 def test_empty_and_missing_folders_a_file_beside_a_folder_and_two_of_one_name_are_refused(folders, tmp_path, capsys):
@@ -172,7 +215,6 @@ def test_empty_and_missing_folders_a_file_beside_a_folder_and_two_of_one_name_ar
     assert _run(tmp_path / "empty", references) == 1
     message = capsys.readouterr().err
     assert "no label map, expected files that end with" in message
-    assert "batch" not in message
     assert _run(tmp_path / "nowhere", references) == 1
     assert "not there" in capsys.readouterr().err
     assert _run(predictions / "half.nii.gz", references) == 2
