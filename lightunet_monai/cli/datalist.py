@@ -8,14 +8,11 @@ import os
 import random
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..errors import AmbiguousSeriesError, InputError, NoImageFoundError, OutputError, UsageError
+from ..errors import NoImageFoundError, OutputError, UsageError
 from ..labels import LabelTable
-from .pairing import SUFFIXES, is_same, is_volume, label_map_of, label_maps_by_name
-
-if TYPE_CHECKING:
-    from ..sources import DicomSeries
+from .pairing import is_same, is_volume, label_map_of, label_maps_by_name
+from .pairing_series import pair_series
 
 Pair = tuple[Path, Path]
 """A volume and its label map."""
@@ -200,7 +197,7 @@ def _pairs(images: Path, labels: Path) -> tuple[list[Pair], list[str]]:
 
     With it, in words, what is in neither way part of a pair.
     """
-    series, without = _pairs_by_series(images, labels)
+    series, without = pair_series(images, labels)
     covered = {path for image, _ in series for path in (image, *image.parents)}
     found = [
         path
@@ -252,57 +249,3 @@ def _check_distinct_labels(pairs: list[Pair]) -> None:
                 f"{label}: the label map of two volumes, {other} and {image}, expected one.",
                 hint="Keep one of them, or give each a name and a label map of its own.",
             )
-
-
-def _pairs_by_series(images: Path, labels: Path) -> tuple[list[Pair], list[tuple[str, Path]]]:
-    """DICOM series with their Segmentations, and name and first file of those without one."""
-    from ..inputs import survey
-    from ..sources import DicomSeries
-
-    segmentations = _segmentations(labels)
-    if not segmentations:
-        return [], []
-    pairs, without = [], []
-    for source in survey(images).sources:
-        if not isinstance(source, DicomSeries):
-            continue
-        if own := segmentations.get(source.series_uid):
-            if len(own) > 1:
-                raise UsageError(
-                    f"series {source.series_uid}: {len(own)} DICOM Segmentations refer to it, expected one: "
-                    f"{', '.join(map(str, own))}.",
-                    hint="Keep the one to train on.",
-                )
-            pairs.append((_place_of(source).absolute(), own[0].absolute()))
-        else:
-            without.append((source.selector, source.paths[0].absolute()))
-    return pairs, without
-
-
-def _segmentations(labels: Path) -> dict[str, list[Path]]:
-    """DICOM Segmentations in a folder of any depth, by the series they refer to."""
-    from ..transforms.read_dicom_seg import referenced_series
-
-    found: dict[str, list[Path]] = {}
-    for path in sorted(labels.rglob("*")):
-        if path.is_file() and not path.name.lower().endswith(SUFFIXES):
-            for uid in referenced_series(path):
-                found.setdefault(uid, []).append(path)
-    return found
-
-
-def _place_of(source: DicomSeries) -> Path:
-    """The file or folder from which the loader will choose this series, and no other."""
-    from ..inputs import choose_series, discover_sources
-
-    place = source.paths[0] if len(source.paths) == 1 else source.paths[0].parent
-    try:
-        chosen = choose_series(discover_sources(place))
-    except InputError:
-        chosen = None
-    if not isinstance(chosen, type(source)) or chosen.selector != source.selector:
-        raise AmbiguousSeriesError(
-            f"{place}: holds more volumes than series {source.selector}, expected one in a folder for training.",
-            hint="Put each series into a folder of its own.",
-        )
-    return place

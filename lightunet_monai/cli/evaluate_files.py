@@ -9,10 +9,11 @@ from typing import Any
 
 from ..errors import GeometryError, NoImageFoundError, UnsupportedImageError, UsageError
 from ..labels import LabelTable
+from ..sources import ImageSource
 from .density import read_density
 from .evaluate_structures import StructureTally, check_values, named_labels
 from .evaluation_output import Gallery, describe, write_evaluation
-from .pairing import pair_label_maps, volume_of
+from .pairing import Pair, pair_label_maps, volume_of
 from .progress import choose_reporter
 
 _NAME_VOLUMES = "Name the folder of the volumes that they were drawn on with --images."
@@ -27,14 +28,15 @@ def run_on_files(arguments: argparse.Namespace) -> int:
     from ..transforms.load_label_map import check_same_grid
 
     tell = choose_reporter(arguments.progress)
-    pairs = pair_label_maps(arguments.pred, arguments.ref, arguments.images)
-    volumes = _volumes(arguments, [name for name, _, _ in pairs])
+    pairs = _pairs(arguments)
+    volumes = _volumes(arguments, pairs)
     labels = named_labels(arguments.bundle, arguments.model)
     structures = StructureTally(labels, arguments.bundle, arguments.model)
     cases, gallery = [], Gallery()
     seen: dict[str, set[int]] = {"predictions": set(), "references": set()}
-    for index, (name, prediction_path, reference_path) in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         tell("read", index / len(pairs))
+        name, prediction_path, reference_path = pair.name, pair.prediction, pair.reference
         volume = _load_volume(volumes[name]) if name in volumes else None
         predicted, expected = load_pair(prediction_path, reference_path, labels, volume)
         if volume is not None:
@@ -119,7 +121,8 @@ def load_pair(
     """Read a predicted label map and its reference, each (1, X, Y, Z); segments are matched with `labels`.
 
     Segments of 3D Slicer and DICOM cover a part of a grid only, and are painted by position: on the grid of the other
-    side, or where both are such, on that of their volume (1, X, Y, Z).
+    side, or where both are such, on that of their volume (1, X, Y, Z). Both get the axes of the volume, or of the
+    reference.
 
     Raises
     ------
@@ -128,28 +131,32 @@ def load_pair(
     UnsupportedImageError
         If both are segments, and nothing tells their grid.
     """
-    from ..transforms.load_label_map import check_same_grid, holds_segments, load_label_map
+    from ..transforms.load_label_map import check_same_grid, holds_segments, load_label_map, turned_like
+
+    def turned(label_map: Any, like: Any) -> Any:
+        return label_map if like is None else turned_like(label_map, like)
 
     parts = [path for path in (prediction, reference) if holds_segments(path)]
     if len(parts) == 2:
         grid = _perpendicular(_joint_grid(prediction, reference) if volume is None else volume, reference)
         return load_label_map(prediction, grid, labels), load_label_map(reference, grid, labels)
     if parts == [reference]:
-        predicted = _perpendicular(load_label_map(prediction, labels=labels), prediction)
+        predicted = turned(_perpendicular(load_label_map(prediction, labels=labels), prediction), volume)
         return predicted, load_label_map(reference, predicted, labels)
-    expected = _perpendicular(load_label_map(reference, labels=labels), reference)
+    expected = turned(_perpendicular(load_label_map(reference, labels=labels), reference), volume)
     if parts == [prediction]:
         return load_label_map(prediction, expected, labels), expected
     predicted = load_label_map(prediction, labels=labels)
+    on_axes = turned(predicted, expected)
     try:
-        check_same_grid(predicted, expected, str(prediction))
+        check_same_grid(on_axes, expected, str(prediction))
     except GeometryError as error:
         raise GeometryError(
             f"{prediction} has {_grid(predicted)}; {reference} has {_grid(expected)}; expected one grid.",
             hint="Write both on the grid of their volume; nothing is resampled here.",
             reason="label-grid",
         ) from error
-    return predicted, expected
+    return on_axes, expected
 
 
 def _joint_grid(prediction: Path, reference: Path) -> Any:
@@ -202,11 +209,25 @@ def _perpendicular(label_map: Any, path: Path) -> Any:
     return label_map
 
 
-def _volumes(arguments: argparse.Namespace, names: list[str]) -> dict[str, Path]:
+def _pairs(arguments: argparse.Namespace) -> list[Pair]:
+    from .pairing_batch import NO_PARTNER, cases_of_batch, pair_results
+
+    cases = cases_of_batch(arguments.pred)
+    if cases is None:
+        return pair_label_maps(arguments.pred, arguments.ref)
+    if arguments.images is None or not (arguments.ref.is_dir() and arguments.images.is_dir()):
+        return pair_label_maps(cases, arguments.ref, NO_PARTNER)
+    return pair_results(cases, arguments.ref, arguments.images)
+
+
+def _volumes(arguments: argparse.Namespace, pairs: list[Pair]) -> dict[str, Path | ImageSource]:
     """Where the volume of each case is; empty without ``--images``. Of a single case it may be named itself."""
     images: Path | None = arguments.images
     if images is None:
         return {}
+    if all(pair.volume for pair in pairs):
+        return {pair.name: pair.volume for pair in pairs if pair.volume}
+    names = [pair.name for pair in pairs]
     if len(names) == 1 and images.is_file():
         return {names[0]: images}
     try:
@@ -223,10 +244,10 @@ def _holds_dicom(folder: Path) -> bool:
     return any(is_dicom(path) for path in sorted(folder.glob("*")) if path.is_file())
 
 
-def _load_volume(path: Path) -> Any:
+def _load_volume(place: Path | ImageSource) -> Any:
     from ..inputs import choose_series, discover_sources, load_volume
 
-    return load_volume(choose_series(discover_sources(path)))
+    return load_volume(choose_series(discover_sources(place)) if isinstance(place, Path) else place)
 
 
 def _grid(label_map: Any) -> str:

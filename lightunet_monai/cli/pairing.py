@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NoImageFoundError, UsageError
+from ..sources import ImageSource
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Of files that may hold a label map; longer ones before those they end with."""
+DICOM_SEGMENTATIONS = ("segmentation.dcm", "segmentation_labelmap.dcm")
+"""What a folder of results may hold in place of a label map."""
 
-_NO_PARTNER = "Every case needs a prediction and a reference; one without a lesion needs an empty label map."
-_NO_PARTNER_IN_BATCH = (
-    "Name the references like the folders of the results, or like their volumes and name the folder of these with "
-    "--images."
-)
+NO_PARTNER = "Every case needs a prediction and a reference; one without a lesion needs an empty label map."
 
 
 def label_maps_by_name(labels: Path) -> dict[str, list[Path]]:
@@ -34,23 +33,42 @@ def label_map_of(image: Path, by_name: dict[str, list[Path]]) -> Path | None:
     return found[0] if found else None
 
 
-def pair_label_maps(predictions: Path, references: Path, images: Path | None = None) -> list[tuple[str, Path, Path]]:
+@dataclass(frozen=True)
+class Pair:
+    """A predicted label map and its reference.
+
+    Parameters
+    ----------
+    name : str
+        Of the case.
+    prediction, reference : Path
+        Files.
+    volume : ImageSource or None
+        Where the pair was found by it.
+    """
+
+    name: str
+    prediction: Path
+    reference: Path
+    volume: ImageSource | None = None
+
+
+def pair_label_maps(predictions: Path, references: Path, hint: str = NO_PARTNER) -> list[Pair]:
     """Pair predicted label maps with their references.
 
     Parameters
     ----------
     predictions, references : Path
         Two files, or two folders of files with the same names (their endings may differ). A folder of predictions may
-        also hold what this package writes: a folder of the case's name with ``labelmap`` or ``NAME_seg`` in it. It may
-        be the output folder of a batch, whose cases bear keys.
-    images : Path or None
-        Folder of the volumes with the names of the references. With the results of a batch a case is found by its
-        volume, whatever that is called; results of other volumes are left out, and a line says how many.
+        also hold what this package writes: a folder of the case's name with ``labelmap`` or ``NAME_seg`` in it, or a
+        DICOM Segmentation.
+    hint : str
+        What to do about one without a partner.
 
     Returns
     -------
-    list of tuple
-        Name of the case, prediction, reference; in the order of the names.
+    list of Pair
+        In the order of the names.
 
     Raises
     ------
@@ -63,32 +81,38 @@ def pair_label_maps(predictions: Path, references: Path, images: Path | None = N
         if not path.exists():
             raise NoImageFoundError(f"{path}: not there.", hint="Name a folder of label maps, or one label map.")
     if predictions.is_file() and references.is_file():
-        return [(stem(references), predictions, references)]
+        return [Pair(stem(references), predictions, references)]
     if predictions.is_file() or references.is_file():
         raise UsageError(f"{predictions} and {references}: a file and a folder, expected two of a kind.")
-    cases = _cases_of_batch(predictions)
-    predictions = cases or predictions
-    predicted = _results(predictions)
-    for name, paths in label_maps_by_name(predictions).items():
-        predicted.setdefault(name, []).extend(paths)
-    expected = label_maps_by_name(references)
-    for folder, found in ((predictions, predicted), (references, expected)):
-        if not found:
-            raise NoImageFoundError(f"{folder}: no label map, expected files that end with {', '.join(SUFFIXES)}.")
-        twice = next((paths for paths in found.values() if len(paths) > 1), None)
-        if twice:
-            names = ", ".join(str(path.relative_to(folder)) for path in twice)
-            raise UsageError(f"{folder}: {len(twice)} label maps of one name: {names}.")
-    if cases is not None and images is not None and not expected.keys() <= predicted.keys():
-        predicted = _by_volume(predicted, expected, images, cases)
+    predicted = predictions_by_name(predictions)
+    expected = only_once(references, label_maps_by_name(references))
     for folder, missing in ((predictions, expected.keys() - predicted), (references, predicted.keys() - expected)):
         if missing:
             raise NoImageFoundError(
                 f"{folder}: no label map for {len(missing)} of {len(expected | predicted)} cases, "
                 f"the first is {min(missing)}.",
-                hint=_NO_PARTNER if cases is None else _NO_PARTNER_IN_BATCH,
+                hint=hint,
             )
-    return [(name, predicted[name][0], expected[name][0]) for name in sorted(expected)]
+    return [Pair(name, predicted[name], expected[name]) for name in sorted(expected)]
+
+
+def predictions_by_name(folder: Path) -> dict[str, Path]:
+    """Give the label maps of a folder, and those of the folders of results in it, by name."""
+    predicted = _results(folder)
+    for name, paths in label_maps_by_name(folder).items():
+        predicted.setdefault(name, []).extend(paths)
+    return only_once(folder, predicted)
+
+
+def only_once(folder: Path, found: dict[str, list[Path]]) -> dict[str, Path]:
+    """Refuse a folder without label maps, or with two of one name."""
+    if not found:
+        raise NoImageFoundError(f"{folder}: no label map, expected files that end with {', '.join(SUFFIXES)}.")
+    twice = next((paths for paths in found.values() if len(paths) > 1), None)
+    if twice:
+        names = ", ".join(str(path.relative_to(folder)) for path in twice)
+        raise UsageError(f"{folder}: {len(twice)} label maps of one name: {names}.")
+    return {name: paths[0] for name, paths in found.items()}
 
 
 def volume_of(name: str, images: Path) -> Path:
@@ -129,51 +153,15 @@ def _is_label_map(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
-def _cases_of_batch(folder: Path) -> Path | None:
-    """The folder of the cases where `folder` is it, or the output folder of `lightunet batch` itself."""
-    from ..batch.ledger import FILE_NAME
-    from ..batch.publish import CASES
-
-    if (folder / FILE_NAME).is_file():
-        return folder / CASES
-    return folder if folder.name == CASES and (folder.parent / FILE_NAME).is_file() else None
-
-
-def _by_volume(
-    results: dict[str, list[Path]], names: Iterable[str], images: Path, cases: Path
-) -> dict[str, list[Path]]:
-    """Name the results of a batch like the volumes they are of, by the keys of these."""
-    from ..batch.keys import case_key
-    from ..inputs import discover_sources
-
-    named, used = {}, set()
-    for name in sorted(names):
-        volume = volume_of(name, images)
-        keys = sorted({case_key(source) for source in discover_sources(volume)} & results.keys())
-        if not keys:
-            raise NoImageFoundError(
-                f"{cases}: no result of {volume}, as it is now.", hint="Run the batch on this folder again."
-            )
-        if len(keys) > 1:
-            raise UsageError(
-                f"{volume}: {len(keys)} volumes with results, {' and '.join(keys)}, expected one.",
-                hint="Name the reference of each like the folder of its results.",
-            )
-        named[name] = results[keys[0]]
-        used.add(keys[0])
-    if len(used) < len(results):
-        print(f"{len(results) - len(used)} of {len(results)} results of the batch have no reference: not counted.")
-    return named
-
-
 def _results(folder: Path) -> dict[str, list[Path]]:
     """One label map for each folder of results; its formats hold the same, so the first will do."""
     from ..batch.publish import CHANGED
 
     found = {}
     for case in sorted(path for path in folder.glob("*") if path.is_dir() and CHANGED not in path.name):
-        inside = [path for path in sorted(case.glob("*")) if _is_label_map(path)]
-        own = [path for path in inside if stem(path) in ("labelmap", f"{case.name}_seg")]
+        files = [path for path in sorted(case.glob("*")) if path.is_file()]
+        own = [path for path in files if _is_label_map(path) and stem(path) in ("labelmap", f"{case.name}_seg")]
+        own = own or [path for path in files if path.name in DICOM_SEGMENTATIONS]
         if own:
             found[case.name] = own[:1]
     return found

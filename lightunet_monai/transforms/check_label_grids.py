@@ -16,7 +16,7 @@ from ..inputs.image_files import read_image_header
 from ..labels import LabelTable
 from ..sources import DicomSeries
 from .label_grid import Grid, LabelGrid
-from .load_label_map import check_equal_grids, read_label_header
+from .load_label_map import check_equal_grids, read_label_header, turned_grid
 from .load_volume import LoadImageVolumed
 from .read_dicom_seg import dicom_seg_grids, paint_dicom_seg
 from .read_seg_nrrd import is_seg_nrrd, paint_seg_nrrd, read_seg_nrrd, seg_nrrd_grid
@@ -84,7 +84,7 @@ def _check_label_map(path: Path, grid: Grid, labels: LabelTable | None) -> None:
     if is_seg_nrrd(path) or is_dicom(path):
         _check_segments(path, LabelGrid(grid[0], grid[1], str(path)), labels or LabelTable.shipped())
     else:
-        check_equal_grids(read_label_header(path), grid, str(path))
+        check_equal_grids(turned_grid(read_label_header(path), grid), grid, str(path))
 
 
 def _check_segments(path: Path, grid: LabelGrid, labels: LabelTable) -> None:

@@ -24,6 +24,9 @@ from .read_seg_nrrd import is_seg_nrrd, itk_affine, paint_seg_nrrd, read_seg_nrr
 SAME_GRID_TOLERANCE_MM = 0.05
 """How far corners of a label map may lie from those of its volume: rounding of headers, not a shift."""
 
+_TURNED_TOLERANCE = 0.05
+"""How much a step along an axis may differ from one of the volume, in voxels, to be turned; the corners decide then."""
+
 
 def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTable | None = None) -> MetaTensor:
     """Read a label map.
@@ -34,14 +37,15 @@ def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTabl
         NIfTI; NRRD and MetaImage, whose values are label values; a segmentation of 3D Slicer (``.seg.nrrd``) or a
         DICOM Segmentation, whose segments are matched with the labels by code and name.
     like : MetaTensor, shape (1, X, Y, Z)
-        The volume, on whose grid the label map has to lie. A DICOM Segmentation needs it: it leaves out empty slices.
+        The volume, on whose grid the label map has to lie; its axes may have another order or direction. A DICOM
+        Segmentation needs it: it leaves out empty slices.
     labels : LabelTable
         What segments may be; those of the shipped model by default.
 
     Returns
     -------
     MetaTensor of uint8, shape (1, X, Y, Z)
-        Affine to RAS+ mm.
+        Affine to RAS+ mm; with `like`, its axes.
 
     Raises
     ------
@@ -76,6 +80,7 @@ def load_label_map(path: Path, like: MetaTensor | None = None, labels: LabelTabl
     meta = {"filename_or_obj": str(path)}
     label_map = MetaTensor(torch.from_numpy(values)[None], affine=torch.as_tensor(affine), meta=meta)
     if like is not None:
+        label_map = turned_like(label_map, like)
         check_same_grid(label_map, like, str(path))
     return label_map
 
@@ -196,6 +201,54 @@ def _check_size(found: tuple[int, ...], expected: tuple[int, ...], path: Path) -
             hint="Give the label map of this series, on its own grid.",
             reason="label-grid",
         )
+
+
+def turned_like(label_map: MetaTensor, like: MetaTensor) -> MetaTensor:
+    """Give a label map the axes of another grid, where it has them in another order or direction.
+
+    Voxels are moved, not resampled: converters to NIfTI reverse rows or slices of a DICOM series, and every voxel stays
+    where it was in the patient.
+
+    Parameters
+    ----------
+    label_map, like : MetaTensor, shape (1, X, Y, Z)
+
+    Returns
+    -------
+    MetaTensor, shape (1, X, Y, Z)
+        `label_map` itself where its axes are those of `like`, or are not parallel to them.
+    """
+    own = tuple(map(int, label_map.shape[1:])), np.asarray(label_map.affine, dtype=np.float64)
+    turns = _turns(own[1], np.asarray(like.affine, dtype=np.float64))
+    if turns is None:
+        return label_map
+    values = nib.orientations.apply_orientation(label_map.as_tensor()[0].numpy(), turns)
+    affine = own[1] @ nib.orientations.inv_ornt_aff(turns, own[0])
+    meta = {key: value for key, value in label_map.meta.items() if key != "affine"}
+    return MetaTensor(torch.from_numpy(np.ascontiguousarray(values))[None], affine=torch.as_tensor(affine), meta=meta)
+
+
+def turned_grid(grid: Grid, like: Grid) -> Grid:
+    """Give a grid the axes of another one, as `turned_like` does with a label map."""
+    shape, affine = grid
+    turns = _turns(affine, like[1])
+    if turns is None:
+        return grid
+    order = np.argsort(turns[:, 0])
+    return tuple(shape[axis] for axis in order), affine @ nib.orientations.inv_ornt_aff(turns, shape)
+
+
+def _turns(affine: NDArray[np.float64], like: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Where each axis goes, and whether it is reversed, as nibabel writes it; None if nothing is to be turned."""
+    steps = (np.linalg.inv(like) @ affine)[:3, :3]
+    whole = np.rint(steps)
+    is_turned = (np.abs(whole).sum(axis=0) == 1).all() and (np.abs(whole).sum(axis=1) == 1).all()
+    if not is_turned or np.abs(steps - whole).max() > _TURNED_TOLERANCE or (whole == np.eye(3)).all():
+        return None
+    rotation = np.eye(4)
+    rotation[:3, :3] = whole
+    turns: NDArray[np.float64] = nib.orientations.io_orientation(rotation)
+    return turns
 
 
 def check_same_grid(label_map: MetaTensor, volume: MetaTensor, name: str) -> None:

@@ -98,7 +98,8 @@ class LoadImageVolumed(LoadImaged):
         return load_volume(item, assume_hu=self.assume_hu)
 
     def _load_label_map(self, item: Any, like: MetaTensor) -> MetaTensor:
-        from .load_label_map import check_same_grid, load_label_map  # with it pydicom: only training has labels
+        # With it pydicom: only training has labels.
+        from .load_label_map import check_same_grid, load_label_map, turned_like
 
         if not isinstance(item, (torch.Tensor, np.ndarray)):
             label_map = load_label_map(Path(item), like, self.labels)
@@ -107,6 +108,7 @@ class LoadImageVolumed(LoadImaged):
                 label_map = unify_lesions(label_map, (), str(item))
         else:
             label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
+            label_map = turned_like(label_map, like)
             check_same_grid(label_map, like, "the label map")
         # Headers are rounded: by its own affine it could get a voxel more on the model's grid, and lie half a one off.
         meta = {key: value for key, value in label_map.meta.items() if key != "affine"}

@@ -23,6 +23,7 @@ from lightunet_monai.outputs import write_dicom_seg, write_seg_nrrd
 from lightunet_monai.simulation.tissues import Tissue, breast_density
 from tests.builders.bundle import tiny_bundle
 from tests.builders.segmentation import make_case, make_lesions, make_segmentation
+from tests.builders.series import make_series
 from tests.builders.volume import make_affine, make_nifti, make_volume, make_voxels
 from tests.unit.review.test_page import check_page
 
@@ -155,6 +156,18 @@ def test_a_case_without_its_partner_is_refused_on_either_side(folders, capsys, s
     assert f"{folders[side]}: no label map for 1 of 3 cases, the first is half" in message
 
 
+def test_axes_of_another_order_or_direction_change_no_figure(folders, tmp_path, capsys):
+    predictions, references = folders
+    assert _run(predictions, references) == 0
+    straight = capsys.readouterr().out
+    for path in references.iterdir():
+        whole = nib.load(path)
+        to = nib.orientations.axcodes2ornt("SPL")
+        nib.save(whole.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(whole.affine), to)), path)
+    assert _run(predictions, references) == 0
+    assert capsys.readouterr().out == straight
+
+
 @pytest.fixture
 def batch(folders, tmp_path):
     """The same three cases as results of a batch, named by their keys, and the volumes that they are of."""
@@ -197,16 +210,56 @@ def test_a_volume_without_a_result_in_the_batch_is_refused(batch, capsys):
 def test_the_references_of_a_batch_may_be_named_by_its_keys(batch, capsys):
     output, references, volumes = batch
     assert _run(output, references) == 1
-    assert "name the folder of these with --images" in capsys.readouterr().err
+    assert "With --images VOLUMES the references are named like the volumes" in capsys.readouterr().err
     for path in sorted(references.iterdir()):
         path.rename(references / f"{case_key(discover_sources(volumes / path.name)[0])}.nii.gz")
     assert _run(output, references) == 0
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_dicom_segmentations_of_a_batch_meet_those_that_refer_to_their_series(tmp_path, capsys, is_shared):
+    output, references, studies = tmp_path / "batch", tmp_path / "refs", tmp_path / "studies"
+    Ledger(output, Owner.of_this_process()).close()
+    case = make_case(studies / "p1", "axial")
+    uid = discover_sources(case.folder)[0].series_uid
+    other = make_series(tmp_path / "other", series=2)
+    beside = case.folder if is_shared else studies / "p2"
+    beside.mkdir(exist_ok=True)
+    for path in other.folder.iterdir():
+        path.rename(beside / f"other_{path.name}")
+    for source in discover_sources(studies):
+        folder = output / "cases" / case_key(source)
+        folder.mkdir(parents=True)
+        if source.series_uid == uid:
+            write_dicom_seg(case.segmentation, folder / "segmentation.dcm")
+        else:
+            make_nifti(folder / "labelmap.nii.gz", np.zeros(source.shape, np.uint8), np.array(source.affine))
+    (references / "deep").mkdir(parents=True)
+    write_dicom_seg(case.segmentation, references / "deep" / "by_hand.dcm")
+    assert _run(output, references, "--images", studies, "-o", tmp_path / "out") == 0
+    assert "1 of 2 results of the batch have no reference: not counted." in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "out" / "cases.csv").read_text().splitlines()))
+    place = case.folder.relative_to(studies).as_posix()
+    assert [(row["case"], float(row["dice"])) for row in rows] == [(place, 1)]
+
+    shutil.copy(references / "deep" / "by_hand.dcm", references / "again.dcm")
+    assert _run(output, references, "--images", studies) == 2
+    assert "2 DICOM Segmentations refer to it" in capsys.readouterr().err
+
+
+def test_two_references_of_one_volume_are_refused(batch, capsys):
+    output, references, volumes = batch
+    shutil.copy(volumes / "half.nii.gz", volumes / "again.nii.gz")
+    shutil.copy(references / "half.nii.gz", references / "again.nii.gz")
+    assert _run(output, references, "--images", volumes) == 2
+    message = capsys.readouterr().err
+    assert f"{references / 'again.nii.gz'} and {references / 'half.nii.gz'}: references of one volume" in message
+
+
 def test_a_batch_without_results_is_refused(tmp_path, folders, capsys):
     Ledger(tmp_path / "batch", Owner.of_this_process()).close()
     assert _run(tmp_path / "batch", folders[1]) == 1
-    assert f"{tmp_path / 'batch' / 'cases'}: no label map" in capsys.readouterr().err
+    assert f"{tmp_path / 'batch' / 'cases'}: not there" in capsys.readouterr().err
 
 
 def test_empty_and_missing_folders_a_file_beside_a_folder_and_two_of_one_name_are_refused(folders, tmp_path, capsys):

@@ -29,6 +29,7 @@ from lightunet_monai.transforms import (
     list_images,
     list_labelled_cases,
 )
+from lightunet_monai.transforms.check_label_grids import check_label_grids
 from lightunet_monai.transforms.load_label_map import load_label_map
 from tests.builders.pictures import make_dicom2d, make_picture
 from tests.builders.series import make_series
@@ -128,6 +129,38 @@ def test_a_label_map_on_another_grid_is_refused_with_the_distance(a_pair, tmp_pa
     other = make_nifti(tmp_path / "other.nii.gz", np.zeros((3, 4, 5), np.uint8))
     with pytest.raises(GeometryError, match=r"\(3, 4, 5\)"):
         LoadImageVolumed("image", label_keys="label")({"image": image, "label": other})
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS", "RAI", "SPL", "AIL"])
+def test_a_label_map_with_other_axes_is_turned_to_those_of_its_volume(a_pair, tmp_path, axes, in_memory):
+    image, label = a_pair
+    whole = nib.load(label)
+    target = nib.orientations.axcodes2ornt(axes)
+    turned = whole.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(whole.affine), target))
+    nib.save(turned, tmp_path / "turned.nii.gz")
+    memory = MetaTensor(
+        torch.from_numpy(np.asanyarray(turned.dataobj).copy())[None], affine=torch.from_numpy(turned.affine)
+    )
+    loader = LoadImageVolumed("image", label_keys="label")
+    case = loader({"image": image, "label": memory if in_memory else tmp_path / "turned.nii.gz"})
+    straight = loader({"image": image, "label": label})
+    assert case["label"].as_tensor().equal(straight["label"].as_tensor().to(case["label"].dtype))
+    assert case["label"].affine.equal(case["image"].affine)
+    if not in_memory:
+        check_label_grids([{"image": str(image), "label": str(tmp_path / "turned.nii.gz")}], loader)
+
+
+def test_a_turned_label_map_that_lies_elsewhere_is_refused(a_pair, tmp_path):
+    image, label = a_pair
+    whole = nib.load(label)
+    affine = whole.affine @ np.diag([-1, 1, 1, 1])  # turned about its first voxel: the volume lies on the other side
+    nib.save(nib.Nifti1Image(np.asanyarray(whole.dataobj), affine), tmp_path / "mirrored.nii.gz")
+    case = {"image": str(image), "label": str(tmp_path / "mirrored.nii.gz")}
+    loader = LoadImageVolumed("image", label_keys="label")
+    for look in (loader, lambda case: check_label_grids([case], loader)):
+        with pytest.raises(GeometryError, match="mm away from its volume"):
+            look(case)
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
