@@ -17,7 +17,7 @@ from .train_options import training_overrides
 SETUP_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ImportError)
 """What parts raise that are given a value they cannot use, some of them not before their turn comes."""
 
-LOSSES = ("weighted_dice_ce", "dice_ce", "dice", "ce", "focal", "dice_focal")
+LOSSES = ("weighted_dice_ce", "lesion_and_tissues", "dice_ce", "dice", "ce", "focal", "dice_focal")
 """Keys under ``losses`` in train.json."""
 
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="epochs between validations; the last epoch has one, too (the bundle's)",
     )
     parser.add_argument("--learning-rate", type=float, metavar="R", help="largest learning rate (the bundle's)")
-    parser.add_argument("--loss", choices=LOSSES, help="what is minimised (the bundle's: weighted_dice_ce)")
+    parser.add_argument("--loss", choices=LOSSES, help="what is minimised (the bundle's)")
     parser.add_argument("--fold", type=int, metavar="K", help="cross-validation: hold out this fold of the datalist")
     parser.add_argument("--patience", type=int, metavar="N", help="stop after N validations without a better model")
     parser.add_argument("--mlflow", metavar="URI", help="also log to MLflow, for example sqlite:///mlflow.db")

@@ -8,7 +8,7 @@ from .channels import lesion_channels
 from .checkpoints import EarlyStop, KeepBest, ResumeState, start_from
 from .divergence import CheckLoss
 from .gradients import ClipGradients
-from .losses import LesionWeightedLoss
+from .losses import LesionAndTissueLoss, LesionWeightedLoss
 from .optimizers import MuonAdamW
 from .randomness import RandomStates
 from .sampling import CaseHash, fingerprint_cases, momentum_for, repeated
@@ -23,6 +23,7 @@ __all__ = [
     "ClipGradients",
     "EarlyStop",
     "KeepBest",
+    "LesionAndTissueLoss",
     "LesionWeightedLoss",
     "MuonAdamW",
     "PreciseBatchNorm",

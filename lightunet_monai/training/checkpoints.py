@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,8 +39,9 @@ def start_from(network: nn.Module, weights: str | Path) -> None:
     """Fill a network with the weights that training starts from.
 
     Weights of the same network with fewer output channels will do: all other layers are copied, and of the last one
-    the rows of the channels that both have (background and lesion); further rows keep their initialisation. So will
-    those of a narrower network, whose channels are copied (`widened`): the start gives its answers.
+    the rows that both have (background and lesion). Each further row begins as the background's, and they share its
+    probability: lesion or not, the network starts with the answers of the weights. So it does with those of a narrower
+    network, whose channels are copied (`widened`).
 
     Parameters
     ----------
@@ -67,7 +69,7 @@ def start_from(network: nn.Module, weights: str | Path) -> None:
 
 
 def _with_more_channels(state: State, own: State) -> State:
-    """Give a state of fewer output channels those of `own`; any other one as it is."""
+    """Give a state of fewer output channels those of `own`, with the same answers; any other one as it is."""
     wider = {
         key: value
         for key, value in own.items()
@@ -78,8 +80,11 @@ def _with_more_channels(state: State, own: State) -> State:
         return state
     widened = dict(state)
     for key, value in wider.items():
-        widened[key] = torch.cat([state[key].to(value), value[len(state[key]) :]])
-        logger.info("%s: %d of %d channels are from the start", key, len(state[key]), len(value))
+        rows, further = state[key].to(value), len(value) - len(state[key])
+        if key.endswith(".bias"):  # the background and the rows taken from it share its probability
+            rows = torch.cat([rows[:1] - math.log1p(further), rows[1:]])
+        widened[key] = torch.cat([rows, rows[:1].expand(further, *rows.shape[1:])])
+        logger.info("%s: %d of %d channels begin as the background's", key, further, len(value))
     return widened
 
 

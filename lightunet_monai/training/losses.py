@@ -1,10 +1,12 @@
-"""A loss in which the few voxels of a lesion weigh more, and probabilities stay what they are."""
+"""Losses in which the few voxels of a lesion weigh more, and probabilities stay what they are."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from monai.losses import DiceLoss
+from monai.networks.utils import one_hot
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,3 +95,57 @@ class LesionWeightedLoss(nn.Module):
         mean = mean[:, 0]
         voxels = (mean * self.nearby ** (lesion.dim() - 1)).clamp_min(1.0)
         return torch.where(lesion, (self.small_size / voxels).clamp(1.0, self.small_weight), 1.0)
+
+
+class LesionAndTissueLoss(nn.Module):
+    """A loss of two classes for the lesion against all the rest, and a loss of its own for which tissue the rest is.
+
+    In one softmax over all structures lesions compete with tissues for the slope: nearly every voxel is tissue, and of
+    an overlap loss over four structures a quarter is left to the lesion. Here the lesion's logit less the log-sum-exp
+    of all others, the logit of "lesion or not", gets the loss that a model of two classes is trained with, unchanged,
+    whatever the tissues are; and the other channels, compared with each other only, get Dice and cross-entropy in the
+    voxels that are no lesion. The probabilities of both together are those of the one softmax: p(tissue) is
+    p(no lesion) p(tissue | no lesion).
+
+    Parameters
+    ----------
+    lesion : Module
+        Takes logits (B, 2, *spatial) and labels (B, 1, *spatial) of 0 and 1, such as `LesionWeightedLoss`.
+    tissue_share : float
+        Factor of the loss of the tissues in the sum; at least 0.
+
+    Raises
+    ------
+    ValueError
+        If ``tissue_share`` is below 0.
+
+    Notes
+    -----
+    Takes logits (B, K, *spatial) and labels (B, 1, *spatial) of 0 to K - 1; gives a scalar. With two channels there
+    are no tissues, and it is the loss of the lesion alone.
+    """
+
+    def __init__(self, lesion: nn.Module, tissue_share: float = 1.0) -> None:
+        super().__init__()
+        if tissue_share < 0:
+            raise ValueError(f"tissue_share: found {tissue_share}, expected 0 or more")
+        self.lesion = lesion
+        self.tissue_share = tissue_share
+        self.overlap = DiceLoss(include_background=False, batch=True, smooth_nr=0.0, smooth_dr=1e-5)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Give the loss."""
+        rest = torch.cat([logits[:, :LESION], logits[:, LESION + 1 :]], dim=1)
+        is_lesion = labels == LESION
+        loss: Tensor = self.lesion(
+            torch.stack([rest.logsumexp(1), logits[:, LESION]], dim=1), is_lesion.to(labels.dtype)
+        )
+        if rest.shape[1] == 1 or self.tissue_share == 0:
+            return loss
+        elsewhere = ~is_lesion
+        target = torch.where(labels > LESION, labels - 1, labels).long() * elsewhere  # the channel among the rest
+        each = F.cross_entropy(rest, target[:, 0], reduction="none")
+        cross_entropy = (each * elsewhere[:, 0]).sum() / elsewhere.sum().clamp_min(1)
+        truth = one_hot(target, rest.shape[1]) * elsewhere
+        tissues: Tensor = self.overlap(rest.softmax(1) * elsewhere, truth) + cross_entropy
+        return loss + self.tissue_share * tissues
