@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 class Validation(ValidationHandler):
     """Validate after every few epochs and after the last one; attach it to the trainer, after `PreciseBatchNorm`.
 
-    A resumed training that has had its epochs and has no model is validated once.
+    Before the first epoch every validation case is loaded once: one that is refused then costs no epoch, and what is
+    prepared of it stays in the cache. A resumed training that has had its epochs and has no model is validated once.
 
     Parameters
     ----------
@@ -38,8 +39,16 @@ class Validation(ValidationHandler):
 
     def attach(self, engine: Engine) -> None:
         """Called by MONAI for each handler in a list."""
+        engine.add_event_handler(Events.STARTED, self.prepare)
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=every_or_last(self.interval)), self)
         engine.add_event_handler(Events.COMPLETED, self.make_up)
+
+    def prepare(self, engine: Engine) -> None:
+        """Load every case of the validation."""
+        cases = self.validator.data_loader.dataset
+        logger.info("validation: loading its %d cases before the first epoch", len(cases))
+        for index in range(len(cases)):  # not by the loader: it would draw from the random numbers of the training
+            cases[index]
 
     def make_up(self, engine: Engine) -> None:
         """Validate what was never validated, or whose model is gone."""

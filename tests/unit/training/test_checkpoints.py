@@ -12,7 +12,7 @@ from monai.optimizers import WarmupCosineSchedule
 from monai.transforms import Compose, Randomizable
 from torch import nn
 
-from lightunet_monai.errors import InferenceError, OutputError, WeightsError
+from lightunet_monai.errors import GeometryError, InferenceError, OutputError, WeightsError
 from lightunet_monai.networks import LightUNet
 from lightunet_monai.training import (
     CheckLoss,
@@ -275,12 +275,26 @@ def test_a_finished_training_is_validated_once_more_only_where_it_kept_no_model(
     assert (tmp_path / "model.pt").is_file()
 
 
-def _validated(folder, interval):
+def test_a_validation_case_that_is_refused_costs_no_epoch(tmp_path):
+    class Cases(list):
+        def __getitem__(self, index):
+            raise GeometryError("case_7: beside its volume.", reason="label-grid")
+
+    trainer, seen, _ = _validated(tmp_path, 4, DataLoader(Cases([0, 1])))
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda e: seen.append("epoch"))
+    state = torch.get_rng_state()
+    with pytest.raises(GeometryError, match="case_7"):
+        trainer.run([0], max_epochs=4)
+    assert seen == []
+    assert torch.get_rng_state().equal(state)
+
+
+def _validated(folder, interval, cases=None):
     """A trainer that does nothing, and the epochs in which it was validated and its batch norm measured."""
     model, seen, measured = nn.Sequential(nn.BatchNorm1d(1)), [], []
     data = DataLoader([{"image": torch.ones(1), "label": torch.ones(1)}] * 2, batch_size=2)
     best = KeepBest(model, folder / "model.pt")
-    evaluator = SupervisedEvaluator(device=CPU, val_data_loader=data, network=model)
+    evaluator = SupervisedEvaluator(device=CPU, val_data_loader=cases or data, network=model)
     evaluator.state.key_metric_name = "dice"
     evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(dice=0.5))
     evaluator.add_event_handler(Events.STARTED, lambda e: seen.append(trainer.state.epoch))
