@@ -46,7 +46,7 @@ class Validation(ValidationHandler):
     def prepare(self, engine: Engine) -> None:
         """Load every case of the validation."""
         cases = self.validator.data_loader.dataset
-        logger.info("validation: loading its %d cases before the first epoch", len(cases))
+        logger.info("loading the cases of the validation (%d) before the first epoch", len(cases))
         for index in range(len(cases)):  # not by the loader: it would draw from the random numbers of the training
             cases[index]
 
