@@ -72,6 +72,10 @@ class Label:
         DICOM segmented property category and type.
     region : Code or None
         Anatomic region; laterality is not part of it.
+    other_names : tuple of str
+        What people call the same structure in segmentations of their own.
+    other_types : tuple of Code
+        Property types that they give it.
     """
 
     value: int
@@ -81,6 +85,8 @@ class Label:
     category: Code
     type: Code
     region: Code | None = None
+    other_names: tuple[str, ...] = ()
+    other_types: tuple[Code, ...] = ()
 
     @property
     def is_lesion(self) -> bool:
@@ -268,6 +274,8 @@ def _label(value: int, name: str, definition: Mapping[str, Any]) -> Label:
             category=Code(**definition["category"]),
             type=Code(**definition["type"]),
             region=Code(**region) if region else None,
+            other_names=tuple(map(str, definition.get("other_names", ()))),
+            other_types=tuple(Code(**other) for other in definition.get("other_types", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import UnsupportedImageError
-from ..labels import Label, LabelTable
+from ..labels import Code, Label, LabelTable
+
+SNOMED_RT = ("SRT", "SNM3", "99SDM")
+"""Designators of the coding scheme that DICOM objects had before SNOMED CT."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ def label_of(segment: NamedSegment, labels: LabelTable, what: str) -> Label:
     """Find the label that a segment is meant to be.
 
     A label of the same property type code is taken; where several share the code, or none has it, the name decides. A
-    name fits if it is the label's name or title, a number behind it aside ("Breast mass 2").
+    name fits if it is the label's name or title, a number behind it aside ("Breast mass 2"). Where neither fits, those
+    names and codes do that the label's definition lists as others of the same structure.
 
     Parameters
     ----------
@@ -51,9 +56,16 @@ def label_of(segment: NamedSegment, labels: LabelTable, what: str) -> Label:
     UnsupportedImageError
         If no label fits, or several do.
     """
-    coded = [label for label in labels if segment.type == (label.type.scheme, label.type.value)]
-    named = [label for label in labels if _plain(segment.name) in (_plain(label.name), _plain(label.title))]
+    name = _plain(segment.name)
+    coded = [label for label in labels if _is_one_of(segment.type, (label.type,))]
+    named = [label for label in labels if name in (_plain(label.name), _plain(label.title))]
     found = [label for label in coded if label in named] or (coded + named)
+    if not found:
+        found = [
+            label
+            for label in labels
+            if _is_one_of(segment.type, label.other_types) or name in map(_plain, label.other_names)
+        ]
     if len(found) == 1:
         return found[0]
     expected = "; ".join(f"{label.name} or {label.title} ({label.type.scheme} {label.type.value})" for label in labels)
@@ -63,6 +75,15 @@ def label_of(segment: NamedSegment, labels: LabelTable, what: str) -> Label:
         hint="Give the segment the name of a label, or take it out.",
         reason="segment-ambiguous" if found else "segment-unknown",
     )
+
+
+def _is_one_of(code: tuple[str, str] | None, types: Iterable[Code]) -> bool:
+    if code is not None and code[0] in SNOMED_RT:
+        from pydicom.sr.coding import Code as DicomCode  # knows which code of SNOMED CT an older one has become
+
+        own = DicomCode(code[1], "SRT", "")
+        return any(own == DicomCode(other.value, other.scheme, "") for other in types)
+    return any(code == (other.scheme, other.value) for other in types)
 
 
 def _plain(name: str) -> str:

@@ -293,6 +293,37 @@ def test_a_seg_nrrd_without_segments_or_with_a_broken_one_is_refused(tmp_path):
         read(path, case)
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "expected"),
+    [
+        ("Tumour 2", ("SCT", "85756007"), "tumor"),  # 3D Slicer gives every new segment the type "Tissue"
+        ("LESION", None, "tumor"),
+        ("Segment_1", ("SCT", "86049000"), "tumor"),
+        ("Segment_1", ("SRT", "M-8FFFF"), "tumor"),
+        ("Segment_1", ("SRT", "M-03000"), "tumor"),
+        ("Fat", None, "adipose"),
+        ("Segment_3", ("SCT", "39937001"), "skin"),
+        ("Skin", ("SCT", "52988006"), "skin"),  # a name of the label's own goes before another code
+    ],
+)
+def test_names_and_codes_that_people_use_for_the_same_structure_are_known(name, code, expected):
+    assert label_of(NamedSegment(name, code), LabelTable.shipped("tissues"), "x").name == expected
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        NamedSegment("Segment_1", ("SCT", "85756007")),
+        NamedSegment("Cyst", ("SCT", "367643001")),
+        NamedSegment("Segment_1", ("SRT", "T-04000")),
+        NamedSegment("Segment_1", ("99LOCAL", "4147007")),
+    ],
+)
+def test_other_segments_are_no_guess(segment):
+    with pytest.raises(UnsupportedImageError, match="is no label of the model"):
+        label_of(segment, LabelTable.shipped(), "x")
+
+
 def test_a_segment_is_a_label_by_its_code_and_else_by_its_name():
     code = ("SCT", "4147007")
     assert label_of(NamedSegment("Segment_1", code), THREE_LABELS, "x") is MASS
