@@ -176,6 +176,7 @@ class _Run:
             "assume-hu": arguments.assume_hu,
             "regularize": arguments.regularize,
             "keep-empty-frames": arguments.keep_empty_frames,
+            "deterministic-uids": arguments.deterministic_uids,
             "deidentify": arguments.deidentify,
         }
 
@@ -262,6 +263,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
     port = arguments.metrics_port
     if port is not None and not 0 <= port <= HIGHEST_PORT:
         raise UsageError(f"option --metrics-port: found {port}, expected 1 to {HIGHEST_PORT}, or 0 for a free one.")
+    if arguments.depth < 1:
+        raise UsageError(f"option --depth: found {arguments.depth}, expected 1 or more.")
     if arguments.retries < 0 or (arguments.jobs is not None and arguments.jobs < 1) or not arguments.quiet >= 0:
         raise UsageError("options --jobs, --retries, --quiet: found a value below its least (1, 0, 0).")
 
@@ -311,6 +314,8 @@ def _list(root: Path, arguments: argparse.Namespace) -> int:
     from ..batch.preview import STATES, preview
 
     _formats(arguments)
+    _check_options(arguments)  # what the run would refuse as wrong use
+    _check_model(arguments)
     counts = dict.fromkeys(STATES, 0)
     for case in preview(
         _look(root, arguments)(),

@@ -22,6 +22,9 @@ from .lesions import LesionMask
 NAMESPACE = uuid.UUID("6f0d8a52-6c6b-5d1e-9a40-4c6b8a1f7d21")
 """Fixed once for this project; another value would change every derived UID."""
 
+_NO_SETTINGS = frozenset(("engine_reason",))
+"""What a report says of a run and changes no voxel: an engine that is named is the same one when it is chosen."""
+
 
 @dataclass(frozen=True)
 class Stamp:
@@ -78,7 +81,7 @@ def _source_facts(segmentation: Segmentation) -> tuple[str, ...]:
 
 def _model_facts(segmentation: Segmentation) -> tuple[str, ...]:
     provenance = segmentation.provenance
-    settings = sorted(f"{key}={value!r}" for key, value in provenance.settings.items())
+    settings = sorted(f"{key}={value!r}" for key, value in provenance.settings.items() if key not in _NO_SETTINGS)
     if provenance.algorithm_type != "AUTOMATIC":
         settings.append(provenance.algorithm_type)
     return provenance.model_name, provenance.model_version, provenance.weights_sha256, *settings

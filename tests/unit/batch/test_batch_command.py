@@ -165,6 +165,9 @@ def test_a_second_run_does_nothing_again_and_other_settings_are_refused(studies,
     other = _run(*_command(studies, output, a_bundle, "--formats", "nrrd"))
     assert other.returncode == 2
     assert "was made with formats" in other.stderr
+    repeated = _run(*_command(studies, output, a_bundle, "--deterministic-uids"))
+    assert repeated.returncode == 2
+    assert "was made with deterministic-uids false" in repeated.stderr
 
 
 def test_a_model_is_chosen_by_name_as_in_segment(studies, a_bundle, tmp_path):
@@ -418,6 +421,23 @@ def test_a_dry_run_goes_by_what_is_asked_for(tmp_path, capsys, more, said):
     make_series(tmp_path / "bare", defect="no rescale", series=2)
     assert main(["batch", str(tmp_path), "--dry-run", *more]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == said
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--model", "ultrasound"), "option --model"),
+        (("--model", "nonesuch"), "option --model"),
+        (("--depth", "0"), "option --depth: found 0"),
+        (("--jobs", "0"), "options --jobs"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would_refuse_as_wrong_use(tmp_path, capsys, more, said):
+    make_series(tmp_path / "study")
+    for dry in ((), ("--dry-run",)):
+        assert main(["batch", str(tmp_path), "-o", str(tmp_path / "out"), *dry, *more]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_counts_a_study_that_lies_in_two_folders_once(tmp_path, capsys):

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from pydicom.config import disable_value_validation
 
 from lightunet_monai.errors import OutputError, UsageError
 from lightunet_monai.outputs import Stamp, measure_lesions, write_dicom_seg
+from lightunet_monai.outputs.lesions import find_lesions
+from lightunet_monai.outputs.uids import lesion_tracking_uid
 from tests.builders.segmentation import KINDS, THREE_LABELS, make_case, make_segmentation
 from tests.builders.witnesses import dicom_errors, paste, read_dcmqi, read_frames, read_highdicom
 
@@ -199,6 +202,25 @@ def test_another_label_map_gets_other_derived_uids(tmp_path: Path) -> None:
 
     role = "binary.instance"
     assert Stamp.derived(case.segmentation).new_uid(role) != Stamp.derived(other).new_uid(role)
+
+
+def test_derived_uids_do_not_depend_on_why_an_engine_was_taken(tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    provenance = case.segmentation.provenance
+    chosen, named, other = (
+        replace(case.segmentation, provenance=replace(provenance, settings=settings))
+        for settings in (
+            {"threshold": 0.5, "engine_reason": "the fastest that is installed"},
+            {"threshold": 0.5, "engine_reason": "asked for"},
+            {"threshold": 0.4, "engine_reason": "asked for"},
+        )
+    )
+
+    role = "binary.instance"
+    assert Stamp.derived(chosen).new_uid(role) == Stamp.derived(named).new_uid(role)
+    assert Stamp.derived(other).new_uid(role) != Stamp.derived(named).new_uid(role)
+    (lesion, *_) = find_lesions(chosen)
+    assert lesion_tracking_uid(chosen, lesion) == lesion_tracking_uid(named, lesion)
 
 
 def test_source_files_are_left_alone(tmp_path: Path) -> None:
