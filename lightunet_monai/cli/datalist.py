@@ -7,9 +7,10 @@ import json
 import os
 import random
 import re
+import struct
 from pathlib import Path
 
-from ..errors import NoImageFoundError, OutputError, UsageError
+from ..errors import InputError, NoImageFoundError, OutputError, UsageError
 from ..labels import LabelTable
 from .pairing import is_same, is_volume, label_map_of, label_maps_by_name
 from .pairing_series import pair_series
@@ -133,6 +134,11 @@ def _shuffled_groups(pairs: list[Pair], images: Path, pattern: str | None, seed:
                 f"option --group: {pattern!r} matches nothing in {name}.", hint="Match every path below IMAGES."
             )
         own = found[1 if found.re.groups else 0] if found else patients.get(pair[0], name)
+        if regex and not own:  # all such cases would be one group
+            raise UsageError(
+                f"option --group: what {pattern!r} matches in {name} is empty, expected what tells its group.",
+                hint="Let its first group, if it has one, match a part of every path below IMAGES.",
+            )
         groups.setdefault(own, []).append(pair)
     ordered = list(groups.values())
     random.Random(seed).shuffle(ordered)
@@ -140,24 +146,33 @@ def _shuffled_groups(pairs: list[Pair], images: Path, pattern: str | None, seed:
 
 
 def _patients(pairs: list[Pair]) -> dict[Path, tuple[str, str]]:
-    """Patient ID and its issuer of DICOM cases that have one; of none if all have the same, as after anonymisation."""
+    """Patient ID and its issuer of DICOM cases that have one; of none if all have the same, as after anonymisation.
+
+    An identity that some of its studies name without an issuer may be that of any.
+    """
     found = {image: patient for image, _ in pairs if (patient := _patient_of(image))}
+    bare = {own for own, issuer in found.values() if not issuer}
+    found = {image: (own, "" if own in bare else issuer) for image, (own, issuer) in found.items()}
     return found if len(set(found.values())) > 1 else {}
 
 
 def _patient_of(image: Path) -> tuple[str, str] | None:
-    import pydicom
-    from pydicom.errors import InvalidDicomError
+    from pydicom.uid import MediaStorageDirectoryStorage
+
+    from ..inputs.dicom_file import is_dicom, read_dicom
 
     if is_volume(image):
         return None
     for path in sorted(image.rglob("*")) if image.is_dir() else [image]:
         try:
-            header = pydicom.dcmread(path, specific_tags=["PatientID", "IssuerOfPatientID"], stop_before_pixels=True)
-        except (InvalidDicomError, OSError):
-            continue
-        own = str(header.get("PatientID") or "").strip()
-        return (own, str(header.get("IssuerOfPatientID") or "").strip()) if own else None
+            if not path.is_file() or not is_dicom(path):
+                continue
+            header = read_dicom(path, specific_tags=["PatientID", "IssuerOfPatientID"], stop_before_pixels=True)
+            own, issuer = (str(header.get(name) or "").strip() for name in ("PatientID", "IssuerOfPatientID"))
+        except (InputError, OSError, EOFError, ValueError, NotImplementedError, struct.error):
+            continue  # a damaged one; the loader tells of it
+        if header.file_meta.get("MediaStorageSOPClassUID") != MediaStorageDirectoryStorage:  # which names no patient
+            return (own, issuer) if own else None
     return None
 
 
@@ -240,9 +255,18 @@ def _pairs(images: Path, labels: Path) -> tuple[list[Pair], list[str]]:
 
 
 def _check_distinct_labels(pairs: list[Pair]) -> None:
-    """Refuse two volumes with one label map: the case would count twice, in training and in validation."""
+    """Refuse two volumes with one label map, and two files of which each would be the label map of the other.
+
+    The case would count twice, in training and in validation.
+    """
     volume_by_label: dict[Path, Path] = {}
+    images = {image for image, _ in pairs}
     for image, label in pairs:
+        if label in images:
+            raise UsageError(
+                f"{image} and {label}: two files of one name, expected to know which is the volume.",
+                hint="Put volumes and label maps into folders of their own.",
+            )
         other = volume_by_label.setdefault(label, image)
         if other != image:
             raise UsageError(

@@ -205,9 +205,24 @@ def _check_cases(workflow: Any) -> None:
 
     get = workflow.parser.get_parsed_content
     loaders = [item for item in get("preprocessing").transforms if isinstance(item, LoadImageVolumed)]
-    cases = [*get("train#dataset_data"), *get("validate#dataset#data")]
+    trained_on, held_out = get("train#dataset_data"), get("validate#dataset#data")
     if loaders:  # none for 2-D images
-        check_label_grids(cases, loaders[0])
+        check_label_grids([*trained_on, *held_out], loaders[0])
+    _warn_of_shared(trained_on, held_out)
+
+
+def _warn_of_shared(trained_on: list[dict[str, Any]], held_out: list[dict[str, Any]]) -> None:
+    """Tell which volumes are in both lists: the figure that chooses the model is then better than the model."""
+    known = {Path(case["image"]).resolve() for case in trained_on}
+    shared = [case["image"] for case in held_out if Path(case["image"]).resolve() in known]
+    if shared:
+        logging.getLogger(__name__).warning(
+            "%d of %d validation cases are training cases, too, the first is %s: the validation Dice is no measure of "
+            "what the model finds in volumes that it has not seen",
+            len(shared),
+            len(held_out),
+            shared[0],
+        )
 
 
 def _report(trainer: Any, validator: Any, keep_best: Any, kind: str) -> None:

@@ -6,6 +6,8 @@ import os
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 
 from lightunet_monai.cli import main
 from lightunet_monai.inputs import choose_series, discover_sources, load_volume
@@ -136,6 +138,8 @@ def test_a_patient_is_not_divided_between_training_and_validation(tmp_path):
         (("--group", "x"), "matches nothing"),
         (("--group", "p"), "cannot be divided"),
         (("--group", "images"), "matches nothing"),  # a folder above the cases
+        (("--group", "x*"), "is empty"),
+        (("--group", r"p0|p(\d)"), "is empty"),
         (("--folds", "0"), "expected 2 to 4"),
         (("--folds", "2", "--validation", "0.5"), "expected one of them"),
     ],
@@ -233,6 +237,36 @@ def test_two_volumes_with_one_label_map_are_refused(tmp_path, capsys):
     assert "a.nrrd" in message
 
 
+def test_two_files_of_one_name_in_one_folder_are_no_pair_in_either_direction(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    for name in "abc":
+        make_volume(tmp_path / "data" / f"{name}.nii.gz", make_voxels(SHAPE))
+        make_volume(tmp_path / "data" / f"{name}.nrrd", make_lesions(SHAPE))
+    assert run(tmp_path, tmp_path / "data", tmp_path / "data")[0] == 2
+    message = capsys.readouterr().err
+    assert "a.nii.gz and " in message
+    assert "a.nrrd: two files of one name" in message
+    assert "folders of their own" in message
+
+
+def test_a_label_map_whose_slices_run_the_other_way_lies_on_the_grid_of_its_series(tmp_path):
+    found = {}
+    (tmp_path / "labels").mkdir()
+    for number in (1, 2):
+        folder = tmp_path / "images" / f"case{number}"
+        affine = make_series(folder, shape=SHAPE, spacing=(0.8, 0.9, 1.5), series=number).affine.copy()
+        values = np.roll(make_lesions(SHAPE), number, 0)
+        affine[:3, 3] += (SHAPE[2] - 1) * affine[:3, 2]
+        affine[:3, 2] *= -1
+        make_volume(tmp_path / "labels" / f"case{number}.nii.gz", values[:, :, ::-1], affine)
+        found[str(folder)] = values
+    code, cases = run(tmp_path, tmp_path / "images", tmp_path / "labels")
+    assert code == 0
+    for case in cases:
+        label = LoadImageVolumed("image", label_keys="label")(case)["label"].as_tensor()[0].numpy()
+        np.testing.assert_array_equal(label, found[case["image"]] != 0)
+
+
 def test_a_label_map_that_does_not_lie_on_the_grid_of_its_volume_is_refused(tmp_path, capsys):
     images, labels = _flat(tmp_path, 3, 1)
     make_nifti(labels / "p0_s0.nii.gz", EMPTY[:, :, :3])
@@ -305,3 +339,49 @@ def test_dicom_studies_of_one_patient_are_not_divided(tmp_path, patients, divide
     held_out = [patients[int(case["image"][-1])] for case in content["validation"]]
     assert held_out
     assert bool(kept & set(held_out)) is divided
+
+
+def _without_preamble(path):
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta = FileMetaDataset()
+    dataset.preamble = None
+    dataset.save_as(path, enforce_file_format=False, implicit_vr=True, little_endian=True)
+
+
+def _with_directory(path):
+    directory = pydicom.Dataset()
+    directory.file_meta = FileMetaDataset()
+    directory.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    directory.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    directory.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory.FileSetID = "EXPORT"
+    directory.DirectoryRecordSequence = []
+    directory.save_as(path.parent / "DICOMDIR", enforce_file_format=True)
+
+
+def _with_an_issuer(path):
+    if path.parent.name in ("case_0", "case_1"):  # one study of each patient
+        dataset = pydicom.dcmread(path)
+        dataset.IssuerOfPatientID = "HOSPITAL"
+        dataset.save_as(path)
+
+
+@pytest.mark.parametrize("spoil", [_without_preamble, _with_directory, _with_an_issuer])
+def test_a_patient_is_known_from_bare_files_behind_a_dicomdir_and_with_an_issuer_or_without(tmp_path, spoil):
+    (tmp_path / "labels").mkdir()
+    for number, patient in enumerate("abab"):
+        folder = tmp_path / "images" / f"case_{number}"
+
+        def name_patient(_, header, patient=patient):
+            header.PatientID = patient
+
+        made = make_series(folder, shape=(8, 8, 4), series=number + 1, study=number + 1, change=name_patient)
+        make_nifti(tmp_path / "labels" / f"case_{number}.nii.gz", np.zeros((8, 8, 4), np.uint8), made.affine)
+        for path in sorted(folder.iterdir()):
+            spoil(path)
+    path = tmp_path / "list.json"
+    for seed in range(4):
+        words = ["datalist", str(tmp_path / "images"), str(tmp_path / "labels"), "-o", str(path), "--seed", str(seed)]
+        assert main([*words, "--validation", "0.5"]) == 0
+        held_out = {int(case["image"][-1]) % 2 for case in json.loads(path.read_text())["validation"]}
+        assert len(held_out) == 1

@@ -363,6 +363,17 @@ def test_a_bundle_that_cannot_be_written_is_an_error_of_ours(a_place, resumable,
     assert "bundle: cannot be written" in capsys.readouterr().err
 
 
+def test_a_validation_case_that_is_trained_on_is_told(a_place, tmp_path, caplog):
+    pair = {"image": str(a_place / "0.nii.gz"), "label": str(a_place / "label.nii.gz")}
+    other = {**pair, "image": str(a_place / "x" / ".." / "1.nii.gz")}
+    (a_place / "x").mkdir()
+    cases = {"training": [pair, {**pair, "image": str(a_place / "1.nii.gz")}], "validation": [other]}
+    (tmp_path / "both.json").write_text(json.dumps(cases))
+    words = ("--data", str(tmp_path / "both.json"), "--max-epochs", "1", "--progress", "none")
+    assert main(_command(a_place, tmp_path / "out", *words)) == 0
+    assert "1 of 1 validation cases are training cases, too" in caplog.text
+
+
 def test_a_datalist_of_folds_asks_for_the_fold_to_hold_out(a_place, tmp_path, capsys):
     pairs = json.loads((a_place / "datalist.json").read_text())
     (a_place / "folds.json").write_text(json.dumps({"training": pairs["training"] + pairs["validation"]}))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from lightunet_monai.errors import GeometryError, InputError
 from lightunet_monai.outputs import write_dicom_seg, write_nrrd, write_seg_nrrd
@@ -50,6 +51,33 @@ def test_a_label_map_on_another_grid_is_told_as_the_loader_would(tmp_path, suffi
     assert (kind, reason) == (GeometryError, "label-grid")
     assert "(24, 20, 10) voxels, its volume has (24, 20, 12)" in message
     assert "up to 0.200 mm away from its volume" in told(_label(), SHIFTED)[1]
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("direction", [(1, 1, -1), (-1, -1, 1), (-1, 1, 1)])
+def test_a_label_map_is_put_by_position_whatever_the_order_and_direction_of_its_axes(
+    tmp_path, suffix, order, direction
+):
+    affine, values = make_affine(), _label()
+    image = make_nifti(tmp_path / "image.nii.gz", make_voxels(), affine)
+    written = SimpleITK.GetImageFromArray(values.transpose(2, 1, 0))  # a witness of its own turns it
+    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
+    written.SetSpacing(spacing.tolist())
+    written.SetDirection((to_lps[:3, :3] / spacing).ravel().tolist())
+    written.SetOrigin(to_lps[:3, 3].tolist())
+    turned = SimpleITK.Flip(SimpleITK.PermuteAxes(written, order), [step < 0 for step in direction], False)
+    label = tmp_path / f"label{suffix}"
+    SimpleITK.WriteImage(turned, str(label))
+    case = {"image": str(image), "label": str(label)}
+    assert _told(case) is None
+    loaded = LOADER(case)
+    np.testing.assert_array_equal(loaded["label"].as_tensor()[0].numpy(), values)
+    np.testing.assert_allclose(loaded["label"].affine, affine, atol=1e-4)
+    turned.SetOrigin([value + 0.2 for value in turned.GetOrigin()])
+    SimpleITK.WriteImage(turned, str(label))
+    assert "up to 0.346 mm away" in _told(case)[1]
 
 
 @pytest.mark.parametrize("write", [write_dicom_seg, write_seg_nrrd, write_nrrd])
