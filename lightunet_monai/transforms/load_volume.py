@@ -6,6 +6,7 @@ writing steps by that and leave them out when they bring a volume in memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from ..inputs.plausibility import ct_warnings, refuse_other_units
 from ..labels import LabelTable
 from ..sources import DicomSeries, ImageFile, as_path
 from .model_grid import unify_lesions
+
+logger = logging.getLogger(__name__)
 
 
 class LoadImageVolumed(LoadImaged):
@@ -73,6 +76,8 @@ class LoadImageVolumed(LoadImaged):
         self.labels = None if metadata is None else LabelTable.from_metadata(metadata)
         if model is not None:
             self.labels = LabelTable.shipped(model)
+        self._first_value: tuple[int, str] | None = None
+        self._is_told = False
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         """Load each key; other entries pass through. ``reader`` is MONAI's and not used."""
@@ -105,6 +110,7 @@ class LoadImageVolumed(LoadImaged):
             label_map = load_label_map(Path(item), like, self.labels)
             # With tissues `MergeTissuesd` does it, for the label map alone: tissue maps have values of their own.
             if self.labels is None or not self.labels.has_tissues:
+                self._watch_value(label_map, str(item))
                 label_map = unify_lesions(label_map, (), str(item))
         else:
             label_map = item if isinstance(item, MetaTensor) else MetaTensor(torch.as_tensor(item))
@@ -113,6 +119,24 @@ class LoadImageVolumed(LoadImaged):
         # Headers are rounded: by its own affine it could get a voxel more on the model's grid, and lie half a one off.
         meta = {key: value for key, value in label_map.meta.items() if key != "affine"}
         return MetaTensor(label_map.as_tensor(), affine=like.affine, meta=meta)
+
+    def _watch_value(self, label_map: MetaTensor, name: str) -> None:
+        """Tell once where the one value of a label map is another one than before: it may stand for something else."""
+        value = int(label_map.as_tensor().max())
+        if value == 0:
+            return
+        if self._first_value is None:
+            self._first_value = (value, name)
+        elif value != self._first_value[0] and not self._is_told:
+            self._is_told = True
+            logger.warning(
+                "%s: its lesions have the value %d, those of %s %d: all count as lesions of one kind. Write 0 for what "
+                "is no tumour",
+                name,
+                value,
+                self._first_value[1],
+                self._first_value[0],
+            )
 
 
 def _checked(volume: torch.Tensor | NDArray[Any]) -> MetaTensor:

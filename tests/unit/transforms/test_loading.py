@@ -151,6 +151,18 @@ def test_a_label_map_with_other_axes_is_turned_to_those_of_its_volume(a_pair, tm
         check_label_grids([{"image": str(image), "label": str(tmp_path / "turned.nii.gz")}], loader)
 
 
+def test_lesions_of_another_value_than_those_before_are_told_once(a_pair, tmp_path, caplog):
+    image, label = a_pair
+    whole = nib.load(label)
+    values = np.asanyarray(whole.dataobj)
+    loader = LoadImageVolumed("image", label_keys="label")
+    for name, factor in (("empty", 0), ("a", 1), ("b", 1), ("c", 2), ("d", 3)):
+        nib.save(nib.Nifti1Image(values * np.uint8(factor), whole.affine), tmp_path / f"{name}.nii.gz")
+        assert set(loader({"image": image, "label": tmp_path / f"{name}.nii.gz"})["label"].unique().tolist()) <= {0, 1}
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"{tmp_path / 'c.nii.gz'}: its lesions have the value 2, those of {tmp_path / 'a.nii.gz'} 1")
+
+
 def test_a_turned_label_map_that_lies_elsewhere_is_refused(a_pair, tmp_path):
     image, label = a_pair
     whole = nib.load(label)
