@@ -204,7 +204,7 @@ def test_simulated_volumes_train_a_model_that_segments(a_bundle, tmp_path):
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "outc.weight: 2 of 5 channels are from the start" in done.stderr
+    assert "outc.weight: 3 of 5 channels begin as the background's" in done.stderr
     state = torch.load(new / "bundle" / "models" / "tissues.pt", weights_only=True)
     assert state["outc.weight"].shape[0] == 5
     study = simulated / "images" / "case_0001.nii.gz"
