@@ -25,6 +25,8 @@ def test_the_module_on_slicer_core(version, tmp_path):
         pytest.skip(f"{ENVIRONMENTS[version]} lacks slicer-core, PySide6 or pytest; scripts/setup_slicer_tests.sh")
     environment = {**os.environ, "LIGHTUNET_CHILD_PYTHON": sys.executable, "QT_QPA_PLATFORM": "offscreen"}
     environment["LIGHTUNET_DICOM_SERIES"] = str(make_series(tmp_path / "series", orientation=CORONAL).folder)
+    large = make_series(tmp_path / "large", shape=(60, 50, 12), spacing=(2.0, 2.0, 8.0), orientation=CORONAL)
+    environment["LIGHTUNET_LARGE_DICOM_SERIES"] = str(large.folder)  # of the size of a breast
     environment.pop("PYTHONPATH", None)
     command = [python, "-m", "pytest", "-c", HERE / "slicer_core.ini", "--rootdir", HERE, "-q", "--tb=short"]
     if version != "5.12":  # the second environment is there for Slicer's side, which the fake package exercises
