@@ -10,6 +10,7 @@ from ..sources import ImageSource
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Of files that may hold a label map; longer ones before those they end with."""
+
 DICOM_SEGMENTATIONS = ("segmentation.dcm", "segmentation_labelmap.dcm")
 """What a folder of results may hold in place of a label map."""
 

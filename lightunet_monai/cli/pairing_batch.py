@@ -82,13 +82,20 @@ def _by_series(references: Path, images: Path) -> Iterator[tuple[str, Path, list
     for source in survey(images).sources:
         if isinstance(source, DicomSeries) and source.series_uid in segmentations:
             series.setdefault(source.series_uid, []).append(source)
+    drawn_on_found = {path for uid in series for path in segmentations[uid]}
+    without = sorted({path for paths in segmentations.values() for path in paths} - drawn_on_found)
+    if without:
+        raise NoImageFoundError(
+            f"{images}: no series that {without[0]} refers to; {len(without)} of the references have none.",
+            hint="Add the series, or take these references away.",
+        )
     folders = {uid: volumes[0].paths[0].parent for uid, volumes in series.items()}
     for uid, folder in folders.items():
         reference = only_segmentation(segmentations, uid)
         assert reference is not None
         name = folder.absolute().relative_to(images.absolute()).as_posix()
-        shared = list(folders.values()).count(folder) > 1
-        yield f"{name}/{uid}" if shared else name, folder, list(series[uid]), reference
+        is_shared = name == "." or list(folders.values()).count(folder) > 1
+        yield f"{name}/{uid}" if is_shared else name, folder, list(series[uid]), reference
 
 
 def _result_of(

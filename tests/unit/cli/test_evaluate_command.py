@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 
@@ -245,6 +246,16 @@ def test_dicom_segmentations_of_a_batch_meet_those_that_refer_to_their_series(tm
     shutil.copy(references / "deep" / "by_hand.dcm", references / "again.dcm")
     assert _run(output, references, "--images", studies) == 2
     assert "2 DICOM Segmentations refer to it" in capsys.readouterr().err
+
+    (references / "again.dcm").unlink()
+    elsewhere = pydicom.dcmread(references / "deep" / "by_hand.dcm")
+    elsewhere.ReferencedSeriesSequence[0].SeriesInstanceUID = "2.25.7"
+    elsewhere.save_as(references / "elsewhere.dcm")
+    assert _run(output, references, "--images", studies) == 1  # a reference is never left out without a word
+    message = capsys.readouterr().err
+    assert (
+        f"{studies}: no series that {references / 'elsewhere.dcm'} refers to; 1 of the references have none" in message
+    )
 
 
 def test_two_references_of_one_volume_are_refused(batch, capsys):
