@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,14 +151,15 @@ class Ledger:
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Remember what the first run was asked for, and refuse a run that asks for something else.
 
-        A run that entered no case and has ended, because of a wrong option for example, is none.
+        A run that entered no case and has ended, because of a wrong option for example, is none. Without an owner
+        nothing is remembered.
 
         Raises
         ------
         UsageError
             If a setting differs; names it.
         """
-        with _own_errors(self.path), self._transaction():
+        with _own_errors(self.path), self._transaction() if self.owner else nullcontext():
             known = {} if self._is_unused() else dict(self._db.execute("SELECT name, value FROM meta"))
             for name, value in settings.items():
                 text = json.dumps(value, sort_keys=True)
@@ -167,11 +168,12 @@ class Ledger:
                         f"{self.path.parent}: was made with {name} {known[f'setting:{name}']}, found {text}.",
                         hint="Use the same settings and model, or another output folder.",
                     )
-                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"setting:{name}", text))
+                if self.owner:
+                    self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"setting:{name}", text))
 
     def _is_unused(self) -> bool:
-        query = "SELECT NOT EXISTS (SELECT 1 FROM cases) AND (SELECT COUNT(*) FROM runs WHERE ended IS NULL) < 2"
-        return bool(self._db.execute(query).fetchone()[0])
+        query = "SELECT NOT EXISTS (SELECT 1 FROM cases) AND (SELECT COUNT(*) FROM runs WHERE ended IS NULL) <= ?"
+        return bool(self._db.execute(query, (1 if self.owner else 0,)).fetchone()[0])
 
     def setting(self, name: str, default: str) -> str:
         """Give a remembered value, after remembering the default if there was none."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..inputs.hounsfield import remaining_problem
@@ -40,7 +41,13 @@ class Preview:
 
 
 def preview(
-    units: Iterable[Unit], out: Path | None, *, retry_failed: bool, assume_hu: bool, regularize: bool
+    units: Iterable[Unit],
+    out: Path | None,
+    settings: Callable[[], Mapping[str, Any]],
+    *,
+    retry_failed: bool,
+    assume_hu: bool,
+    regularize: bool,
 ) -> Iterator[Preview]:
     """Tell of each case what a run into `out` would do.
 
@@ -49,10 +56,17 @@ def preview(
     units : iterable of Unit
     out : Path or None
         Folder of results, whose ledger is asked if there is one.
+    settings : callable
+        Gives those of the run; asked if there is a ledger.
     retry_failed, assume_hu, regularize : bool
         As the run would be told.
+
+    Raises
+    ------
+    UsageError
+        If the folder was made with other settings, so that the run would be refused.
     """
-    settled = _settled(out, retry_failed) if out is not None and (out / FILE_NAME).is_file() else {}
+    settled = _settled(out, settings(), retry_failed) if out is not None and (out / FILE_NAME).is_file() else {}
     told: set[str] = set()
     for unit in units:
         for case in find_cases(unit):
@@ -65,9 +79,10 @@ def preview(
             yield Preview(state, case.key, unit.path, why)
 
 
-def _settled(out: Path, retry_failed: bool) -> dict[str, str]:
+def _settled(out: Path, settings: Mapping[str, Any], retry_failed: bool) -> dict[str, str]:
     """State of the cases, by key, that a run would leave as they are."""
     with Ledger(out) as ledger:
+        ledger.check_settings(settings)
         rows = [row for row in ledger.cases() if row.superseded_by is None]
     done = {row.key: row.state for row in rows if row.state == "done" and read_result(out, row.key, thorough=False)}
     given_up = {row.key: row.state for row in rows if row.state == "failed" and row.final and not retry_failed}

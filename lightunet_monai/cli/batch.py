@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +122,7 @@ class _Run:
         self.look()  # a root that is not there ends it here
         out, owner = plan_folder(arguments.output), Owner.of_this_process()
         with Ledger(out, owner) as ledger:
-            ledger.check_settings(self._settings())
+            ledger.check_settings(_settings(arguments, self.formats))
             journal = Journal(out, owner.run)
             metrics = None if arguments.metrics_port is None else Metrics(arguments.metrics_port, os.getpid())
             pool = self._open_pool(self._plan(out, owner.run, ledger))
@@ -164,21 +164,6 @@ class _Run:
         is_over = state.is_surveyed or arguments.watch
         left = state.counts["found"] + state.counts["running"]
         return 0 if is_over and not state.counts["failed"] + left else 1
-
-    def _settings(self) -> dict[str, Any]:
-        """What changes a result: one output folder holds results of one kind."""
-        arguments = self.arguments
-        return {
-            "formats": sorted(self.formats),
-            "model": _fingerprint(arguments.bundle, arguments.model),
-            "threshold": arguments.threshold,
-            "overlap": arguments.overlap,
-            "assume-hu": arguments.assume_hu,
-            "regularize": arguments.regularize,
-            "keep-empty-frames": arguments.keep_empty_frames,
-            "deterministic-uids": arguments.deterministic_uids,
-            "deidentify": arguments.deidentify,
-        }
 
     def _plan(self, out: Path, run: str, ledger: Ledger) -> WorkerPlan:
         import secrets
@@ -241,6 +226,21 @@ class _Run:
         if pool.dashboard_link:
             print(f"dashboard: {pool.dashboard_link}", file=sys.stderr)
         return pool
+
+
+def _settings(arguments: argparse.Namespace, formats: Sequence[str]) -> dict[str, Any]:
+    """What changes a result: one output folder holds results of one kind."""
+    return {
+        "formats": sorted(formats),
+        "model": _fingerprint(arguments.bundle, arguments.model),
+        "threshold": arguments.threshold,
+        "overlap": arguments.overlap,
+        "assume-hu": arguments.assume_hu,
+        "regularize": arguments.regularize,
+        "keep-empty-frames": arguments.keep_empty_frames,
+        "deterministic-uids": arguments.deterministic_uids,
+        "deidentify": arguments.deidentify,
+    }
 
 
 def _formats(arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -313,13 +313,14 @@ def _shard(arguments: argparse.Namespace) -> Shard:
 def _list(root: Path, arguments: argparse.Namespace) -> int:
     from ..batch.preview import STATES, preview
 
-    _formats(arguments)
+    formats = _formats(arguments)
     _check_options(arguments)  # what the run would refuse as wrong use
     _check_model(arguments)
     counts = dict.fromkeys(STATES, 0)
     for case in preview(
         _look(root, arguments)(),
         arguments.output,
+        lambda: _settings(arguments, formats),
         retry_failed=arguments.retry_failed,
         assume_hu=arguments.assume_hu,
         regularize=arguments.regularize,

@@ -89,7 +89,7 @@ def _export(arguments: argparse.Namespace) -> CaseReport:
     from .evaluate import refuse_pictures
 
     refuse_pictures(arguments)
-    formats = [name.strip() for name in arguments.formats.split(",") if name.strip()]
+    formats = _formats(arguments)
     tell = choose_reporter(arguments.progress)
     tell("read", 0.0)
     _check_not_replaced(arguments.labelmap, arguments.output)
@@ -118,6 +118,20 @@ def _export(arguments: argparse.Namespace) -> CaseReport:
     )
     tell("write", 1.0)
     return as_written(report, arguments.output)
+
+
+def _formats(arguments: argparse.Namespace) -> list[str]:
+    """Names of the formats; refuses what no label map can be."""
+    from ..outputs.formats import choose_formats
+
+    names = [name.strip() for name in arguments.formats.split(",") if name.strip()]
+    without = [item.name for item in choose_formats(names) if item.needs_probability]
+    if without:
+        raise UsageError(
+            f"option --formats: found {', '.join(without)}, which a label map without probabilities cannot become.",
+            hint="'lightunet segment' writes them.",
+        )
+    return names
 
 
 def _check_not_replaced(labelmap: Path, output: Path) -> None:

@@ -44,7 +44,7 @@ def choose_series(
         From `discover_sources`.
     series_uid : str, optional
         Series Instance UID; with ``:key`` behind it where one series holds several volumes, as the list in
-        the message of `AmbiguousSeriesError` gives it; or the name of a file.
+        the message of `AmbiguousSeriesError` gives it; or the name or path of a file.
     assume_hu, regularize : bool
         As `load_volume` will be told; what they take care of is no problem.
 

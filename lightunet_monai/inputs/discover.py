@@ -280,13 +280,13 @@ def _read_one(item: Candidate, archives: dict[Path, zipfile.ZipFile]) -> Instanc
 
 
 def _set_objects_aside(files: Iterable[DicomFile]) -> tuple[list[DicomFile], list[SetAside]]:
-    """Set aside what cannot be a slice; counted by series and reason."""
+    """Set aside what cannot be a slice; files, counted by series and reason."""
     slices, counts = [], Counter[tuple[str, str, str]]()
     for file in files:
         if reason := why_not_a_slice(file.header):
             what = f"Series {file.header.series_uid}" if file.header.series_uid else str(file)
             key = (what, *reason)
-            counts[key] += len(file.header.planes)
+            counts[key] += 1
         else:
             slices.append(file)
     return slices, [SetAside(what, count, code, reason) for (what, code, reason), count in counts.items()]

@@ -53,7 +53,7 @@ class SetAside:
     what : str
         The path, or the series UID where it belongs to a series.
     count : int
-        How many files or images.
+        How many files, or localizer images.
     code : str
         A short stable word for programs, such as ``"localizer"``.
     reason : str

@@ -20,7 +20,7 @@ import pytest
 from lightunet_monai.batch.audit import first_broken_line
 from lightunet_monai.batch.causes import Cause
 from lightunet_monai.batch.lease import Owner
-from lightunet_monai.batch.ledger import Ledger
+from lightunet_monai.batch.ledger import FILE_NAME, Ledger
 from lightunet_monai.cli import main
 from lightunet_monai.errors import InferenceError, OutputError
 from tests.builders.bundle import tiny_bundle
@@ -469,6 +469,22 @@ def test_a_dry_run_leaves_out_what_is_done_or_given_up(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "1 to do, 1 done, 1 failed"
     main([*listed, "--retry-failed"])
     assert capsys.readouterr().out.splitlines()[-1] == "2 to do, 1 done"
+
+
+def test_a_dry_run_refuses_an_output_folder_that_was_made_with_other_settings(tmp_path, capsys):
+    root, out = tmp_path / "studies", tmp_path / "out"
+    root.mkdir()
+    make_nifti(root / "a.nii.gz")
+    with Ledger(out, Owner.of_this_process()) as ledger:
+        ledger.check_settings({"threshold": 0.3})
+        ledger.add("key", "place", "series")
+    before = (out / FILE_NAME).read_bytes()
+    listed = ["batch", str(root), "--dry-run", "-o", str(out)]
+    assert main(listed) == 2
+    assert "was made with threshold 0.3, found null" in capsys.readouterr().err
+    assert main([*listed, "--threshold", "0.3"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 to do"
+    assert (out / FILE_NAME).read_bytes() == before
 
 
 def test_an_output_folder_within_the_root_is_no_study_of_it(studies, a_bundle, tmp_path):

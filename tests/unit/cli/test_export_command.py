@@ -87,6 +87,15 @@ def test_a_model_for_pictures_drew_no_volume(tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", ["probability", "seg-fractional"])
+def test_a_label_map_cannot_become_probabilities(tmp_path, capsys, name):
+    case = make_case(tmp_path, "oblique")
+    code, out = export(tmp_path, nifti(edited(case), tmp_path / "map.nii.gz"), case, "--formats", f"seg,{name}")
+    assert code == 2
+    assert f"option --formats: found {name}, which a label map without probabilities" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_the_label_map_of_a_run_with_other_structures_needs_its_own_bundle(tmp_path, capsys):
     case = make_case(tmp_path, labels=LabelTable((replace(MASS, name="cyst", title="Cyst"),)))
     path = nifti(case.segmentation, tmp_path / "map.nii.gz")

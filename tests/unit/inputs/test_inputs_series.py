@@ -18,8 +18,10 @@ from lightunet_monai.errors import (
 from lightunet_monai.inputs import choose_series, discover_sources, read_hu, survey
 from lightunet_monai.inputs.describe import describe_source, describe_survey
 from lightunet_monai.inputs.geometry import check_extent
+from lightunet_monai.outputs import write_dicom_seg
 from lightunet_monai.sources import DicomSeries, DicomSlice
 from tests.builders.multi_frame import make_enhanced
+from tests.builders.segmentation import make_case
 from tests.builders.series import DEFECTS, make_series, set_hu
 from tests.builders.volume import make_nifti
 
@@ -134,6 +136,14 @@ def test_a_localizer_is_set_aside_with_the_reason(tmp_path, defect):
     (item,) = survey(tmp_path).set_aside
     assert (item.code, item.count) == ("localizer", 1)
     assert "localizer" in item.reason
+
+
+def test_a_segmentation_of_many_frames_is_set_aside_as_one_file(tmp_path):
+    case = make_case(tmp_path)
+    write_dicom_seg(case.segmentation, case.folder / "drawn.dcm")
+    assert pydicom.dcmread(case.folder / "drawn.dcm").NumberOfFrames > 1
+    (item,) = survey(case.folder).set_aside
+    assert item.count == 1
 
 
 @pytest.mark.parametrize("index", [0, 11])
