@@ -8,6 +8,7 @@ from .channels import lesion_channels
 from .checkpoints import EarlyStop, KeepBest, ResumeState, start_from
 from .divergence import CheckLoss
 from .gradients import ClipGradients
+from .imitation import ImitatingInferer, ImitationLoss
 from .losses import LesionAndTissueLoss, LesionWeightedLoss
 from .optimizers import MuonAdamW
 from .randomness import RandomStates
@@ -22,6 +23,8 @@ __all__ = [
     "CheckLoss",
     "ClipGradients",
     "EarlyStop",
+    "ImitatingInferer",
+    "ImitationLoss",
     "KeepBest",
     "LesionAndTissueLoss",
     "LesionWeightedLoss",

@@ -128,6 +128,26 @@ def test_cases_prepared_otherwise_are_others_in_the_cache_and_for_a_resumed_trai
     assert known[0][1] != known[2][1]
 
 
+@pytest.mark.parametrize("overlays", [["train.json"], ["tissues.json", "train.json", "train_tissues.json"]])
+def test_a_training_can_imitate_weights(tmp_path, overlays):
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / name) for name in ("inference.json", *overlays, "train_imitating.json")])
+    parser.update({"network_def#widths": [4, 8, 16, 32], "device": "cpu", "bundle_root": str(tmp_path)})
+    network = parser.get_parsed_content("network")
+    (tmp_path / "models").mkdir()
+    torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
+    inferer, loss = (parser.get_parsed_content(f"train#{name}") for name in ("inferer", "loss"))
+    images, labels = torch.rand(2, 5, 32, 32), torch.zeros(2, 1, 32, 32)
+    labels[:, :, 8:12, 8:12] = 1
+    loss(inferer(images, network.eval()), labels).backward()
+    alone = parser.get_parsed_content("losses")[parser["loss"]]
+    torch.testing.assert_close(  # the network is its own teacher: nothing is added
+        loss(inferer(images, network), labels), alone(network(images), labels), atol=1e-2, rtol=1e-2
+    )
+    settings = parser["train#handlers#8#settings"]
+    assert {"imitated", "imitation_share", "imitation_floor", "loss", "seed"} <= settings.keys()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, about its database
 def test_a_fold_with_early_stopping_and_mlflow_ends_early_and_is_tracked(a_datalist, tmp_path):
