@@ -26,7 +26,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: cuda if there is one)")
     run.add_argument("--engine", choices=ENGINES, help="what runs the network (default: the fastest that is installed)")
     run.add_argument(
-        "--precision", choices=PRECISIONS, help="arithmetic of the network (default: what the engine does best)"
+        "--precision",
+        choices=PRECISIONS,
+        help="arithmetic of the network (default: what the engine does best); int8 draws some voxels otherwise",
     )
     run.add_argument("--sw-batch-size", type=int, metavar="N", help="slices computed at once; fewer need less memory")
     run.add_argument("--overlap", type=float, metavar="F", help="blend windows that overlap by F, for comparison only")
