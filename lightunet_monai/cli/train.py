@@ -6,11 +6,15 @@ import argparse
 import contextlib
 import logging
 import math
+import os
+import shlex
+import subprocess
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, DeviceMemoryError, InferenceError, LightUNetError, find_own_error
+from ..errors import BundleError, DeviceMemoryError, InferenceError, LightUNetError, OutputError, find_own_error
 from .progress import choose_reporter, end_bar, print_event
 from .train_options import training_overrides
 
@@ -98,7 +102,7 @@ def _run(
     from ..inference.bundle_files import holds_weights, takes_pictures, write_bundle
     from ..outputs.atomic import as_output_error
 
-    with _as_setup_error(root):
+    with _as_setup_error(root, arguments.mlflow):
         workflow.initialize()
         get = workflow.parser.get_parsed_content
         _report(get("train#trainer"), get("validate#evaluator"), get("validate#handlers#0"), arguments.progress)
@@ -109,7 +113,7 @@ def _run(
         workflow.finalize()
         end_bar()
     except (RuntimeError, MemoryError, *SETUP_ERRORS) as error:
-        raise _stopped(root, error) from error
+        raise _stopped(root, error, arguments.mlflow) from error
     best = Path(get("best_path"))
     if not best.exists():
         raise InferenceError(
@@ -126,7 +130,7 @@ def _run(
         print_event("done", bundle=str(bundle))
     else:
         print(f"new model: {bundle}")
-        option = f"--bundle {bundle}"
+        option = f"--bundle {_as_word(bundle)}"
         if takes_pictures(metadata, model):
             print(f"use it:    lightunet segment IMAGE --model {model} -o OUT {option}")
         else:
@@ -136,8 +140,13 @@ def _run(
     return 0
 
 
+def _as_word(path: Path) -> str:
+    """A path as one word of a command that is copied into a shell."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
+
+
 @contextlib.contextmanager
-def _as_setup_error(root: Path) -> Iterator[None]:
+def _as_setup_error(root: Path, mlflow: str | None = None) -> Iterator[None]:
     """Turn what MONAI raises of parts that cannot be made into an error of ours."""
     try:
         yield
@@ -148,6 +157,8 @@ def _as_setup_error(root: Path) -> Iterator[None]:
         if own is not None:
             raise own from error
         cause = _first_cause(error)
+        if mlflow and _is_of_mlflow(cause):
+            raise _not_logged(mlflow, cause) from error
         raise BundleError(
             f"{root}: the training cannot be set up: {type(cause).__name__}: {cause}.",
             hint="Check what --set gives, and configs/train.json of the bundle.",
@@ -174,7 +185,21 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _stopped(root: Path, error: Exception) -> LightUNetError:
+def _is_of_mlflow(error: BaseException) -> bool:
+    """Whether it was raised in MLflow, whatever it is: a store may be a folder, a database or a server."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(str(frame.f_globals.get("__name__")).partition(".")[0] == "mlflow" for frame in frames)
+
+
+def _not_logged(mlflow: str, cause: BaseException) -> OutputError:
+    return OutputError(
+        f"option --mlflow: found {mlflow}, to which nothing can be logged: {cause}.",
+        hint="Check the address, and whether its server runs, or leave --mlflow out; the same command goes on.",
+        reason="not-writable",
+    )
+
+
+def _stopped(root: Path, error: Exception, mlflow: str | None) -> LightUNetError:
     """What the user reads of an error that ended a training."""
     from ..inference.memory import find_out_of_memory
 
@@ -190,6 +215,8 @@ def _stopped(root: Path, error: Exception) -> LightUNetError:
             "--set volumes_per_batch=8 -o OTHER.",
         )
     cause = _first_cause(error)
+    if mlflow and _is_of_mlflow(cause):
+        return _not_logged(mlflow, cause)
     if isinstance(cause, SETUP_ERRORS):
         return BundleError(
             f"{root}: the training cannot be run: {type(cause).__name__}: {cause}.",

@@ -141,7 +141,7 @@ def list_labelled_cases(
             hint=f"Name one that is there, with --section where the command has it. {_FORM}",
         )
     try:
-        items = lists[name] if fold is None else _of_fold(lists[name], section, fold)
+        items = lists[name] if fold is None else _of_fold(lists[name], section, fold, path)
         cases = [
             {
                 key: str((path.parent / item[key]).absolute())
@@ -151,8 +151,9 @@ def list_labelled_cases(
         ]
     except (KeyError, TypeError) as error:
         what = f"a case without {error}" if isinstance(error, KeyError) else "a case of another form"
+        expected = "image and label" if fold is None else "image, label and fold"
         raise UnreadableFileError(
-            f"{path}: section {name!r}: found {what}, expected image and label for each case.", hint=_FORM
+            f"{path}: section {name!r}: found {what}, expected {expected} for each case.", hint=_FORM
         ) from error
     names = [name for case in cases for name in case.values()]
     missing = [name for name in names if not os.path.exists(name)]  # too long a name, too
@@ -169,8 +170,13 @@ def list_labelled_cases(
 def _folds(lists: dict[str, Any]) -> list[int]:
     """Numbers of the folds of a datalist, as far as they are numbers."""
     cases = lists.get("training")
-    found = [case.get("fold") for case in cases if isinstance(case, dict)] if isinstance(cases, list) else []
-    return sorted({number for number in found if isinstance(number, int)})
+    found: list[Any] = [case.get("fold") for case in cases if isinstance(case, dict)] if isinstance(cases, list) else []
+    return sorted({int(number) for number in found if _is_whole(number)})
+
+
+def _is_whole(value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and float(value).is_integer()  # type: ignore[arg-type]
 
 
 def _read_lists(path: Path) -> dict[str, Any]:
@@ -188,5 +194,11 @@ def _read_lists(path: Path) -> dict[str, Any]:
     return lists
 
 
-def _of_fold(items: list[dict[str, Any]], section: str, fold: int) -> list[dict[str, Any]]:
+def _of_fold(items: list[dict[str, Any]], section: str, fold: int, path: Path) -> list[dict[str, Any]]:
+    for item in items:
+        if not _is_whole(item["fold"]):  # it would be held out with no fold, and shown in every training
+            raise UnreadableFileError(
+                f"{path}: section 'training': found a case of fold {item['fold']!r}, expected a whole number.",
+                hint=_FORM,
+            )
     return [item for item in items if (item["fold"] == fold) == (section == "validation")]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GeometryError, InputError, UnreadableFileError
+from ..errors import AmbiguousSeriesError, GeometryError, InputError, UnreadableFileError
 from ..inputs import choose_series, discover_sources
 from ..inputs.dicom_file import is_dicom
 from ..inputs.hounsfield import check_source
@@ -70,7 +70,12 @@ def _problems(case: Mapping[str, Any], loader: LoadImageVolumed) -> Iterator[Inp
 
 
 def _volume_grid(path: Path, *, assume_hu: bool) -> Grid:
-    source = choose_series(discover_sources(path), assume_hu=assume_hu)
+    try:
+        source = choose_series(discover_sources(path), assume_hu=assume_hu)
+    except AmbiguousSeriesError as error:  # which of them the label map belongs to cannot be told by an option
+        raise AmbiguousSeriesError(
+            f"{path}: {error.message}", hint="Keep one of them there, or give the folder or file of each to a case."
+        ) from error
     check_source(source, assume_hu=assume_hu)
     if not isinstance(source, DicomSeries):
         header = read_image_header(source.path)

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import shlex
 import shutil
 import sys
 
@@ -111,6 +112,17 @@ def test_a_package_that_is_missing_is_named_with_its_extra(a_place, tmp_path, ca
     monkeypatch.setitem(sys.modules, "mlflow", None)  # what Python does with a package that is not installed
     assert main(_command(a_place, tmp_path / "new", "--mlflow", "sqlite:///mlflow.db")) == 2
     assert "lightunet_monai[mlflow]" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+@pytest.mark.parametrize("store", ["nonsense://store", "sqlite:///{file}/mlflow.db"])
+def test_a_store_of_mlflow_that_cannot_be_used_is_named_with_its_option(a_place, tmp_path, capsys, store):
+    pytest.importorskip("mlflow", reason="needs the extra 'mlflow'")
+    store = store.format(file=a_place / "datalist.json")
+    assert main(_command(a_place, tmp_path / "new", "--max-epochs", "1", "--mlflow", store)) == 1
+    said = capsys.readouterr().err
+    assert f"error: option --mlflow: found {store}, to which nothing can be logged" in said
+    assert "leave --mlflow out" in said
 
 
 def test_an_output_that_is_a_file_or_lies_in_the_bundle_is_refused(a_place, tmp_path, capsys):
@@ -327,6 +339,26 @@ def test_a_training_is_not_resumed_with_volumes_that_are_prepared_in_another_way
     message = capsys.readouterr().err
     assert "other settings: preprocessing" in message
     assert "-300.0, 900.0" in message
+
+
+@NO_WARNINGS_OF_OTHERS
+def test_fewer_epochs_than_a_training_has_had_are_not_told_as_an_early_stop(a_place, resumable, caplog):
+    state = torch.load(resumable / "resume.pt", weights_only=True)
+    state["early_stop"]["counter"] = 1  # validations without a better model, and no patience was asked for
+    torch.save(state, resumable / "resume.pt")
+    assert main(_command(a_place, resumable, "--max-epochs", "1", "--progress", "none")) == 0
+    assert "this training has had its 1 epochs" in caplog.text
+    assert "was stopped" not in caplog.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="quotes of other shells")
+@NO_WARNINGS_OF_OTHERS
+def test_the_commands_that_come_next_can_be_copied_into_a_shell(a_place, a_training, tmp_path, capsys):
+    output = tmp_path / "my model; second"
+    shutil.copytree(a_training, output)
+    assert main(_command(a_place, output, "--max-epochs", "2", "--progress", "none")) == 0
+    commands = [line.partition(":")[2] for line in capsys.readouterr().out.splitlines() if "use it:" in line]
+    assert [shlex.split(command)[-1] for command in commands] == [str(output / "bundle")]
 
 
 def test_the_time_left_of_a_resumed_stage_is_that_of_what_was_done_since():

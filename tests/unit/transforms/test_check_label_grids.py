@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from lightunet_monai.errors import GeometryError, InputError
+from lightunet_monai.errors import AmbiguousSeriesError, GeometryError, InputError
 from lightunet_monai.outputs import write_dicom_seg, write_nrrd, write_seg_nrrd
 from lightunet_monai.transforms import LoadImageVolumed
 from lightunet_monai.transforms.check_label_grids import FILES_NAMED, check_label_grids
@@ -91,6 +91,17 @@ def test_segmentations_of_a_dicom_series_are_told_as_the_loader_would(tmp_path, 
     kind, message, reason = _told({"image": other.folder, "label": label})
     assert (kind, reason) == (GeometryError, "label-grid")
     assert label.name in message
+
+
+def test_a_folder_of_two_volumes_is_named_and_no_option_is_told_that_training_does_not_have(tmp_path):
+    (tmp_path / "case").mkdir()
+    for name in ("first", "second"):
+        make_nifti(tmp_path / "case" / f"{name}.nii.gz")
+    case = {"image": str(tmp_path / "case"), "label": make_nifti(tmp_path / "label.nii.gz", _label())}
+    with pytest.raises(AmbiguousSeriesError, match="2 volumes could be meant") as caught:
+        check_label_grids([case], LOADER)
+    assert caught.value.message.startswith(f"{tmp_path / 'case'}: ")
+    assert "--" not in caught.value.hint
 
 
 @pytest.mark.parametrize("is_empty", [True, False])

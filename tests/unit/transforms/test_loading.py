@@ -313,8 +313,18 @@ def test_a_fold_is_held_out_and_the_others_train(a_pair, tmp_path):
     with pytest.raises(NoImageFoundError, match="no case"):
         list_labelled_cases(path, "validation", 3)
     path.write_text(json.dumps({"training": [pair]}))
-    with pytest.raises(UnreadableFileError, match="fold"):
+    with pytest.raises(UnreadableFileError, match="a case without 'fold', expected image, label and fold"):
         list_labelled_cases(path, "training", 0)
+
+
+@pytest.mark.parametrize("fold", ["0", None, True, 0.5, [0]])
+def test_a_fold_that_is_no_number_is_refused_and_not_shown_in_every_training(a_pair, tmp_path, fold):
+    pair = {"image": str(a_pair[0]), "label": str(a_pair[1])}
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"training": [{**pair, "fold": number} for number in (0, 1.0, fold)]}))
+    with pytest.raises(UnreadableFileError, match="expected a whole number") as caught:
+        list_labelled_cases(path, "training", 0)
+    assert f"found a case of fold {fold!r}, " in caught.value.message
 
 
 def test_training_slices_have_their_neighbours_and_hold_lesions_as_often_as_asked():
