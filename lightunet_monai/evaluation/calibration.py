@@ -25,6 +25,9 @@ RELIABILITY_BINS = 10
 LOWEST, HIGHEST = math.log(0.05), math.log(20.0)
 """Range of the logarithm of the temperature."""
 
+ALIKE = 0.001
+"""Operating points whose mean Dice differs by no more are alike: a false positive weighs more than that."""
+
 BOUND_WIDTH = 0.01
 """So near to an end of the range, of the logarithm, the search was stopped by the end: there is no minimum inside."""
 
@@ -182,6 +185,8 @@ class OperatingPoint:
 def choose_point(points: Sequence[OperatingPoint], false_positives: float) -> OperatingPoint:
     """Choose the operating point: the largest mean lesion Dice within a number of false positives.
 
+    Of points whose Dice is alike (`ALIKE`) the one with the fewest false positives is taken.
+
     Parameters
     ----------
     points : sequence of OperatingPoint
@@ -197,7 +202,9 @@ def choose_point(points: Sequence[OperatingPoint], false_positives: float) -> Op
     allowed = [point for point in points if point.false_positives <= false_positives]
     if not allowed:
         return min(points, key=lambda point: (point.false_positives, -point.dice))
-    return max(allowed, key=lambda point: (point.dice, -point.false_positives))
+    most = max(point.dice for point in allowed)
+    alike = [point for point in allowed if point.dice >= most - ALIKE]
+    return min(alike, key=lambda point: (point.false_positives, -point.dice))
 
 
 def to_logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:

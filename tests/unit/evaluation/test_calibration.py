@@ -80,6 +80,16 @@ def test_the_best_dice_within_the_false_positives_is_chosen():
     assert choose_point(points, 0.05).threshold == 0.8  # none keeps it: the fewest
 
 
+def test_of_points_that_are_alike_the_one_with_the_fewest_false_positives_is_chosen():
+    points = [
+        OperatingPoint(0.08, 0.225, 0.889, 0.7884, 0.19),
+        OperatingPoint(0.08, 0.449, 0.889, 0.7880, 0.08),
+        OperatingPoint(0.08, 0.500, 0.861, 0.7660, 0.04),
+    ]
+    assert choose_point(points, 0.2).sure_threshold == 0.449
+    assert choose_point(points[:1] + points[2:], 0.2).sure_threshold == 0.225
+
+
 def test_a_point_that_finds_nothing_is_not_chosen_for_its_few_false_positives():
     points = [OperatingPoint(0.2, 0.2, 0.9, 0.7, 4.0), OperatingPoint(0.5, 0.5, 0.8, 0.6, 1.0)]
     nothing = OperatingPoint(0.999, 0.999, 0.0, 0.0, 0.0)
