@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import WeightsError
 from ..transforms.channels import lesion_margin
 from .checkpoints import start_from
 
@@ -29,11 +31,13 @@ class ImitatingInferer(Inferer):
     Raises
     ------
     WeightsError
-        If the weights are not usable.
+        If the weights are not usable, or none are named.
     """
 
-    def __init__(self, inferer: Inferer, network: nn.Module, weights: str) -> None:
+    def __init__(self, inferer: Inferer, network: nn.Module, weights: str | Path) -> None:
         super().__init__()
+        if not weights:  # which would start a network at random
+            raise WeightsError("imitated: found none, expected the weights of a teacher.", hint="Name a model.pt.")
         self.inferer = inferer
         self.teacher = copy.deepcopy(network)
         start_from(self.teacher, weights)

@@ -82,3 +82,5 @@ def test_a_share_below_zero_and_a_teacher_that_is_not_there_are_refused(tmp_path
         ImitationLoss(_no_labels, share=-1)
     with pytest.raises(WeightsError, match=r"none\.pt"):
         ImitatingInferer(SimpleInferer(), _network(2, 0), str(tmp_path / "none.pt"))
+    with pytest.raises(WeightsError, match="imitated: found none"):
+        ImitatingInferer(SimpleInferer(), _network(2, 0), "")
