@@ -137,7 +137,17 @@ class KeepBest:
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Take what `state_dict` gave, where the model is still there; a lost one is no measure for the next."""
-        self.best = state["best"] if self.path.exists() else float("-inf")
+        self.best = state["best"] if self._is_there() else float("-inf")
+
+    def _is_there(self) -> bool:
+        try:
+            torch.load(self.path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return False
+        except UNREADABLE as error:
+            logger.warning("%s: cannot be read as weights, taken as lost: %s", self.path, error or type(error).__name__)
+            return False
+        return True
 
 
 class EarlyStop(EarlyStopHandler):

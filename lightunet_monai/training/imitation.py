@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import WeightsError
-from ..transforms.channels import lesion_margin
+from .channels import lesion_margin
 from .checkpoints import start_from
 
 
@@ -48,7 +48,7 @@ class ImitatingInferer(Inferer):
         logits = self.inferer(inputs, network, *args, **kwargs)
         with torch.no_grad():
             taught = self.inferer(inputs, self.teacher.to(inputs.device), *args, **kwargs)
-        return torch.cat([logits, lesion_margin(taught.transpose(0, 1))[:, None].to(logits)], dim=1)
+        return torch.cat([logits, lesion_margin(taught)[:, None].to(logits)], dim=1)
 
 
 class ImitationLoss(nn.Module):
@@ -89,7 +89,7 @@ class ImitationLoss(nn.Module):
     def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Give the loss."""
         logits, taught = outputs[:, :-1], outputs[:, -1].detach()
-        margin = lesion_margin(logits.transpose(0, 1))
+        margin = lesion_margin(logits)
         traced = torch.maximum(margin.detach(), taught) > self.floor
         distance = F.huber_loss(margin, taught.clamp_min(self.floor), reduction="none") * traced
         loss: Tensor = self.loss(logits, labels) + self.share * distance.sum() / traced.sum().clamp_min(1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..labels import LESION
+from .channels import rest_of
 
 
 class LesionWeightedLoss(nn.Module):
@@ -135,7 +136,7 @@ class LesionAndTissueLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Give the loss."""
-        rest = torch.cat([logits[:, :LESION], logits[:, LESION + 1 :]], dim=1)
+        rest = rest_of(logits)
         is_lesion = labels == LESION
         loss: Tensor = self.lesion(
             torch.stack([rest.logsumexp(1), logits[:, LESION]], dim=1), is_lesion.to(labels.dtype)

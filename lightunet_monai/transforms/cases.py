@@ -155,6 +155,11 @@ def list_labelled_cases(
         raise UnreadableFileError(
             f"{path}: section {name!r}: found {what}, expected {expected} for each case.", hint=_FORM
         ) from error
+    for item in items:
+        if empty := [key for key in ("image", "label", *optional) if item.get(key) == ""]:  # the datalist's own folder
+            raise UnreadableFileError(
+                f"{path}: section {name!r}: found a case with an empty {empty[0]}, expected a path.", hint=_FORM
+            )
     names = [name for case in cases for name in case.values()]
     missing = [name for name in names if not os.path.exists(name)]  # too long a name, too
     if missing or not cases:

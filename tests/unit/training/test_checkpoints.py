@@ -219,6 +219,10 @@ def test_the_best_model_is_written_only_when_it_is_better_also_after_a_resume(tm
     again = KeepBest(model, tmp_path / "model.pt")
     again.load_state_dict(keep.state_dict())
     assert again.best == pytest.approx(0.6)
+    for content in (b"", (tmp_path / "model.pt").read_bytes()[:100]):
+        (tmp_path / "model.pt").write_bytes(content)
+        again.load_state_dict(keep.state_dict())
+        assert again.best == float("-inf")  # as if it were lost
     (tmp_path / "model.pt").unlink()
     again.load_state_dict(keep.state_dict())
     assert again.best == float("-inf")  # the model is lost: the next one is kept, whatever it is worth

@@ -303,6 +303,15 @@ def test_the_section_test_may_be_called_testing(a_pair, tmp_path):
         list_labelled_cases(path, "test")
 
 
+@pytest.mark.parametrize("key", ["image", "label", "tissue"])
+def test_an_empty_path_in_a_datalist_is_not_its_folder(a_pair, tmp_path, key):
+    pair = {"image": str(a_pair[0]), "label": str(a_pair[1]), key: ""}
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"training": [pair]}))
+    with pytest.raises(UnreadableFileError, match=f"a case with an empty {key}, expected a path"):
+        list_labelled_cases(path, "training", optional=("tissue",))
+
+
 def test_a_fold_is_held_out_and_the_others_train(a_pair, tmp_path):
     pair = {"image": str(a_pair[0]), "label": str(a_pair[1])}
     path = tmp_path / "datalist.json"
