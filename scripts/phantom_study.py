@@ -10,6 +10,7 @@ The first kind is after the phantoms of the VICTRE trial; models from 0.18.0 on 
 has seen the second, by which nothing is chosen, or the third, by which choices are made.
 
 OUT/images, OUT/labels     NIfTI, HU and 1 in masses
+OUT/tissues                what fills most of each voxel, values as of `lightunet simulate`
 OUT/parameters             what was drawn and scanned, and what was measured in the volume, JSON
 OUT/datalist.json          all cases, under "testing"
 """
@@ -62,6 +63,15 @@ LOWEST, HIGHEST = -1024, 3071
 FEWEST_VOXELS = 50
 """Of one tissue, for its mean to be given."""
 
+TISSUE_VALUES = {
+    1: (Tissue.ADIPOSE,),
+    2: (Tissue.GLAND, Tissue.LIGAMENT, Tissue.DUCT, Tissue.VESSEL, Tissue.CYST, Tissue.NODE, Tissue.CALCIFICATION),
+    3: (Tissue.SKIN,),
+    4: (Tissue.MUSCLE,),
+    9: tuple(range(Tissue.MASS, 256)),
+}
+"""Values of a tissue map as ``lightunet simulate`` writes it, with what counts as each of them to five classes."""
+
 LABEL_SAMPLES = 4
 """Along each axis of a voxel, to know whether a mass fills half of it."""
 
@@ -100,10 +110,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Case:
-    """A volume in HU, its label map and affine, axes as in RAS, and what was drawn, scanned and measured."""
+    """A volume in HU, its maps of masses and tissues, its affine (RAS), and what was drawn, scanned and measured."""
 
     hu: Field
     label: NDArray[np.uint8]
+    tissue: NDArray[np.uint8]
     affine: NDArray[np.float64]
     record: dict[str, Any]
 
@@ -148,7 +159,7 @@ def make_case(request: Request) -> Case:
     }
     affine = np.diag([grid.voxel, grid.voxel, grid.voxel, 1.0])
     affine[:3, 3] = grid.origin
-    return Case(np.clip(hu, LOWEST, HIGHEST), label, affine, record)
+    return Case(np.clip(hu, LOWEST, HIGHEST), label, _tissue_map(phantom, grid), affine, record)
 
 
 def _label(phantom: Phantom, grid: Grid) -> NDArray[np.uint8]:
@@ -173,6 +184,21 @@ def _label(phantom: Phantom, grid: Grid) -> NDArray[np.uint8]:
     return label
 
 
+def _tissue_map(phantom: Phantom, grid: Grid) -> NDArray[np.uint8]:
+    """What fills most of each voxel of the grid: a value of `TISSUE_VALUES`, 0 for all else."""
+    filled = np.where(phantom.share >= 0.5, phantom.thin, phantom.tissue)
+    shares = {
+        value: averaged(np.isin(filled, tissues).astype(np.float32), phantom.grid, grid, samples=2)
+        for value, tissues in TISSUE_VALUES.items()
+    }
+    most = 1.0 - sum(shares.values())  # of all else
+    tissue_map = np.zeros(grid.shape, np.uint8)
+    for value, share in shares.items():
+        tissue_map[share > most] = value
+        most = np.maximum(most, share)
+    return tissue_map
+
+
 def _measure(phantom: Phantom, grid: Grid, hu: Field) -> dict[str, Any]:
     """Mean HU of tissues in voxels that hold nothing else, and the noise where there is only fat."""
     measured: dict[str, Any] = {}
@@ -190,10 +216,11 @@ def _measure(phantom: Phantom, grid: Grid, hu: Field) -> dict[str, Any]:
 
 
 def write_case(case: Case, folder: Path, name: str) -> None:
-    """Write image, label map and, last, parameters; the volume is turned to its orientation."""
+    """Write image, label map, tissue map and, last, parameters; the volume is turned to its orientation."""
     parameters = folder / "parameters" / f"{name}.json"
     parameters.unlink(missing_ok=True)  # of an older case, whose files are replaced one by one
-    for kind, values in (("images", np.rint(case.hu).astype(np.int16)), ("labels", case.label)):
+    maps = {"images": np.rint(case.hu).astype(np.int16), "labels": case.label, "tissues": case.tissue}
+    for kind, values in maps.items():
         image = nibabel.Nifti1Image(values, case.affine)
         wanted = nibabel.orientations.axcodes2ornt(tuple(case.record["orientation"]))
         image = image.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), wanted))
@@ -207,7 +234,7 @@ def write_case(case: Case, folder: Path, name: str) -> None:
 
 def make_study(requests: list[Request], folder: Path, *, jobs: int = 1) -> Iterator[str]:
     """Write the cases that are not there yet and then the datalist; yields a line on each case made."""
-    for kind in ("images", "labels", "parameters"):
+    for kind in ("images", "labels", "tissues", "parameters"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     missing = [(request, folder) for request in requests if not _is_there(request, folder)]
     if jobs > 1:
@@ -215,13 +242,14 @@ def make_study(requests: list[Request], folder: Path, *, jobs: int = 1) -> Itera
             yield from pool.imap_unordered(_make_and_write, missing)
     else:
         yield from map(_make_and_write, missing)
-    cases = [{"image": f"images/{r.name}.nii.gz", "label": f"labels/{r.name}.nii.gz"} for r in requests]
+    keys = {"image": "images", "label": "labels", "tissue": "tissues"}
+    cases = [{key: f"{kind}/{r.name}.nii.gz" for key, kind in keys.items()} for r in requests]
     text = json.dumps({"testing": cases}, indent=1)
     (folder / "datalist.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _is_there(request: Request, folder: Path) -> bool:
-    if not all((folder / kind / f"{request.name}.nii.gz").exists() for kind in ("images", "labels")):
+    if not all((folder / kind / f"{request.name}.nii.gz").exists() for kind in ("images", "labels", "tissues")):
         return False
     made: dict[str, Any] = {"kind": KINDS[0]}  # what records without one are of
     try:

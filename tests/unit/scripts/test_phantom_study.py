@@ -12,6 +12,7 @@ import pytest
 from phantom_study import KINDS, Request, make_case, make_study
 from phantoms.materials import BEAMS, Tissue, attenuation, effective, hounsfield, sample_tissues
 from phantoms.scan import RtkMissingError, load_rtk
+from scipy import ndimage
 
 SMALL = 0.45
 """Of the breast's size: seconds instead of a minute."""
@@ -46,6 +47,18 @@ def test_a_seed_gives_the_same_volume_and_another_number_another(request_and_cas
     assert case.record == again.record
     other = make_case(replace(asked, number=asked.number + 1))
     assert other.record["phantom"] != case.record["phantom"]
+
+
+def test_tissues_lie_where_their_hounsfield_units_are(case):
+    adipose, gland, skin, mass = (case.hu[case.tissue == value] for value in (1, 2, 3, 9))
+    assert np.median(adipose) == pytest.approx(case.record["measured"]["adipose_hu"], abs=15.0)
+    assert np.median(gland) > np.median(adipose) + 60.0
+    assert np.median(skin) > np.median(adipose) + 60.0
+    assert mass.size == pytest.approx(np.count_nonzero(case.label), rel=0.2)
+    outside = case.hu < -500.0
+    assert np.isin(case.tissue[outside], (0, 3)).mean() > 0.99
+    near = ndimage.binary_dilation(ndimage.binary_opening(outside), iterations=6)
+    assert near[case.tissue == 3].mean() > 0.9  # skin is the outermost
 
 
 def test_masses_lie_inside_the_breast_where_the_record_says(case):
